@@ -1,0 +1,1 @@
+"""Questions to the store: SQL in, Polars frames out."""

@@ -1,0 +1,1 @@
+"""Where runs are planned, placed, executed, evaluated and recorded."""

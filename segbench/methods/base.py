@@ -1,0 +1,139 @@
+"""What a method implements, and the two things that it is given: images and a progress reporter."""
+
+from __future__ import annotations
+
+import json
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import ClassVar, TextIO
+
+import numpy as np
+import numpy.typing as npt
+
+from segbench.methods.card import Card
+from segbench.methods.job import Arrays, Job
+from segbench.methods.predictions import Instances, Kind
+
+
+class ImageStack(Sequence[npt.NDArray[np.float32]]):
+    """Windows of a prepared split, read one at a time from the memory-mapped arrays."""
+
+    def __init__(self, arrays: Arrays) -> None:
+        self._images = np.load(arrays.images, mmap_mode="r")
+        self._labels = None if arrays.labels is None else np.load(arrays.labels, mmap_mode="r")
+        if self._images.ndim != 4:
+            raise ValueError(f"{arrays.images}: images must be (N, C, H, W), found shape {self._images.shape}")
+        if self._labels is not None and self._labels.shape != (self._images.shape[0], *self._images.shape[2:]):
+            raise ValueError(f"{arrays.labels}: labels {self._labels.shape} do not fit images {self._images.shape}")
+        self._channels = list(arrays.channels)
+        rows = range(self._images.shape[0]) if arrays.rows is None else arrays.rows
+        self._rows = np.asarray(rows, dtype=np.int64)
+
+    def __len__(self) -> int:
+        return int(self._rows.size)
+
+    def __getitem__(self, n):  # type: ignore[no-untyped-def]
+        """Return window ``n`` as a writable (C, H, W) float32 copy with the selected channels."""
+        if isinstance(n, slice):
+            return [self[i] for i in range(*n.indices(len(self)))]
+        return np.array(self._images[self._rows[n]][self._channels], dtype=np.float32)
+
+    def labels(self, n: int) -> npt.NDArray[np.int32]:
+        """Return the truth of window ``n`` as a writable (H, W) int32 copy; raises ValueError where there is none."""
+        if self._labels is None:
+            raise ValueError("these images come without labels")
+        return np.array(self._labels[self._rows[n]], dtype=np.int32)
+
+    @property
+    def n_channels(self) -> int:
+        """How many channels the method sees."""
+        return len(self._channels)
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """(H, W) of every window."""
+        return int(self._images.shape[2]), int(self._images.shape[3])
+
+
+class Progress:
+    """Tells the engine where a run stands: one JSON line a call, to a file and to a stream."""
+
+    def __init__(self, path: Path, stream: TextIO | None = None) -> None:
+        self._file = path.open("a", buffering=1)
+        self._stream = stream
+        self.history: list[dict[str, float | int | None]] = []
+
+    def phase(self, name: str) -> None:
+        """Say which phase begins: ``import``, ``load``, ``train``, ``save``, ``predict``."""
+        self._write({"phase": name})
+
+    def train(
+        self, *, epoch: int | None = None, epochs: int | None = None, step: int | None = None, steps: int | None = None,
+        loss: float | None = None, val_loss: float | None = None,
+    ) -> None:  # fmt: skip
+        """Say how far training is; ``epoch`` and ``step`` count from 1. Kept as the run's loss history."""
+        point = {"epoch": epoch, "step": step, "loss": loss, "val_loss": val_loss}
+        self.history.append(
+            {
+                key: None if value is None else float(value) if "loss" in key else int(value)
+                for key, value in point.items()
+            }
+        )
+        self._write({"phase": "train", **point, "epochs": epochs, "steps": steps})
+
+    def predict(self, done: int, total: int) -> None:
+        """Say how many images are predicted."""
+        self._write({"phase": "predict", "done": done, "total": total})
+
+    def _write(self, line: dict[str, object]) -> None:
+        def plain(value: object) -> object:
+            if isinstance(value, np.generic):
+                value = value.item()
+            # JSON has no NaN: a loss that is not a number is told as text, and the engine calls the run diverged
+            return str(value) if isinstance(value, float) and not np.isfinite(value) else value
+
+        text = json.dumps({"time": time.time(), **{k: plain(v) for k, v in line.items() if v is not None}})
+        self._file.write(text + "\n")
+        if self._stream is not None:
+            print(text, file=self._stream, flush=True)
+
+
+class Method(ABC):
+    """A segmentation method. The runner calls, in order and each timed: ``import_library``, ``load``, ``train``, ``save``, ``predict``.
+
+    ``train`` alone is T: everything that is not training (reading data, building the model, compiling) belongs in ``load``
+    as far as the library lets it.
+    """
+
+    card: ClassVar[Card]
+    prediction_kind: ClassVar[Kind] = "labels"
+
+    @abstractmethod
+    def import_library(self, job: Job) -> None:
+        """Import the upstream library, set its threads and devices (``job.devices``) and its seeds (``job.seed``)."""
+
+    @abstractmethod
+    def load(self, job: Job, train: ImageStack | None, val: ImageStack | None) -> None:
+        """Read the training data into what the library wants and build the model; ``train`` is None for prediction only."""
+
+    @abstractmethod
+    def train(self, job: Job, progress: Progress) -> None:
+        """Train by the budget. Not called for methods that are not trained."""
+
+    @abstractmethod
+    def save(self, folder: Path) -> None:
+        """Write the trained model into an existing empty folder."""
+
+    @abstractmethod
+    def restore(self, job: Job, folder: Path) -> None:
+        """Read what ``save`` wrote, in a new process, after ``import_library``."""
+
+    @abstractmethod
+    def predict(self, job: Job, images: ImageStack) -> Iterator[Instances]:
+        """Yield each image's instances, in order."""
+
+    def n_parameters(self) -> int | None:
+        """How many parameters the model has; None where that means nothing."""
+        return None

@@ -1,0 +1,125 @@
+"""A job: all that one method's subprocess needs to know, as one JSON file."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from segbench.methods.card import Budget
+
+JOB_SCHEMA = 1
+
+
+@dataclass(frozen=True)
+class TaskSpec:
+    """What is segmented from what."""
+
+    name: str
+    dataset: str
+    channels: tuple[str, ...]
+    """Names of the input channels, in the order in which the method sees them."""
+    target: str
+    """Name of the labels that are segmented (``nuclear``, ``wholecell``, ``cell``)."""
+
+
+@dataclass(frozen=True)
+class Arrays:
+    """A selection of windows of a prepared split, by path; nothing is copied into the job."""
+
+    images: str
+    """A .npy of shape (N, C, H, W), float32, values in 0..1."""
+    channels: tuple[int, ...]
+    """Which of the C channels, in the order in which the method sees them."""
+    rows: tuple[int, ...] | None = None
+    """Which of the N windows; None for all."""
+    labels: str | None = None
+    """A .npy of shape (N, H, W), int32, 0 for background; None where there is no truth."""
+
+
+@dataclass(frozen=True)
+class Devices:
+    """What the subprocess may use."""
+
+    num_gpus: float = 0.0
+    """GPUs as Ray granted them (CUDA_VISIBLE_DEVICES is Ray's own); below 1 it is the fraction of one GPU's memory."""
+    num_cpus: int = 1
+    """Threads for the libraries."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """One run for one method's subprocess. Written by the engine, read by ``python -m segbench.methods``."""
+
+    run_id: str
+    method: str
+    """``module:Class`` of the method."""
+    task: TaskSpec
+    budget: Budget
+    seed: int
+    output: str
+    """Folder for model/, predictions/, log.txt, progress.jsonl and result.json."""
+    train: Arrays | None = None
+    """None for methods that are not trained."""
+    val: Arrays | None = None
+    predict: Mapping[str, Arrays] = field(default_factory=dict)
+    """What to predict after training, by name; each becomes predictions/NAME/."""
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    """The card's settings with the run's overrides: complete."""
+    devices: Devices = field(default_factory=Devices)
+    parent_pid: int | None = None
+    """The engine's process: the subprocess ends itself when that one is gone. None when run by hand."""
+    schema: int = JOB_SCHEMA
+
+    def write(self, path: Path) -> None:
+        """Write the job as JSON, whole or not at all."""
+        part = path.with_suffix(".part")
+        part.write_text(json.dumps(dataclasses.asdict(self), indent=1))
+        part.replace(path)
+
+    @classmethod
+    def read(cls, path: Path) -> Job:
+        """Read a job; raises ValueError that names the field when the file does not fit the contract."""
+        try:
+            raw = json.loads(Path(path).read_text())
+        except json.JSONDecodeError as error:
+            raise ValueError(f"{path} is not JSON: {error}") from None
+        if not isinstance(raw, dict):
+            raise ValueError(f"{path}: a job is a JSON object, found {type(raw).__name__}")
+        if raw.get("schema") != JOB_SCHEMA:
+            raise ValueError(f"{path}: field 'schema' is {raw.get('schema')!r}, this segbench reads {JOB_SCHEMA}")
+
+        def arrays(value: dict[str, Any] | None) -> Arrays | None:
+            if value is None:
+                return None
+            rows = value.get("rows")
+            return Arrays(
+                images=value["images"],
+                channels=tuple(value["channels"]),
+                rows=None if rows is None else tuple(rows),
+                labels=value.get("labels"),
+            )
+
+        try:
+            task = raw["task"]
+            return cls(
+                run_id=raw["run_id"],
+                method=raw["method"],
+                task=TaskSpec(task["name"], task["dataset"], tuple(task["channels"]), task["target"]),
+                budget=Budget(**raw["budget"]),
+                seed=int(raw["seed"]),
+                output=raw["output"],
+                train=arrays(raw.get("train")),
+                val=arrays(raw.get("val")),
+                predict={name: selected for name, value in raw["predict"].items() if (selected := arrays(value))},
+                settings=dict(raw["settings"]),
+                devices=Devices(**raw["devices"]),
+                parent_pid=raw.get("parent_pid"),
+            )
+        except KeyError as error:
+            raise ValueError(f"{path}: field {error} is missing") from None
+        except TypeError as error:
+            raise ValueError(f"{path}: {error}") from None

@@ -1,0 +1,158 @@
+"""Predictions on disk: instances with scores, as label maps or as possibly overlapping run-length masks."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+
+@dataclass(frozen=True)
+class LabelInstances:
+    """The instances of one image that do not overlap."""
+
+    labels: npt.NDArray[np.int32]
+    """(H, W), 0 for background, instances numbered 1..k without gaps."""
+    scores: npt.NDArray[np.float64]
+    """(k,), the score of instance i at i - 1."""
+
+
+@dataclass(frozen=True)
+class MaskInstances:
+    """The instances of one image that may overlap."""
+
+    counts: list[npt.NDArray[np.uint32]]
+    """One array a mask: COCO's uncompressed run lengths in column-major order, background first."""
+    scores: npt.NDArray[np.float64]
+    """(k,)."""
+
+
+Instances = LabelInstances | MaskInstances
+Kind = Literal["labels", "masks"]
+
+
+class PredictionWriter:
+    """Writes the predictions of N images one by one; nothing looks finished before the last.
+
+    The folder holds ``predictions.json`` (kind, N, H, W; written last), ``scores.npy`` (M,) float64 over all instances,
+    ``offsets.npy`` (N + 1,) int64: the instances of image n are ``scores[offsets[n]:offsets[n + 1]]``; and for kind
+    ``labels`` ``labels.npy`` (N, H, W) int32, for kind ``masks`` ``counts.npy`` uint32 with ``mask_offsets.npy`` (M + 1,).
+    """
+
+    def __init__(self, folder: Path, kind: Kind, n_images: int, height: int, width: int) -> None:
+        self._folder, self._kind, self._shape = Path(folder), kind, (n_images, height, width)
+        self._folder.mkdir(parents=True, exist_ok=True)
+        self._labels: np.memmap[Any, np.dtype[np.int32]] | None = None
+        if kind == "labels" and n_images > 0:
+            self._labels = np.lib.format.open_memmap(
+                self._folder / "labels.npy", mode="w+", dtype=np.int32, shape=self._shape
+            )
+        elif kind == "labels":
+            np.save(self._folder / "labels.npy", np.zeros(self._shape, np.int32))
+        self._scores: list[npt.NDArray[np.float64]] = []
+        self._counts: list[npt.NDArray[np.uint32]] = []
+
+    def add(self, instances: Instances) -> None:
+        """Append the next image's instances; raises ValueError where they do not fit the contract."""
+        n = len(self._scores)
+        if n >= self._shape[0]:
+            raise ValueError(f"predictions for more than the {self._shape[0]} images asked for")
+        scores = np.asarray(instances.scores, dtype=np.float64)
+        if not np.isfinite(scores).all():
+            raise ValueError(f"image {n}: scores must be finite")
+        if isinstance(instances, LabelInstances):
+            if self._labels is None:
+                raise ValueError(f"image {n}: label maps given to a writer of masks")
+            labels = np.asarray(instances.labels)
+            if labels.shape != self._shape[1:]:
+                raise ValueError(f"image {n}: label map has shape {labels.shape}, expected {self._shape[1:]}")
+            present = np.unique(labels)
+            present = present[present != 0]
+            if present.size != scores.size or (present.size and (present[0] != 1 or present[-1] != present.size)):
+                raise ValueError(
+                    f"image {n}: labels must be 1..k with k scores, found {present.size} and {scores.size}"
+                )
+            self._labels[n] = labels
+        else:
+            if self._kind != "masks":
+                raise ValueError(f"image {n}: masks given to a writer of label maps")
+            if len(instances.counts) != scores.size:
+                raise ValueError(f"image {n}: {len(instances.counts)} masks but {scores.size} scores")
+            pixels = self._shape[1] * self._shape[2]
+            for counts in instances.counts:
+                if int(np.sum(counts, dtype=np.int64)) != pixels:
+                    raise ValueError(
+                        f"image {n}: run lengths sum to {int(np.sum(counts))}, the image has {pixels} pixels"
+                    )
+                self._counts.append(np.asarray(counts, dtype=np.uint32))
+        self._scores.append(scores)
+
+    def close(self) -> None:
+        """Finish the folder; raises ValueError when images are missing."""
+        n_images, height, width = self._shape
+        if len(self._scores) != n_images:
+            raise ValueError(f"predictions for {len(self._scores)} of {n_images} images")
+        if self._labels is not None:
+            self._labels.flush()
+        offsets = np.concatenate([[0], np.cumsum([s.size for s in self._scores])]).astype(np.int64)
+        np.save(self._folder / "scores.npy", np.concatenate([*self._scores, np.zeros(0)]))
+        np.save(self._folder / "offsets.npy", offsets)
+        if self._kind == "masks":
+            np.save(
+                self._folder / "counts.npy", np.concatenate([*self._counts, np.zeros(0, np.uint32)]).astype(np.uint32)
+            )
+            lengths = [c.size for c in self._counts]
+            np.save(self._folder / "mask_offsets.npy", np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64))
+        meta = {"kind": self._kind, "n_images": n_images, "height": height, "width": width}
+        part = self._folder / "predictions.json.part"
+        part.write_text(json.dumps(meta))
+        part.replace(self._folder / "predictions.json")
+
+    def __enter__(self) -> PredictionWriter:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if kind is None:
+            self.close()
+
+
+class PredictionSet:
+    """The predictions of one folder, memory-mapped; indexing gives one image's instances."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = Path(folder)
+        meta = json.loads((self.folder / "predictions.json").read_text())
+        self.kind: Kind = meta["kind"]
+        self.n_images, self.height, self.width = int(meta["n_images"]), int(meta["height"]), int(meta["width"])
+        self.offsets: npt.NDArray[np.int64] = np.load(self.folder / "offsets.npy")
+        self.scores: npt.NDArray[np.float64] = np.load(self.folder / "scores.npy")
+        if self.kind == "labels":
+            self.labels = np.load(self.folder / "labels.npy", mmap_mode="r" if self.n_images else None)
+        else:
+            self.counts: npt.NDArray[np.uint32] = np.load(self.folder / "counts.npy")
+            self.mask_offsets: npt.NDArray[np.int64] = np.load(self.folder / "mask_offsets.npy")
+
+    def __len__(self) -> int:
+        return self.n_images
+
+    def __getitem__(self, n: int) -> Instances:
+        if not 0 <= n < self.n_images:
+            raise IndexError(n)
+        first, last = int(self.offsets[n]), int(self.offsets[n + 1])
+        scores = self.scores[first:last]
+        if self.kind == "labels":
+            return LabelInstances(np.asarray(self.labels[n]), scores)
+        cuts = self.mask_offsets[first : last + 1]
+        counts = [self.counts[cuts[i] : cuts[i + 1]] for i in range(last - first)]
+        return MaskInstances(counts, scores)
+
+    def __iter__(self) -> Iterator[Instances]:
+        return (self[n] for n in range(self.n_images))
