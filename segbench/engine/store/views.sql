@@ -1,0 +1,89 @@
+-- The views, made anew whenever the store is opened for writing.
+
+-- One row a run: its finished attempt, else its latest.
+create or replace view runs_latest as
+select * exclude (place)
+from (
+    select *, row_number() over (partition by run_id order by status = 'done' desc, attempt desc) as place
+    from attempts
+)
+where place = 1;
+
+-- One row a finished run: seconds a phase, and the standardised running time
+-- T x B/8 x 50/E for epochs, T x B/8 x 50N/(I x B) for iterations (B batch, E epochs, I iterations, N training images).
+create or replace view timings as
+with seconds as (
+    select
+        run_id,
+        attempt,
+        max(seconds) filter (phase = 'wait') as wait_s,
+        max(seconds) filter (phase = 'environment') as environment_s,
+        max(seconds) filter (phase = 'data') as data_s,
+        max(seconds) filter (phase = 'import') as import_s,
+        max(seconds) filter (phase = 'load') as load_s,
+        max(seconds) filter (phase = 'train') as train_s,
+        max(seconds) filter (phase = 'save') as save_s,
+        max(seconds) filter (phase = 'predict') as predict_s,
+        max(seconds) filter (phase = 'evaluate') as evaluate_s
+    from phases
+    group by run_id, attempt
+)
+select
+    runs.run_id, runs.method, runs.method_title, runs.task, runs.train_tissue, runs.seed,
+    runs.batch_size, runs.epochs, runs.iterations, runs.n_train_images, runs.num_cpus, runs.num_gpus, runs.gpu_names,
+    seconds.* exclude (run_id, attempt),
+    case
+        when not runs.trained then 0
+        when runs.epochs > 0 then train_s * batch_size / 8 * 50 / epochs
+        when runs.iterations > 0 then train_s * batch_size / 8 * 50 * n_train_images / (iterations * batch_size)
+    end as standardised_s,
+    coalesce(train_s, 0) / 3600 * runs.num_gpus as gpu_hours
+from runs_latest as runs
+join seconds using (run_id, attempt)
+where runs.status = 'done';
+
+-- Every evaluation of a finished run with its context; accuracy is the mean of mAP, AP50, AP75, AR50 and AR75.
+create or replace view accuracy as
+select
+    runs.run_id, runs.method, runs.method_title, runs.task, runs.dataset, runs.dataset_kind, runs.target,
+    runs.n_channels, runs.train_tissue, runs.seed,
+    scored.test_task, scored.test_tissue, scored.operation, scored.radius,
+    scored.map, scored.ap50, scored.ap75, scored.ar, scored.ar50, scored.ar75,
+    (scored.map + scored.ap50 + scored.ap75 + scored.ar50 + scored.ar75) / 5 as accuracy,
+    scored.n_images, scored.n_truth, scored.n_predictions
+from runs_latest as runs
+join evaluations as scored using (run_id)
+where runs.status = 'done';
+
+-- The methods of each task and training tissue, best first: scored on their own task, pooled over all test tissues,
+-- without post-operation, averaged over seeds.
+create or replace view leaderboard as
+with scored as (
+    select
+        accuracy.task,
+        accuracy.train_tissue,
+        accuracy.method,
+        any_value(accuracy.method_title) as method_title,
+        avg(accuracy.accuracy) as accuracy,
+        avg(accuracy.map) as map,
+        avg(accuracy.ap50) as ap50,
+        avg(accuracy.ap75) as ap75,
+        avg(accuracy.ar) as ar,
+        avg(accuracy.ar50) as ar50,
+        avg(accuracy.ar75) as ar75,
+        avg(timings.train_s) as train_s,
+        avg(timings.standardised_s) as standardised_s,
+        count(*) as runs
+    from accuracy
+    left join timings using (run_id)
+    where accuracy.test_task = accuracy.task
+        and accuracy.test_tissue = 'all'
+        and accuracy.operation = 'none'
+    group by accuracy.task, accuracy.train_tissue, accuracy.method
+)
+select
+    task, train_tissue,
+    rank() over (partition by task, train_tissue order by accuracy desc nulls last) as place,
+    * exclude (task, train_tissue)
+from scored
+order by task, train_tissue, place, method;
