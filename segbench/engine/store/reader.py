@@ -79,10 +79,10 @@ def query(out: Path, sql: str, parameters: Sequence[Any] = ()) -> pl.DataFrame:
         # A results file may come from anyone, and a query from a report: neither needs other files or the network
         connection.execute("set enable_external_access = false")
         try:
-            result = connection.execute(sql, list(parameters))
-            if not result.description:
+            relation = connection.sql(sql, params=list(parameters))
+            if relation is None:
                 raise SegbenchError("the query returns nothing: write a select")
-            frame = pl.from_arrow(result.to_arrow_table())
+            frame = pl.from_arrow(relation.to_arrow_table())
             assert isinstance(frame, pl.DataFrame)
             return frame
         except duckdb.Error as error:

@@ -137,8 +137,6 @@ def _insert(connection: duckdb.DuckDBPyConnection, records: Iterable[Record]) ->
         return 0
 
     attempts = [record.attempt.model_dump(mode="json") for record in fresh]
-    for attempt in attempts:
-        attempt["settings"], attempt["versions"] = json.dumps(attempt["settings"]), json.dumps(attempt["versions"])
     keys = [{"run_id": record.attempt.run_id, "attempt": record.attempt.attempt} for record in fresh]
     pairs = list(zip(keys, fresh, strict=True))
     _append(connection, "attempts", attempts)
