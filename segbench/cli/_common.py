@@ -1,0 +1,93 @@
+"""What the command groups share: options, tables and how errors are told."""
+
+from __future__ import annotations
+
+import enum
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    import polars as pl
+
+
+class Format(enum.StrEnum):
+    """How a table is printed."""
+
+    TABLE = "table"
+    CSV = "csv"
+    JSON = "json"
+
+
+OutOption = Annotated[
+    Path,
+    typer.Option("--out", "-o", envvar="SEGBENCH_OUT", help="The results folder: results.duckdb, runs/ and report.html."),
+]
+FormatOption = Annotated[Format, typer.Option("--format", "-f", help="How to print the table.")]
+DEFAULT_OUT = Path("segbench-results")
+
+
+def print_table(
+    rows: Sequence[Mapping[str, Any]] | pl.DataFrame, format: Format = Format.TABLE, title: str | None = None
+) -> None:
+    """Print rows on standard output as a table for people, or as CSV or JSON for programs.
+
+    Parameters
+    ----------
+    rows
+        Dictionaries with the same keys, or a Polars frame.
+    format
+        ``table`` rounds floats to four significant digits; ``csv`` and ``json`` keep every digit.
+    title
+        Stands above a table; not printed in CSV and JSON.
+    """
+    if not isinstance(rows, Sequence):
+        columns, rows = list(rows.columns), rows.to_dicts()
+    else:
+        columns = list(rows[0]) if rows else []
+    if format is Format.JSON:
+        import json
+
+        sys.stdout.write(json.dumps(list(rows), indent=1, default=str) + "\n")
+    elif format is Format.CSV:
+        import csv
+
+        writer = csv.writer(sys.stdout, lineterminator="\n")
+        writer.writerow(columns)
+        writer.writerows([_plain(row[column]) for column in columns] for row in rows)
+    else:
+        from rich import box
+        from rich.console import Console
+        from rich.markup import escape
+        from rich.table import Table
+
+        table = Table(box=box.SIMPLE_HEAD, title=title, title_justify="left", pad_edge=False)
+        for column in columns:
+            numeric = any(isinstance(row[column], int | float) for row in rows)
+            table.add_column(escape(column), justify="right" if numeric else "left", overflow="fold")
+        for row in rows:
+            table.add_row(*(escape(_short(row[column])) for column in columns))
+        # A pipe has no width: let lines be as long as they are instead of folding them at 80
+        console = Console(width=None if sys.stdout.isatty() else 200)
+        console.print(table)
+        if not rows:
+            console.print("no rows")
+
+
+def _plain(value: Any) -> Any:
+    import json
+
+    return json.dumps(value, default=str) if isinstance(value, list | tuple | dict) else value
+
+
+def _short(value: Any) -> str:
+    if value is None:
+        return "-"
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    if isinstance(value, list | tuple):
+        return ", ".join(map(str, value))
+    return str(value)

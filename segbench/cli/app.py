@@ -1,0 +1,55 @@
+"""The command line's root: puts the command groups together and tells errors in one line."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+import typer
+
+from segbench import __version__
+from segbench.cli import data, evaluate, grid, methods, report, sql, sweep
+from segbench.errors import SegbenchError
+
+app = typer.Typer(
+    name="segbench",
+    help="Train, compare and publish cell segmentation methods on equal terms.\n\n"
+    "Start with [bold]segbench grid launch[/bold]: three methods on synthetic data, in minutes, then [bold]segbench report[/bold].",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.add_typer(grid.app, name="grid")
+app.add_typer(data.app, name="data")
+app.add_typer(methods.app, name="methods")
+app.command()(evaluate.evaluate)
+app.command()(sweep.sweep)
+app.command()(sql.sql)
+app.command()(report.report)
+
+
+def _show_version(value: bool) -> None:
+    if value:
+        typer.echo(f"segbench {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def root(
+    version: bool = typer.Option(False, "--version", callback=_show_version, is_eager=True, help="Print the version."),
+) -> None:
+    """Hold the options of every command."""
+
+
+def main() -> None:
+    """Run the command line; a user's mistake ends in one line on standard error and exit status 2."""
+    try:
+        app()
+    except SegbenchError as error:
+        typer.secho(f"error: {error}", fg=typer.colors.RED, err=True)
+        sys.exit(2)
+    except BrokenPipeError:
+        # The reader of a pipe (head, less) has gone: not an error, and the interpreter must not complain at exit
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(0)

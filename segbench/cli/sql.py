@@ -1,0 +1,29 @@
+"""``segbench sql``: a read-only query over the store."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from segbench.cli._common import DEFAULT_OUT, Format, FormatOption, OutOption, print_table
+
+
+def sql(
+    query: Annotated[str, typer.Argument(help="One SQL query, in DuckDB's dialect.")],
+    out: OutOption = DEFAULT_OUT,
+    format: FormatOption = Format.TABLE,
+) -> None:
+    """Ask the store anything; it cannot be changed this way. It works while a grid runs, too.
+
+    Tables: attempts, phases, evaluations, history, tissues. Views: leaderboard, accuracy, timings, runs_latest.
+
+    Examples:
+
+      segbench sql "select * from leaderboard"
+
+      segbench sql "select method, test_tissue, ap50 from accuracy where train_tissue = 'all'" --format csv
+    """
+    from segbench.engine.store import query as run_query
+
+    print_table(run_query(out, query), format)
