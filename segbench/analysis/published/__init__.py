@@ -1,0 +1,27 @@
+"""The published study's scores as a Polars frame, to compare with and to start from."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import TYPE_CHECKING
+
+from segbench.engine import published
+
+if TYPE_CHECKING:
+    import polars as pl
+
+SOURCE = "the scores table of the SegGal site, of the study BoomStarcuc/Cell-Segmentation-Benchmark"
+"""Where the figures were read, for captions."""
+
+
+def scores() -> pl.DataFrame:
+    """Return the published table: method, task, train_tissue, accuracy, usability (0..1) and hours (null where unknown).
+
+    Examples
+    --------
+    >>> scores().shape
+    (138, 6)
+    """
+    import polars as pl
+
+    return pl.DataFrame([asdict(row) for row in published.scores()], infer_schema_length=None)
