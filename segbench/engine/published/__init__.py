@@ -1,6 +1,6 @@
 """The published study's scores, as reference data: accuracy, usability and running hours of its 138 models.
 
-Source: the scores table of the SegGal site (the study's own companion site, read in 2024), brought to segbench's names of
+Source: the scores table of the SegGal site (the study's own companion site), brought to segbench's names of
 methods, tasks and tissues; the study's repository is BoomStarcuc/Cell-Segmentation-Benchmark. Rows stand in the table's own
 order, in which the methods are sorted by the study's overall score. The figures are the table's, rounded to two decimals
 (hours to whole ones) as it gives them; what it does not give (hours of the models of one tissue) is None.
