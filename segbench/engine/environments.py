@@ -1,0 +1,444 @@
+"""Builds and finds the isolated Python environments in which the methods run, each from a pinned lock file."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import importlib.metadata
+import importlib.util
+import json
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from segbench.errors import SegbenchError, unknown_name
+from segbench.methods.card import Card
+from segbench.paths import cache_folder
+
+ENGINE = "engine"
+"""The name of the environment that is the engine's own interpreter."""
+LOCKS = Path(__file__).parent / "locks"
+"""One ``NAME-VARIANT.txt`` an environment, every line ``distribution==version``."""
+_MARKER = "environment.json"
+_TAIL = 12
+
+Report = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Environment:
+    """A Python interpreter with a family's libraries."""
+
+    name: str
+    """``engine``, ``tensorflow``, ``cellpose``, ..."""
+    variant: str
+    """``cpu`` or ``gpu``: which of the two locks it was built from."""
+    python: Path
+    """The interpreter to start."""
+    lock_hash: str
+    """The first 16 hexadecimal digits of the SHA-256 of its pinned versions."""
+    versions: Mapping[str, str]
+    """Version by distribution name (lower case, hyphens)."""
+
+
+def environment_names() -> list[str]:
+    """Return the names of the environments that this segbench can build, and ``engine``."""
+    return sorted({ENGINE, *(path.stem.rsplit("-", 1)[0] for path in LOCKS.glob("*-*.txt"))})
+
+
+def lock_versions(environment: str, variant: str = "cpu") -> dict[str, str]:
+    """Return the pinned versions of an environment by distribution name (lower case, hyphens).
+
+    For ``engine`` they are those installed beside the running interpreter; for an environment that the user has named
+    (see :func:`override`) those installed there; else those of the packaged lock. Nothing is built.
+
+    Raises
+    ------
+    SegbenchError
+        Where no such environment or lock exists.
+    """
+    if environment == ENGINE:
+        return dict(_installed_here())
+    named = override(environment)
+    if named is not None:
+        return dict(_installed_in(named))
+    return _parse(_lock_text(environment, variant))
+
+
+def library_versions(card: Card) -> dict[str, str]:
+    """Return the versions that decide a method's results, by the names of ``card.libraries``: what enters a run's id.
+
+    They do not depend on the machine: ``tensorflow`` is the version of ``tensorflow-cpu`` where the CPU lock has that, and
+    a local part (``2.13.0+cpu``) is left out. Empty for methods that are only planned.
+    """
+    if not card.implemented:
+        return {}
+    versions = lock_versions(card.environment)
+    found: dict[str, str] = {}
+    for library in card.libraries:
+        name = _canonical(library)
+        version = versions.get(name) or versions.get(f"{name}-cpu")
+        if version is None:
+            raise SegbenchError(
+                f"method {card.name!r} names the library {library!r}, which is not in its environment {card.environment!r}"
+            )
+        found[library] = version.split("+")[0]
+    return found
+
+
+def find(environment: str, *, gpu: bool) -> Environment | None:
+    """Return an environment that is ready to use, or None where it has to be built first.
+
+    Without a GPU the GPU variant serves too (its libraries run on processors), where only that is built.
+    """
+    ready = _given(environment, gpu)
+    if ready is not None:
+        return ready
+    for variant in ("gpu",) if gpu else ("cpu", "gpu"):
+        if variant == "gpu" and not gpu and not (LOCKS / f"{environment}-gpu.txt").exists():
+            continue
+        folder, built = _describe(environment, variant)
+        if (folder / _MARKER).exists():
+            return built
+    return None
+
+
+def ensure(environment: str, *, gpu: bool, progress: Report | None = None) -> Environment:
+    """Return an environment, building it first where needed.
+
+    Parameters
+    ----------
+    environment
+        Its name, as methods' cards give it.
+    gpu
+        Whether its libraries are to use NVIDIA GPUs.
+    progress
+        Called with one line of text at a time while it is built.
+
+    Raises
+    ------
+    SegbenchError
+        For an unknown name, and where the build fails: with the installer's last lines. What was built so far is removed.
+    """
+    report = progress or (lambda _line: None)
+    ready = _given(environment, gpu)
+    if ready is not None:
+        return ready
+    found = find(environment, gpu=gpu)
+    if found is not None:
+        return found
+    variant = "gpu" if gpu else "cpu"
+    try:
+        return _build(environment, variant, report)
+    except _NoSuchWheelError as error:
+        if gpu or not (LOCKS / f"{environment}-gpu.txt").exists():
+            raise
+        report(
+            f"{environment}-cpu: your package index has no {error.requirement}; taking the build for GPUs instead, "
+            "which runs on processors too but is gigabytes larger"
+        )
+        return _build(environment, "gpu", report)
+
+
+def override(environment: str) -> Path | None:
+    """Return the interpreter that the user has named for an environment, or None.
+
+    The environment variable ``SEGBENCH_ENV_NAME`` (upper case, ``-`` as ``_``) comes first, then the entry of that name in
+    ``environments.yaml`` in the cache folder.
+
+    Raises
+    ------
+    SegbenchError
+        Where the named interpreter does not exist.
+    """
+    variable = "SEGBENCH_ENV_" + re.sub(r"[^A-Z0-9]", "_", environment.upper())
+    text, source = os.environ.get(variable), variable
+    if not text:
+        config = cache_folder() / "environments.yaml"
+        if not config.exists():
+            return None
+        import yaml
+
+        entries = yaml.safe_load(config.read_text()) or {}
+        if not isinstance(entries, dict):
+            raise SegbenchError(f"{config}: expected lines 'environment: /path/to/python'")
+        text, source = entries.get(environment), f"{config}, entry {environment!r}"
+        if not text:
+            return None
+    python = Path(str(text)).expanduser()
+    if not (python.is_file() and os.access(python, os.X_OK)):
+        raise SegbenchError(f"{source} names {python}, which is not an executable Python interpreter")
+    return python.absolute()
+
+
+def subprocess_env(environment: Environment, modules: Sequence[str] = ("segbench",)) -> dict[str, str]:
+    """Return all environment variables for a method's subprocess.
+
+    Its ``PYTHONPATH`` is a folder of the cache with links to the top packages of ``modules`` alone, so that the
+    environment's Python finds segbench (and a third party's method) and nothing else of the engine's.
+
+    Parameters
+    ----------
+    environment
+        Whose interpreter will be started.
+    modules
+        Modules that the subprocess must be able to import, such as ``my_methods.fancy``.
+    """
+    env = {key: value for key, value in os.environ.items() if key not in {"PYTHONHOME", "VIRTUAL_ENV", "PYTHONSTARTUP"}}
+    env["PYTHONPATH"] = str(_shim(("segbench", *modules)))
+    env["PYTHONNOUSERSITE"] = "1"
+    env["PYTHONUNBUFFERED"] = "1"
+    env["MPLBACKEND"] = "Agg"
+    env["PATH"] = os.pathsep.join([str(environment.python.parent), env.get("PATH", os.defpath)])
+    return env
+
+
+class _NoSuchWheelError(SegbenchError):
+    """The package index does not have a pinned local build, such as ``torch==2.13.0+cpu``."""
+
+    def __init__(self, message: str, requirement: str) -> None:
+        super().__init__(message)
+        self.requirement = requirement
+
+
+def _given(environment: str, gpu: bool) -> Environment | None:
+    """Return the environments that are never built: the engine's own, and those that the user has named."""
+    variant = "gpu" if gpu else "cpu"
+    if environment == ENGINE:
+        versions = _installed_here()
+        return Environment(ENGINE, variant, Path(sys.executable), _digest(_as_lock(versions)), versions)
+    python = override(environment)
+    if python is None:
+        return None
+    versions = _installed_in(python)
+    return Environment(environment, variant, python, _digest(_as_lock(versions)), versions)
+
+
+def _describe(environment: str, variant: str) -> tuple[Path, Environment]:
+    """Return an environment's folder, whether built or not, and what it will be."""
+    text = _lock_text(environment, variant)
+    versions = _parse(text)
+    lock_hash = _digest(_as_lock(versions))
+    tag = f"cp{sys.version_info.major}{sys.version_info.minor}"
+    folder = cache_folder() / "environments" / f"{environment}-{variant}-{lock_hash}-{tag}"
+    return folder, Environment(environment, variant, folder / "bin" / "python", lock_hash, versions)
+
+
+def _lock_text(environment: str, variant: str) -> str:
+    path = LOCKS / f"{environment}-{variant}.txt"
+    if not path.is_file():
+        known = environment_names()
+        if environment in known:
+            raise SegbenchError(f"environment {environment!r} has no {variant} variant")
+        raise unknown_name("environment", environment, known)
+    return path.read_text()
+
+
+def _parse(lock: str) -> dict[str, str]:
+    pins = (line.strip() for line in lock.splitlines())
+    return {
+        _canonical(name): version
+        for pin in pins
+        if pin and pin[0] != "#"
+        for name, version in [pin.split("==", maxsplit=1)]
+    }
+
+
+def _canonical(distribution: str) -> str:
+    return re.sub(r"[-_.]+", "-", distribution).lower()
+
+
+def _as_lock(versions: Mapping[str, str]) -> str:
+    return "\n".join(f"{name}=={version}" for name, version in sorted(versions.items()))
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+@functools.cache
+def _installed_here() -> dict[str, str]:
+    return {_canonical(d.name): d.version for d in importlib.metadata.distributions() if d.name}
+
+
+@functools.cache
+def _installed_in(python: Path) -> dict[str, str]:
+    code = "import json, importlib.metadata as m; print(json.dumps({d.name: d.version for d in m.distributions() if d.name}))"
+    done = subprocess.run([python, "-c", code], capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        raise SegbenchError(f"{python} cannot list what is installed: {_last_lines(done.stderr, 1)}")
+    return {_canonical(name): version for name, version in json.loads(done.stdout).items()}
+
+
+def _build(environment: str, variant: str, report: Report) -> Environment:
+    folder, built = _describe(environment, variant)
+    label = f"{environment}-{variant}"
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(folder.parent / f".{folder.name}.lock")
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            report(f"{label}: waiting for another process that is building it")
+            lock.acquire()
+        try:
+            if not (folder / _MARKER).exists():
+                _build_locked(folder, built, report)
+        finally:
+            lock.release()
+    except OSError as error:
+        raise SegbenchError(f"cannot build the environment {label} under {folder.parent}: {error}") from error
+    return built
+
+
+def _build_locked(folder: Path, built: Environment, report: Report) -> None:
+    label = f"{built.name}-{built.variant}"
+    if folder.exists():
+        report(f"{label}: removing a build that did not finish")
+        shutil.rmtree(folder)
+    try:
+        _install(folder, built, LOCKS / f"{label}.txt", report)
+    except BaseException:  # also on Ctrl-C: nothing half-built stays
+        shutil.rmtree(folder, ignore_errors=True)
+        raise
+
+
+def _install(folder: Path, built: Environment, lock: Path, report: Report) -> None:
+    label = f"{built.name}-{built.variant}"
+    uv, options = _find_uv(), _pip_settings()
+    start = time.monotonic()
+    report(f"{label}: installing {len(built.versions)} packages with {'uv' if uv else 'pip'} into {folder}")
+    if uv:
+        env = {**os.environ, **({"SSL_CERT_FILE": options["cert"]} if "cert" in options else {})}
+        steps = [
+            [uv, "venv", "--quiet", "--no-project", "--python", sys.executable, str(folder)],
+            [
+                *[uv, "pip", "install", "--python", str(built.python), "--no-deps", "--no-progress"],
+                *["--index-strategy", "unsafe-best-match", *_uv_options(options), "-r", str(lock)],
+            ],
+        ]
+    else:
+        env = {**os.environ, "PIP_DISABLE_PIP_VERSION_CHECK": "1", "PIP_NO_INPUT": "1"}
+        steps = [
+            [sys.executable, "-m", "venv", str(folder)],
+            [
+                *[str(built.python), "-m", "pip", "install", "--no-deps", "--no-compile", "--progress-bar", "off"],
+                *["-r", str(lock)],
+            ],
+        ]
+    for step in steps:
+        _run(step, env, label, report)
+    report(f"{label}: byte-compiling")
+    # some distributions ship files that do not compile (templates, Python 2): that is theirs, and no failure of the build
+    compile_all = [str(built.python), "-m", "compileall", "-q", "-j", "2", str(folder / "lib")]
+    subprocess.run(compile_all, capture_output=True, check=False)
+    seconds = round(time.monotonic() - start, 1)
+    about = {"name": built.name, "variant": built.variant, "lock_hash": built.lock_hash, "seconds": seconds}
+    part = folder / f"{_MARKER}.part"
+    part.write_text(json.dumps({**about, "installer": "uv" if uv else "pip", "versions": built.versions}, indent=1))
+    part.replace(folder / _MARKER)
+    report(f"{label}: ready after {seconds:.0f} s")
+
+
+def _run(command: list[str], env: Mapping[str, str], label: str, report: Report) -> None:
+    """Run one step of a build, reporting the lines that tell how far it is; raise with its last lines where it fails."""
+    lines: list[str] = []
+    with subprocess.Popen(
+        command, env=env, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+        errors="replace",
+    ) as process:  # fmt: skip
+        assert process.stdout is not None
+        try:
+            for raw in process.stdout:
+                line = raw.strip()
+                if line:
+                    lines.append(line)
+                if line.startswith(("Downloading", "Prepared", "Installing", "Building", "Built")):
+                    report(f"{label}: {line if len(line) < 100 else line[:97] + '...'}")
+        except BaseException:
+            process.kill()
+            raise
+    if process.returncode == 0:
+        return
+    output = "\n".join(lines)
+    message = (
+        f"could not build the environment {label}: {shlex.join(command[:4])} ... exited with status {process.returncode}; "
+        f"its last lines: {_last_lines(output, _TAIL)}"
+    )
+    missing = re.search(r"(?:No matching distribution found for|there is no version of) ([\w.-]+==[\w.]+\+\w+)", output)
+    raise _NoSuchWheelError(message, missing[1]) if missing else SegbenchError(message)
+
+
+def _last_lines(text: str, n: int) -> str:
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    return " | ".join(lines[-n:]) or "(no output)"
+
+
+def _find_uv() -> str | None:
+    beside = Path(sys.executable).parent / "uv"
+    return str(beside) if beside.exists() else shutil.which("uv")
+
+
+def _pip_settings() -> dict[str, str]:
+    """Return pip's own settings (files and environment variables) of the options that decide where packages come from.
+
+    uv does not read them; a user who has told pip of a mirror or a folder of wheels has told segbench.
+    """
+    listed = subprocess.run(
+        [sys.executable, "-m", "pip", "config", "list"], capture_output=True, text=True, check=False
+    )
+    settings: dict[str, str] = {}
+    order = {"global": 0, "install": 1, ":env:": 2}
+    lines = [
+        re.fullmatch(r"(global|install|:env:)\.([\w-]+)=(['\"])(.*)\3", line) for line in listed.stdout.splitlines()
+    ]
+    for match in sorted((m for m in lines if m), key=lambda m: order[m[1]]):
+        settings[match[2]] = match[4].replace("\\n", " ")
+    if listed.returncode != 0:  # an engine without pip: its variables still count
+        names = ("index-url", "extra-index-url", "find-links", "cert")
+        variables = {name: os.environ.get("PIP_" + name.upper().replace("-", "_")) for name in names}
+        settings.update({name: value for name, value in variables.items() if value})
+    return settings
+
+
+def _uv_options(settings: Mapping[str, str]) -> Iterator[str]:
+    for name in ("index-url", "extra-index-url", "find-links", "trusted-host"):
+        option = "allow-insecure-host" if name == "trusted-host" else name
+        for value in settings.get(name, "").split():
+            yield f"--{option}={value}"
+
+
+def _shim(modules: Sequence[str]) -> Path:
+    """Return a folder of links to the top packages of ``modules``, made where it does not exist."""
+    targets: dict[str, Path] = {}
+    for module in modules:
+        top = module.split(":")[0].split(".")[0]
+        spec = importlib.util.find_spec(top)
+        if spec is None:
+            raise SegbenchError(f"module {top!r} is not installed beside segbench")
+        if spec.submodule_search_locations:
+            targets[top] = Path(next(iter(spec.submodule_search_locations))).resolve()
+        elif spec.origin is not None and Path(spec.origin).is_file():
+            targets[Path(spec.origin).name] = Path(spec.origin).resolve()
+        else:
+            raise SegbenchError(f"module {top!r} has no file that a method's environment could import")
+    folder = cache_folder() / "shims" / _digest(json.dumps(sorted((name, str(path)) for name, path in targets.items())))
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, target in targets.items():
+        link = folder / name
+        if link.is_symlink() and link.readlink() == target:
+            continue
+        part = folder / f".{name}.{os.getpid()}"
+        part.unlink(missing_ok=True)
+        part.symlink_to(target)
+        part.replace(link)
+    return folder
