@@ -17,7 +17,9 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
+from segbench.engine import environments
 from segbench.engine.attempt import AttemptRequest, Outcome, attempt_row, run_attempt
+from segbench.engine.cards import get_card
 from segbench.engine.data import DatasetSpec
 from segbench.engine.grid import Run
 from segbench.engine.provenance import git_commit
@@ -47,6 +49,13 @@ class LaunchOptions:
     """Cores of the local Ray; None for all."""
     timeout_s: float | None = None
     """Of each method's subprocess."""
+
+
+@dataclass(frozen=True)
+class Opened:
+    """Ray is there and so many runs are about to be handed to it."""
+
+    total: int
 
 
 @dataclass(frozen=True)
@@ -81,7 +90,7 @@ class Note:
     text: str
 
 
-Event = Started | Progressed | Finished | Note
+Event = Opened | Started | Progressed | Finished | Note
 Observer = Callable[[Event], None]
 
 
@@ -185,7 +194,11 @@ def execute(
     with _ray(options):
         use_gpu = not options.cpu and float(ray.cluster_resources().get("GPU", 0)) > 0
         runs = [_fit(run, use_gpu, ray.nodes(), observe) for run in runs]
+        if options.address is None:
+            for name in sorted({get_card(run.method).environment for run in runs}):
+                environments.ensure(name, gpu=use_gpu, progress=lambda line: observe(Note(line)))
         _write_grid_file(out, runs, options)
+        observe(Opened(len(runs)))
         driver = _Driver(runs, datasets, options, writer, observe, use_gpu)
         try:
             driver.work()
