@@ -24,7 +24,9 @@ class Format(enum.StrEnum):
 
 OutOption = Annotated[
     Path,
-    typer.Option("--out", "-o", envvar="SEGBENCH_OUT", help="The results folder: results.duckdb, runs/ and report.html."),
+    typer.Option(
+        "--out", "-o", envvar="SEGBENCH_OUT", help="The results folder: results.duckdb, runs/ and report.html."
+    ),
 ]
 FormatOption = Annotated[Format, typer.Option("--format", "-f", help="How to print the table.")]
 DEFAULT_OUT = Path("segbench-results")

@@ -24,8 +24,9 @@ from segbench.engine.grid import (
     preset,
     read_grid,
 )
-from segbench.engine.scheduler import LaunchOptions, Note, Observer, Summary, driver_lock, execute, take_in
+from segbench.engine.scheduler import LaunchOptions, Note, Observer, Summary, driver_lock, execute
 from segbench.engine.store import StoreWriter, query, store_path
+from segbench.engine.store.recovery import take_in
 from segbench.engine.tasks import ALL_TISSUES
 from segbench.errors import SegbenchError, unknown_name
 from segbench.methods.card import Budget

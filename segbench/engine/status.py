@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from segbench.engine.record import RECORD_NAME
-from segbench.engine.scheduler import CANCEL_FILE, attempt_number, is_driven, read_grid_file
+from segbench.engine.scheduler import CANCEL_FILE, is_driven, read_grid_file
 from segbench.engine.store import query, store_path
+from segbench.engine.store.recovery import attempt_number
 from segbench.errors import SegbenchError
 
 _KEYS = ("run_id", "method", "task", "train_tissue", "seed")

@@ -1,0 +1,174 @@
+"""The store: what goes in comes out, once, whoever else is at the file."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import textwrap
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import duckdb
+import pytest
+
+from segbench.engine.record import Record, Status
+from segbench.engine.store import StoreWriter, query, store_path
+from segbench.engine.store.recovery import take_in
+from segbench.engine.store.writer import StoreBusyError
+from segbench.errors import SegbenchError
+
+MakeRecord = Callable[..., Record]
+
+
+def test_a_record_comes_out_as_it_went_in(tmp_path: Path, make_record: MakeRecord) -> None:
+    record = make_record(settings={"rays": [1, 2], "deep": {"a": None, "b": "x'\"<script>"}}, error=None)
+    folder = tmp_path / "attempt"
+    folder.mkdir()
+    assert Record.read(record.write(folder)) == record
+    assert StoreWriter(tmp_path).add([record]) == 1
+    row = query(tmp_path, "select * from attempts").to_dicts()[0]
+    assert row["started_at"] == record.attempt.started_at
+    assert row["channels"] == ["nuclear"]
+    assert query(tmp_path, "select settings->'rays', settings->'deep'->>'b' from attempts").rows() == [
+        ("[1,2]", "x'\"<script>")
+    ]
+    assert query(tmp_path, "select point, epoch, loss, val_loss from history").rows() == [
+        (0, 1, 0.5, None),
+        (1, 2, 0.25, 0.3),
+    ]
+    assert query(tmp_path, "select n_cells, area from tissues").rows() == [(100, 90.0)]
+
+
+def test_the_same_records_again_change_nothing(tmp_path: Path, make_record: MakeRecord) -> None:
+    records = [make_record(run_id=f"{n:012x}") for n in range(5)]
+    writer = StoreWriter(tmp_path)
+    assert [writer.add(records), writer.add(records), StoreWriter(tmp_path).add(records)] == [5, 0, 0]
+    assert query(tmp_path, "select count(*) from evaluations").item() == 5
+
+
+def test_a_run_has_one_finished_attempt(tmp_path: Path, make_record: MakeRecord) -> None:
+    writer = StoreWriter(tmp_path)
+    assert writer.add([make_record(status=Status.FAILED, error="x"), make_record(attempt=2)]) == 2
+    assert writer.add([make_record(attempt=3)]) == 0
+    assert writer.add([make_record(attempt=4, status=Status.LOST)]) == 1
+    assert query(tmp_path, "select attempt, status from runs_latest").rows() == [(2, "done")]
+    assert writer.finished_runs() == {"aaaaaaaaaaaa"}
+
+
+def test_runs_latest_shows_the_latest_attempt_where_none_is_done(tmp_path: Path, make_record: MakeRecord) -> None:
+    StoreWriter(tmp_path).add([make_record(attempt=n, status=Status.FAILED, error=f"try {n}") for n in (1, 2, 3)])
+    assert query(tmp_path, "select attempt, error from runs_latest").rows() == [(3, "try 3")]
+    assert query(tmp_path, "select * from leaderboard").height == 0
+
+
+def test_the_views_compute_what_the_design_says(tmp_path: Path, make_record: MakeRecord) -> None:
+    records = [
+        make_record("1" * 12, phases={"train": 100.0}, epochs=25, batch_size=16),
+        make_record(
+            "2" * 12, phases={"train": 60.0}, method="b", epochs=None, iterations=1000, batch_size=4, n_train_images=320
+        ),
+        make_record("3" * 12, phases={"predict": 1.0}, method="c", trained=False, ap50=None),
+    ]
+    StoreWriter(tmp_path).add(records)
+    times = dict(query(tmp_path, "select method, standardised_s from timings").rows())
+    # T x B/8 x 50/E and T x B/8 x 50N/(I x B)
+    assert times == {
+        "stardist": pytest.approx(100 * 16 / 8 * 50 / 25),
+        "b": pytest.approx(60 * 4 / 8 * 50 * 320 / (1000 * 4)),
+        "c": 0,
+    }
+    board = query(tmp_path, "select method, accuracy, place from leaderboard").rows()
+    mean = (0.5 + 0.8 + 0.6 + 0.9 + 0.7) / 5
+    assert board == [("b", pytest.approx(mean), 1), ("stardist", pytest.approx(mean), 1), ("c", None, 3)]
+
+
+def test_readers_read_while_the_writer_writes(tmp_path: Path, make_record: MakeRecord) -> None:
+    writer = StoreWriter(tmp_path)
+    reader = textwrap.dedent(
+        f"""
+        import pathlib
+        from segbench.engine.store import query
+        counts = [query(pathlib.Path({str(tmp_path)!r}), "select count(*) from leaderboard").item() for _ in range(40)]
+        assert counts == sorted(counts), counts
+        """
+    )
+    readers = [subprocess.Popen([sys.executable, "-c", reader]) for _ in range(2)]
+    for n in range(60):
+        writer.add([make_record(f"{n:012x}", method=f"m{n}")])
+    assert [process.wait(timeout=120) for process in readers] == [0, 0]
+    assert query(tmp_path, "select count(*) from leaderboard").item() == 60
+
+
+def test_a_reader_that_stays_makes_the_writer_wait_and_then_say_so(tmp_path: Path, make_record: MakeRecord) -> None:
+    StoreWriter(tmp_path)
+    hold = f"import duckdb, sys; c = duckdb.connect({str(store_path(tmp_path))!r}, read_only=True); print('open', flush=True); sys.stdin.read()"
+    holder = subprocess.Popen([sys.executable, "-c", hold], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    assert holder.stdin is not None
+    assert holder.stdout is not None
+    assert holder.stdout.readline().strip() == "open"
+    with pytest.raises(StoreBusyError, match="close that DuckDB client"):
+        StoreWriter(tmp_path, patience_s=0.5).add([make_record()])
+    done: list[int] = []
+    waiting = threading.Thread(target=lambda: done.append(StoreWriter(tmp_path, patience_s=30).add([make_record()])))
+    waiting.start()
+    time.sleep(0.5)
+    assert not done
+    holder.stdin.close()
+    holder.wait(timeout=30)
+    waiting.join(timeout=30)
+    assert done == [1]
+
+
+def test_a_query_cannot_change_the_store_or_read_other_files(tmp_path: Path, make_record: MakeRecord) -> None:
+    StoreWriter(tmp_path).add([make_record()])
+    (tmp_path / "secret.csv").write_text("a,b\n1,2\n")
+    for statement in (
+        "delete from attempts",
+        "drop view leaderboard",
+        f"select * from read_csv('{tmp_path / 'secret.csv'}')",
+        f"copy attempts to '{tmp_path / 'stolen.csv'}'",
+        "set enable_external_access = true",
+    ):
+        with pytest.raises(SegbenchError):
+            query(tmp_path, statement)
+    assert query(tmp_path, "select count(*) from attempts").item() == 1
+    assert not (tmp_path / "stolen.csv").exists()
+
+
+def test_mistakes_are_told_in_one_line(tmp_path: Path) -> None:
+    with pytest.raises(SegbenchError, match="segbench grid launch"):
+        query(tmp_path, "select 1")
+    StoreWriter(tmp_path)
+    with pytest.raises(SegbenchError, match="leaderbord") as caught:
+        query(tmp_path, "select * from leaderbord")
+    assert "\n" not in str(caught.value)
+    (tmp_path / "other").mkdir()
+    store_path(tmp_path / "other").write_bytes(b"not a database" * 1000)
+    with pytest.raises(SegbenchError, match="cannot be read as a DuckDB store"):
+        query(tmp_path / "other", "select 1")
+    with pytest.raises(SegbenchError, match="cannot open"):
+        StoreWriter(tmp_path / "other")
+
+
+def test_a_store_of_a_newer_segbench_is_left_alone(tmp_path: Path) -> None:
+    StoreWriter(tmp_path)
+    with duckdb.connect(store_path(tmp_path)) as connection:
+        connection.execute("insert into migrations values (99, '0099_future.sql', '9.9', now())")
+    with pytest.raises(SegbenchError, match="newer segbench"):
+        StoreWriter(tmp_path)
+
+
+def test_records_left_on_disk_are_taken_in_and_broken_ones_set_aside(tmp_path: Path, make_record: MakeRecord) -> None:
+    for n in range(4):
+        folder = tmp_path / "runs" / f"{n:012x}" / "attempt-001"
+        folder.mkdir(parents=True)
+        make_record(f"{n:012x}").write(folder)
+    broken = tmp_path / "runs" / f"{3:012x}" / "attempt-001" / "record.json"
+    broken.write_bytes(broken.read_bytes()[:200])
+    writer = StoreWriter(tmp_path)
+    assert [take_in(tmp_path, writer), take_in(tmp_path, writer)] == [3, 0]
+    assert not broken.exists()
+    assert broken.with_name("record.json.broken").exists()
+    assert writer.finished_runs() == {f"{n:012x}" for n in range(3)}

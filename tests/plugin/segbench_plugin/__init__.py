@@ -1,0 +1,72 @@
+"""A third party's method for the tests of the engine: a threshold that can be told to take time, fail or hang."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+
+from segbench.methods import Budget, Card, ImageStack, Job, LabelInstances, Method, Progress, Resources
+
+
+class Threshold(Method):
+    """Learns one grey value: the mean of the training images plus a margin. Instances are the rows of cells above it."""
+
+    card = Card(
+        name="threshold",
+        title="Threshold",
+        family="baseline",
+        environment="engine",
+        category="classical",
+        trained=True,
+        attention=False,
+        budget=Budget(batch_size=1, epochs=1),
+        resources=Resources(num_gpus=0.5, num_cpus=1, memory_gb=0.5),
+        libraries=("scikit-image",),
+        settings={"seconds": 0.0, "fail": "", "margin": 0.1},
+        score_rule="mean grey value of an instance",
+    )
+
+    def import_library(self, job: Job) -> None:
+        """Import scikit-image."""
+        import skimage.measure
+
+        self._label = skimage.measure.label
+
+    def load(self, job: Job, train: ImageStack | None, val: ImageStack | None) -> None:
+        """Keep the training images."""
+        self._images = train
+
+    def train(self, job: Job, progress: Progress) -> None:
+        """Take the mean, slowly if told to."""
+        assert self._images is not None
+        if job.settings["fail"] == "raise":
+            raise RuntimeError("told to fail")
+        if job.settings["fail"] == "memory":
+            raise MemoryError("told to run out")
+        if job.settings["fail"] == "exit":
+            os._exit(7)
+        end = time.monotonic() + float(job.settings["seconds"])
+        while time.monotonic() < end:
+            time.sleep(0.05)
+        self._value = float(np.mean([image.mean() for image in self._images])) + float(job.settings["margin"])
+        progress.train(epoch=1, epochs=1, loss=float("nan") if job.settings["fail"] == "nan" else self._value)
+
+    def save(self, folder: Path) -> None:
+        """Write the value."""
+        np.save(folder / "value.npy", self._value)
+
+    def restore(self, job: Job, folder: Path) -> None:
+        """Read the value."""
+        self._value = float(np.load(folder / "value.npy"))
+
+    def predict(self, job: Job, images: ImageStack) -> Iterator[LabelInstances]:
+        """Yield connected regions above the value."""
+        for image in images:
+            labels = self._label(image[0] > self._value).astype(np.int32)
+            counts = np.bincount(labels.ravel(), minlength=1)
+            sums = np.bincount(labels.ravel(), image[0].ravel())
+            yield LabelInstances(labels, (sums[1:] / counts[1:]).astype(np.float64))
