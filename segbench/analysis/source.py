@@ -1,0 +1,142 @@
+"""Where an analysis gets its rows: a results folder's store, or the published table under the same view names."""
+
+from __future__ import annotations
+
+import functools
+import importlib.resources
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from segbench.engine import published, store
+from segbench.engine.cards import get_card
+from segbench.engine.tasks import LIVECELL_CHANNELS, TISSUENET_CHANNELS, TISSUENET_TARGETS
+
+
+@dataclass(frozen=True)
+class Health:
+    """What a reader must know of the rows behind any analysis."""
+
+    runs: int
+    """Finished runs."""
+    warnings: tuple[str, ...]
+    """One sentence for each thing that could mislead whatever is computed from these rows."""
+    hardware: tuple[str, ...]
+    """One sentence where training times come from different hardware; for analyses of time."""
+
+
+class Source:
+    """Answers SQL over the store's tables and views; made by ``of_results`` or ``of_published``."""
+
+    def __init__(self, label: str, ask: Callable[[str, Sequence[Any]], pl.DataFrame], *, published: bool) -> None:
+        self.label = label
+        """Named in captions and warnings: ``results in DIR``, ``the published scores``."""
+        self.published = published
+        """True for the published table."""
+        self._ask = ask
+
+    @classmethod
+    def of_results(cls, out: Path) -> Source:
+        """Return the source that reads the store of a results folder; it is opened for each question only."""
+        return cls(f"the results in {out}", functools.partial(store.query, out), published=False)
+
+    @classmethod
+    def of_published(cls) -> Source:
+        """Return the source that answers from the published scores of 18 methods (138 models)."""
+        return cls("the published scores", _published_query(), published=True)
+
+    def frame(self, sql: str, parameters: Sequence[Any] = ()) -> pl.DataFrame:
+        """Return the rows of one query; raises SegbenchError where the store cannot be read."""
+        return self._ask(sql, parameters)
+
+    def health(self) -> Health:
+        """Return what is to be known of the rows before anything is computed from them; asked once."""
+        return self._health
+
+    @functools.cached_property
+    def _health(self) -> Health:
+        row = self.frame(read_sql("health")).row(0, named=True)
+        warnings: list[str] = []
+        if not row["runs"]:
+            hint = "" if self.published else ": run 'segbench grid launch' first, or ask --store published"
+            warnings.append(f"there is no finished run in {self.label}{hint}")
+        if row["unsound"]:
+            warnings.append(f"{row['unsound']} evaluations hold a metric outside 0..1; such metrics count as missing")
+        if row["several_versions"]:
+            warnings.append(f"several versions of one dataset are averaged: {', '.join(row['several_versions'])}")
+        if row["several_settings"]:
+            shown = row["several_settings"]
+            more = f" and {len(shown) - 3} more" if len(shown) > 3 else ""
+            warnings.append(
+                f"runs of one method with different settings, budgets or data are averaged: {', '.join(shown[:3])}{more}"
+            )
+        hardware: list[str] = []
+        if len(row["gpu_kinds"] or []) > 1:
+            hardware.append(f"training times come from different GPUs: {'; '.join(row['gpu_kinds'])}")
+        if row["mixed_hardware"]:
+            hardware.append("some training times come from GPUs and some from CPUs")
+        return Health(int(row["runs"]), tuple(warnings), tuple(hardware))
+
+
+def read_sql(name: str) -> str:
+    """Return an analysis's SQL, whole: the shared beginning (``context.sql``) and its own file."""
+    package = importlib.resources.files("segbench.analysis")
+    return (package / "context.sql").read_text().rstrip() + "\n" + (package / f"{name}.sql").read_text()
+
+
+def _published_query() -> Callable[[str, Sequence[Any]], pl.DataFrame]:
+    import duckdb
+
+    connection = duckdb.connect(":memory:")
+    engine = importlib.resources.files("segbench.engine.store")
+    for script in sorted((engine / "migrations").iterdir(), key=lambda item: item.name):
+        if script.name.endswith(".sql"):
+            connection.execute(script.read_text())
+    connection.execute((engine / "views.sql").read_text())
+    connection.register("published", pl.DataFrame(_published_rows(), infer_schema_length=None).to_arrow())
+    connection.execute((importlib.resources.files("segbench.analysis.published") / "views.sql").read_text())
+
+    def ask(sql: str, parameters: Sequence[Any] = ()) -> pl.DataFrame:
+        frame = pl.from_arrow(connection.sql(sql, params=list(parameters)).to_arrow_table())
+        assert isinstance(frame, pl.DataFrame)
+        return frame
+
+    return ask
+
+
+def _published_rows() -> list[dict[str, Any]]:
+    rows = []
+    for number, score in enumerate(published.scores()):
+        dataset, target, *channels = score.task.split("-")
+        card = get_card(score.method)
+        names: tuple[str, ...]
+        if dataset == "livecell":
+            names = LIVECELL_CHANNELS
+        elif channels == ["2ch"]:
+            names = TISSUENET_CHANNELS
+        else:
+            names = (TISSUENET_CHANNELS[TISSUENET_TARGETS.index(target)],)
+        rows.append(
+            {
+                "run_id": f"published-{number:03d}",
+                "method": score.method,
+                "method_title": card.title,
+                "trained": card.trained,
+                "attention": card.attention,
+                "category": card.category,
+                "family": card.family,
+                "task": score.task,
+                "dataset": dataset,
+                "target": target,
+                "channels": list(names),
+                "n_channels": len(names),
+                "train_tissue": score.train_tissue,
+                "accuracy": score.accuracy,
+                "usability": score.usability,
+                "hours": score.hours,
+            }
+        )
+    return rows
