@@ -1,14 +1,17 @@
-"""What every test shares: a cache of its own, the real data's folder, and a third party's method."""
+"""What every test shares: a cache of its own, the real data's folder, and a third party's method and records made by hand."""
 
 from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from segbench.engine.record import AttemptRow, EvaluationRow, HistoryRow, Record, Status, TissueRow
 from segbench.paths import cache_folder
 
 PLUGIN = Path(__file__).parent / "plugin"
@@ -52,3 +55,45 @@ def plugin(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     yield
     cards.forget()
     sys.modules.pop("segbench_plugin", None)
+
+
+MakeRecord = Callable[..., Record]
+
+
+@pytest.fixture
+def make_record() -> MakeRecord:
+    """Return a function that makes a record; its arguments change the attempt's row."""
+
+    def make(
+        run_id: str = "aaaaaaaaaaaa", attempt: int = 1, status: Status = Status.DONE, ap50: float | None = 0.8,
+        phases: dict[str, float] | None = None, **row: Any,
+    ) -> Record:  # fmt: skip
+        start = datetime(2026, 1, 1, tzinfo=UTC) + timedelta(minutes=attempt)
+        fields: dict[str, Any] = {
+            "method": "stardist", "method_title": "StarDist", "method_revision": 1, "family": "stardist",
+            "environment": "tensorflow", "category": "cell-specific", "trained": True, "attention": False,
+            "task": "synthetic-nuclear-1ch", "dataset": "synthetic", "dataset_kind": "synthetic",
+            "dataset_fingerprint": "f" * 16, "channels": ["nuclear"], "n_channels": 1, "target": "nuclear",
+            "train_tissue": "all", "seed": 0, "settings": {"n_rays": 32}, "batch_size": 4, "epochs": 10,
+            "segbench_version": "0", "host": "h", "num_cpus": 1, "num_gpus": 0, "started_at": start,
+            "ended_at": start + timedelta(seconds=30), "folder": f"runs/{run_id}/attempt-{attempt:03d}",
+        }  # fmt: skip
+        done = status is Status.DONE
+        evaluation = EvaluationRow(
+            test_task="synthetic-nuclear-1ch", test_tissue="all", map=0.5, ap50=ap50, ap75=0.6, ar=0.55, ar50=0.9,
+            ar75=0.7, n_images=3, n_truth=40, n_predictions=44,
+        )  # fmt: skip
+        return Record(
+            attempt=AttemptRow(run_id=run_id, attempt=attempt, status=status, **{**fields, **row}),
+            phases={"train": 20.0, "wait": 1.0} if phases is None else phases,
+            evaluations=[evaluation] if done else [],
+            history=[HistoryRow(epoch=1, loss=0.5), HistoryRow(epoch=2, loss=0.25, val_loss=0.3)] if done else [],
+            tissues=[
+                TissueRow(
+                    dataset_fingerprint="f" * 16, dataset="synthetic", split="train", target="nuclear", tissue="all",
+                    n_images=10, n_cells=100, area=90.0, elongation=0.7, convexity=0.95, pixel_size_um=None,
+                )
+            ],
+        )  # fmt: skip
+
+    return make
