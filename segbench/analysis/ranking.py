@@ -12,6 +12,7 @@ import numpy.typing as npt
 import polars as pl
 from scipy.stats import rankdata
 
+from segbench.analysis.frames import groups
 from segbench.analysis.result import Result, list_names, unique
 from segbench.analysis.runtime import group_means, input_of, scalability_scores
 from segbench.analysis.scores import LEVEL, RESAMPLES, Floats, interval
@@ -71,8 +72,9 @@ def rank_methods(
     warnings = [*health.warnings, *health.hardware]
     findings: list[str] = []
     tables, components, friedman, differences = [], [], [], []
-    for (name,), group in scores.group_by(["suite"], maintain_order=True):
-        board = _board(str(name), group, wanted, usability or {})
+    for key, group in groups(scores, ["suite"]):
+        name = key["suite"]
+        board = _board(name, group, wanted, usability or {})
         seen = tissues.filter(pl.col("suite") == name)
         places, table_warnings = _rank(board, seen, resamples, np.random.default_rng(seed))
         test, pairs, test_warnings = _compare(board, seen)

@@ -7,6 +7,7 @@ import math
 import numpy as np
 import polars as pl
 
+from segbench.analysis.frames import groups
 from segbench.analysis.result import Result, list_names, unique
 from segbench.analysis.scores import Floats, normal_scores
 from segbench.analysis.source import Source, read_sql
@@ -73,7 +74,7 @@ def measure_runtime(source: Source, *, watts: float | None = None) -> Result:
     unknown = table.filter(pl.col("standardised_s").is_null() & (pl.col("train_tissue") == "all"))
     if unknown.height:
         warnings.append(f"no standardised time for {list_names(_pairs(unknown))}: T, batch or budget is not known")
-    alone = [suite for (suite,), group in scalability.group_by(["suite"]) if group.height == 1]
+    alone = [key["suite"] for key, group in groups(scalability, ["suite"]) if group.height == 1]
     if alone:
         warnings.append(f"scalability compares methods: with one method alone ({list_names(alone)}) it is not defined")
     return Result(
@@ -109,7 +110,7 @@ def scalability_of(table: pl.DataFrame) -> pl.DataFrame:
     }
     rows: list[dict[str, object]] = []
     chosen = table.filter(pl.col("train_tissue") == "all").with_columns(input_of().alias("input"))
-    for (suite,), group in chosen.group_by(["suite"], maintain_order=True):
+    for key, group in groups(chosen, ["suite"]):
         tasks = group.select("task", "input").unique(maintain_order=True)
         methods = group.select("method", "title").unique("method", maintain_order=True)
         hours = {(m, t): h for m, t, h in group.select("method", "task", "hours").iter_rows()}
@@ -153,14 +154,14 @@ def _fit(runs: pl.DataFrame) -> pl.DataFrame:
     usable = runs.filter(
         pl.col("trained") & (pl.col("train_s") > 0) & (pl.col("n_train_images") > 0)
     )  # a log needs positive numbers
-    for key, group in usable.group_by(_FITTED, maintain_order=True):
+    for key, group in groups(usable, _FITTED):
         n, t = group["n_train_images"].to_numpy().astype(float), group["train_s"].to_numpy()
         if len(np.unique(n)) < 3:
             continue
         line, power = linregress(n, t), linregress(np.log(n), np.log(t))
         rows.append(
             {
-                **{name: value for name, value in zip(_FITTED, key, strict=True) if name in _FIT_SCHEMA},
+                **{name: value for name, value in key.items() if name in _FIT_SCHEMA},
                 "runs": len(n),
                 "n_min": int(n.min()),
                 "n_max": int(n.max()),
@@ -177,14 +178,14 @@ def _fit(runs: pl.DataFrame) -> pl.DataFrame:
 def _tell(scalability: pl.DataFrame, fits: pl.DataFrame) -> tuple[str, ...]:
     findings: list[str] = []
     names = [name for name in (*INPUTS.values(), "other_h") if name in scalability.columns]
-    for (suite,), group in scalability.group_by(["suite"], maintain_order=True):
+    for key, group in groups(scalability, ["suite"]):
         ranked = group.filter(pl.col("scalability").is_not_null()).sort(
             "scalability", "method", descending=[True, False]
         )
         if ranked.height > 1:
             first, last = ranked.row(0, named=True), ranked.row(-1, named=True)
             findings.append(
-                f"{suite}: {first['title']} scales best ({_hours(first, names)}) and {last['title']} worst "
+                f"{key['suite']}: {first['title']} scales best ({_hours(first, names)}) and {last['title']} worst "
                 f"({_hours(last, names)}) of {ranked.height} methods"
             )
     for row in fits.sort("r2", descending=True).head(1).iter_rows(named=True):

@@ -59,3 +59,28 @@ def interval(samples: Floats, axis: int = 0) -> tuple[Floats, Floats]:
     """Return the bootstrap's percentile interval (95 %) along an axis."""
     low, high = np.quantile(samples, [(1 - LEVEL) / 2, (1 + LEVEL) / 2], axis=axis)
     return low, high
+
+
+def paired_interval(
+    gaps: Floats, weights: Floats, centre: float, resamples: int, rng: np.random.Generator
+) -> tuple[float | None, float | None]:
+    """Return the bootstrap interval (95 %) of the weighted mean of paired differences, moved to be about ``centre``.
+
+    Parameters
+    ----------
+    gaps, weights
+        A difference and its weight for each pair.
+    centre
+        The point estimate; it may differ from the weighted mean of the pairs where it was pooled in another way.
+
+    Returns
+    -------
+    Lower and upper end, or None twice with fewer than two pairs.
+    """
+    if len(gaps) < 2:
+        return None, None
+    chosen = rng.integers(len(gaps), size=(resamples, len(gaps)))
+    picked = weights[chosen]
+    means = (picked * gaps[chosen]).sum(axis=1) / picked.sum(axis=1)
+    low, high = interval(means + (centre - np.average(gaps, weights=weights)))
+    return float(low), float(high)
