@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from segbench.analysis.frames import groups, mean
+from segbench.analysis.frames import groups, mean, median
 from segbench.analysis.result import Result, unique
 from segbench.analysis.scores import RESAMPLES, check_metric, paired_interval
 from segbench.analysis.source import Source, read_sql
@@ -128,7 +128,7 @@ def _tell(table: pl.DataFrame, metric: str) -> tuple[str, ...]:
         better = group.filter(pl.col("gain") > 0).height
         sentence = (
             f"{where}: a second channel raises {metric} for {better} of {group.height} methods (median gain "
-            f"{group['gain'].median():+.2f})"
+            f"{median(group['gain']):+.2f})"
         )
         if best["gain"] > 0:
             percent = "" if best["gain_percent"] is None else f" ({best['gain_percent']:+.0f} %)"
@@ -136,7 +136,7 @@ def _tell(table: pl.DataFrame, metric: str) -> tuple[str, ...]:
         findings.append(sentence)
         timed = group.drop_nulls(["single_hours", "dual_hours"]).filter(pl.col("single_hours") > 0)
         if timed.height:
-            ratio = (timed["dual_hours"] / timed["single_hours"]).median()
+            ratio = median(timed["dual_hours"] / timed["single_hours"])
             findings.append(
                 f"{where}: it takes {ratio:.2f} times the standardised time (median of {timed.height} methods)"
             )

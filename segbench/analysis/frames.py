@@ -19,3 +19,9 @@ def mean(column: pl.Series) -> float:
     """Return the mean of what is not null; NaN for nothing."""
     value = column.mean()
     return math.nan if value is None else float(value)  # type: ignore[arg-type]
+
+
+def median(column: pl.Series) -> float:
+    """Return the median of what is not null; NaN for nothing."""
+    value = column.median()
+    return math.nan if value is None else float(value)  # type: ignore[arg-type]

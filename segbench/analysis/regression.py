@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from segbench.analysis.frames import groups
+from segbench.analysis.frames import groups, median
 from segbench.analysis.result import Result, list_names, unique
 from segbench.analysis.scores import LEVEL, Floats, check_metric
 from segbench.analysis.source import Source, read_sql
@@ -194,7 +194,7 @@ def _tell(table: pl.DataFrame, metric: str) -> tuple[str, ...]:
     for key, group in groups(table.filter(pl.col("term") != "intercept"), ["suite", "dataset", "term"]):
         sure = group.filter(pl.col("p") < 1 - LEVEL)
         findings.append(
-            f"{key['suite']}, {key['dataset']}: {metric} changes by {group['coefficient'].median():+.2f} (median of {group.height} fits) from "
+            f"{key['suite']}, {key['dataset']}: {metric} changes by {median(group['coefficient']):+.2f} (median of {group.height} fits) from "
             f"the least to the greatest value of {_MEANING[key['term']]}; p < 0.05 in {sure.height} of them, up in "
             f"{sure.filter(pl.col('coefficient') > 0).height} and down in {sure.filter(pl.col('coefficient') < 0).height}"
         )

@@ -119,9 +119,7 @@ def scalability_of(table: pl.DataFrame) -> pl.DataFrame:
         scores = scalability_scores(np.column_stack(list(means.values())))
         for row, (method, title) in enumerate(methods.iter_rows()):
             values = {name: _plain(column[row]) for name, column in means.items()}
-            rows.append(
-                {"suite": suite, "method": method, "title": title, **values, "scalability": _plain(scores[row])}
-            )
+            rows.append({**key, "method": method, "title": title, **values, "scalability": _plain(scores[row])})
     frame = pl.DataFrame([{name: row.get(name) for name in schema} for row in rows], schema=schema)
     return frame if frame["other_h"].is_not_null().any() else frame.drop("other_h")
 
