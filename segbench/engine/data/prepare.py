@@ -1,0 +1,259 @@
+"""Preparation: original images to normalised windows on disk, streamed and in parallel."""
+
+from __future__ import annotations
+
+import json
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from segbench.engine.data.clahe import equalize
+from segbench.engine.data.morphology import Morphology, measure
+from segbench.engine.data.prepared import META, in_order
+from segbench.engine.data.source import Load, ProgressCallback, RawImage, Source, check_pixels
+from segbench.engine.data.spec import PreparationSettings
+from segbench.engine.data.windows import check_labels, cut, positions, relabel
+from segbench.errors import SegbenchError
+
+def normalize(plane: npt.NDArray[Any], settings: PreparationSettings) -> npt.NDArray[np.float32]:
+    """Return one channel of an original image in 0..1: percentiles, clipping, then CLAHE on the whole image.
+
+    Parameters
+    ----------
+    plane
+        (H, W), finite numbers. Where its two percentiles are equal (a constant channel, or all but a few pixels the
+        same) there is nothing to scale by and the result is 0 everywhere.
+    settings
+        Percentiles and CLAHE's parameters.
+    """
+    values = plane.astype(np.float64)
+    low, high = np.percentile(values, settings.percentiles)
+    if not high > low:
+        return np.zeros(plane.shape, np.float32)
+    values -= low
+    values /= high - low
+    np.clip(values, 0.0, 1.0, out=values)
+    if settings.clahe_kernel:
+        values = equalize(values, settings.clahe_kernel, settings.clahe_clip)
+    return values.astype(np.float32)
+
+
+@dataclass(frozen=True)
+class ImageWindows:
+    """The windows of one image."""
+
+    image: str
+    tissue: str
+    pixels: npt.NDArray[np.float32]
+    """(n, C, H, W)."""
+    labels: dict[str, npt.NDArray[np.int32]]
+    """(n, H, W) a target."""
+    corners: list[tuple[int, int]]
+    """(y, x) of each window in the image."""
+    shapes: dict[str, list[Morphology]]
+    """The shapes of each window's cells, for each target."""
+
+
+def prepare_image(raw: RawImage, settings: PreparationSettings, keep_empty: bool) -> ImageWindows:
+    """Normalise one image and cut it into windows.
+
+    Cells cut by a window's edge keep the part that lies in the window. Every window's labels are numbered 1..k anew.
+    """
+    check_pixels(raw.pixels, raw.image)
+    size = raw.pixels.shape[1:]
+    whole = {}
+    for target, labels in raw.labels.items():
+        if labels.shape != size:
+            raise SegbenchError(f"{raw.image}: the image is {size} (height, width), its {target} labels are {labels.shape}")
+        whole[target] = check_labels(labels, f"{raw.image} ({target} labels)")
+    pixels = np.stack([normalize(plane, settings) for plane in raw.pixels])
+
+    cut_pixels, corners = [], []
+    cut_labels: dict[str, list[npt.NDArray[np.int32]]] = {target: [] for target in whole}
+    shapes: dict[str, list[Morphology]] = {target: [] for target in whole}
+    sides = [positions(side, settings.window, settings.step, settings.edge) for side in size]
+    for y in sides[0]:
+        for x in sides[1]:
+            parts = {t: relabel(cut(labels, y, x, settings.window)) for t, labels in whole.items()}
+            if not keep_empty and not any(count for _, count in parts.values()):
+                continue
+            cut_pixels.append(cut(pixels, y, x, settings.window))
+            corners.append((y, x))
+            for target, (labels, _) in parts.items():
+                cut_labels[target].append(labels)
+                shapes[target].append(measure(labels))
+    none = np.zeros((0, settings.window, settings.window), np.int32)
+    return ImageWindows(
+        image=raw.image,
+        tissue=raw.tissue,
+        pixels=np.stack(cut_pixels)
+        if cut_pixels
+        else np.zeros((0, len(pixels), settings.window, settings.window), np.float32),
+        labels={target: np.stack(maps) if maps else none for target, maps in cut_labels.items()},
+        corners=corners,
+        shapes=shapes,
+    )
+
+
+def prepare(
+    source: Source,
+    settings: PreparationSettings,
+    folder: Path,
+    fingerprint: str,
+    progress: ProgressCallback | None,
+    workers: int,
+) -> None:
+    """Prepare a dataset into an existing empty folder.
+
+    Images are read, normalised and cut by threads (the work is in compiled code that lets other threads run), in order,
+    with at most two images a worker in memory, and appended to the arrays as they come.
+
+    Raises
+    ------
+    SegbenchError
+        Where an image or a label map cannot be used, or no training window has a cell.
+    """
+    counts = source.counts()
+    tissues = {}
+    with ThreadPoolExecutor(workers, thread_name_prefix="prepare") as pool:
+        for split, total in counts.items():
+            keep_empty = split in settings.keep_empty
+
+            def work(load: Load, keep_empty: bool = keep_empty) -> ImageWindows:
+                return prepare_image(load(), settings, keep_empty)
+
+            with _SplitWriter(folder, split, source, settings.window) as writer:
+                if progress is not None:
+                    progress(split, 0, total)
+                for done, windows in enumerate(_in_order(pool, work, source.images(split), 2 * workers), start=1):
+                    writer.add(windows)
+                    if progress is not None:
+                        progress(split, done, total)
+            if writer.n_windows == 0:
+                raise SegbenchError(f"no window of the {split} split has a cell")
+            tissues[split] = list(in_order(set(writer.index["tissue"])))
+    meta = {
+        "fingerprint": fingerprint,
+        "channels": list(source.channels),
+        "targets": list(source.targets),
+        "tissues": tissues,
+        "images": dict(counts),
+    }
+    (folder / META).write_text(json.dumps(meta, indent=1))
+
+
+def _in_order(
+    pool: ThreadPoolExecutor, work: Callable[[Load], ImageWindows], loads: Iterable[Load], ahead: int
+) -> Iterator[ImageWindows]:
+    """Yield the results in order, never more than ``ahead`` submitted and not yet taken."""
+    loads = iter(loads)
+    waiting: deque[Future[ImageWindows]] = deque(pool.submit(work, load) for load in islice(loads, ahead))
+    try:
+        while waiting:
+            yield waiting.popleft().result()
+            waiting.extend(pool.submit(work, load) for load in islice(loads, 1))
+    finally:
+        for future in waiting:
+            future.cancel()
+
+
+class _SplitWriter:
+    """Appends one split's windows to its arrays, and keeps its tables until the end."""
+
+    def __init__(self, folder: Path, split: str, source: Source, window: int) -> None:
+        self._folder, self._split, self._targets = folder, split, source.targets
+        self._images = _NpyAppender(folder / f"images-{split}.npy", np.float32, (len(source.channels), window, window))
+        self._labels = {
+            target: _NpyAppender(folder / f"labels-{target}-{split}.npy", np.int32, (window, window))
+            for target in source.targets
+        }
+        self.n_windows = 0
+        self.index: dict[str, list[Any]] = {"window": [], "image": [], "tissue": [], "y": [], "x": []}
+        self.index |= {f"n_cells_{target}": [] for target in source.targets}
+        self._cells: list[tuple[int, int, Morphology]] = []
+
+    def add(self, windows: ImageWindows) -> None:
+        self._images.append(windows.pixels)
+        for target, labels in windows.labels.items():
+            self._labels[target].append(labels)
+        for i, (y, x) in enumerate(windows.corners):
+            row = {"window": self.n_windows, "image": windows.image, "tissue": windows.tissue, "y": y, "x": x}
+            for number, target in enumerate(self._targets):
+                shapes = windows.shapes[target][i]
+                row[f"n_cells_{target}"] = shapes.area.size
+                if shapes.area.size:
+                    self._cells.append((self.n_windows, number, shapes))
+            for key, value in row.items():
+                self.index[key].append(value)
+            self.n_windows += 1
+
+    def __enter__(self) -> _SplitWriter:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for appender in (self._images, *self._labels.values()):
+            appender.close()
+        if kind is None:
+            self._write_tables()
+
+    def _write_tables(self) -> None:
+        import polars as pl
+
+        integers = ["window", "y", "x", *(f"n_cells_{target}" for target in self._targets)]
+        schema = {key: pl.Int32 if key in integers else pl.String for key in self.index}
+        pl.DataFrame(self.index, schema=schema).write_parquet(self._folder / f"index-{self._split}.parquet")
+
+        sizes = [shapes.area.size for _, _, shapes in self._cells]
+        first = np.repeat(np.cumsum([0, *sizes])[:-1], sizes)
+
+        def joined(name: str, dtype: type[np.generic]) -> npt.NDArray[Any]:
+            return np.concatenate([np.zeros(0, dtype), *(getattr(shapes, name) for _, _, shapes in self._cells)])
+
+        pl.DataFrame(
+            {
+                "window": np.repeat(np.array([w for w, _, _ in self._cells], np.int32), sizes),
+                "target": pl.Series([self._targets[t] for _, t, _ in self._cells], dtype=pl.Enum(self._targets))
+                .gather(np.repeat(np.arange(len(sizes), dtype=np.uint32), sizes))
+                .cast(pl.String),
+                "label": (np.arange(first.size) - first + 1).astype(np.int32),
+                "area": joined("area", np.int32),
+                "elongation": joined("elongation", np.float32),
+                "convexity": joined("convexity", np.float32),
+                "cut": joined("cut", np.bool_),
+            }
+        ).write_parquet(self._folder / f"cells-{self._split}.parquet")
+
+
+class _NpyAppender:
+    """Writes a .npy whose first dimension grows; the header is set right at the end."""
+
+    def __init__(self, path: Path, dtype: type[np.generic], shape: tuple[int, ...]) -> None:
+        self._file = path.open("wb")
+        self._dtype, self._shape, self._n = np.dtype(dtype), shape, 0
+        self._write_header()
+
+    def _write_header(self) -> None:
+        header = {"descr": self._dtype.str, "fortran_order": False, "shape": (self._n, *self._shape)}
+        # numpy pads this header so that the first dimension can grow in place to 21 digits
+        np.lib.format.write_array_header_1_0(self._file, header)
+
+    def append(self, rows: npt.NDArray[Any]) -> None:
+        if rows.shape[1:] != self._shape or rows.dtype != self._dtype:
+            raise ValueError(f"expected {self._dtype} rows {self._shape}, found {rows.dtype} {rows.shape[1:]}")
+        self._file.write(np.ascontiguousarray(rows).data)
+        self._n += rows.shape[0]
+
+    def close(self) -> None:
+        self._file.seek(0)
+        self._write_header()
+        self._file.close()

@@ -1,0 +1,77 @@
+"""The datasets by name: the built-in synthetic ones and those that the user has registered."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from segbench.engine.data.spec import DatasetSpec
+from segbench.engine.tasks import (
+    LIVECELL_CHANNELS,
+    LIVECELL_TARGETS,
+    LIVECELL_TISSUES,
+    TISSUENET_CHANNELS,
+    TISSUENET_TARGETS,
+    TISSUENET_TISSUES,
+)
+from segbench.errors import SegbenchError, unknown_name
+from segbench.paths import cache_folder
+
+BUILT_IN = (
+    DatasetSpec("synthetic", "synthetic", None, {"layout": "tissuenet", "seed": 0, "scale": 1.0, "pixel_size_um": 0.5}),
+    DatasetSpec("synthetic-livecell", "synthetic", None, {"layout": "livecell", "seed": 0, "scale": 1.0}),
+)
+"""Datasets that need no registration."""
+
+
+def register(spec: DatasetSpec) -> None:
+    """Keep a dataset under its name, in place of one of that name; a built-in name only for a synthetic dataset."""
+    for built_in in BUILT_IN:
+        if spec.name == built_in.name and spec.kind != "synthetic":
+            raise SegbenchError(f"the name {spec.name!r} is kept for the built-in dataset; choose another with --name")
+    folder = _folder()
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f"{spec.name}.json"
+    part = path.with_suffix(".part")
+    part.write_text(json.dumps(spec.to_dict(), indent=1))
+    part.replace(path)
+
+
+def registered() -> list[DatasetSpec]:
+    """Return every known dataset, the built-in ones first, the others by name."""
+    found = {spec.name: spec for spec in BUILT_IN}
+    for path in sorted(_folder().glob("*.json")):
+        try:
+            spec = DatasetSpec.from_dict(json.loads(path.read_text()))
+        except (json.JSONDecodeError, KeyError, TypeError) as error:
+            raise SegbenchError(f"{path} is not a dataset's record ({error}); remove it and prepare the dataset again") from None
+        found[spec.name] = spec
+    return list(found.values())
+
+
+def get_spec(name: str) -> DatasetSpec:
+    """Return a dataset by name; raises SegbenchError with the nearest names where there is none."""
+    specs = {spec.name: spec for spec in registered()}
+    if name not in specs:
+        raise unknown_name("dataset", name, specs)
+    return specs[name]
+
+
+def layout(spec: DatasetSpec) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Return a dataset's channels and targets without preparing it."""
+    kind = spec.options.get("layout", "tissuenet") if spec.kind == "synthetic" else spec.kind
+    if kind == "tissuenet":
+        return TISSUENET_CHANNELS, TISSUENET_TARGETS
+    if kind == "livecell":
+        return LIVECELL_CHANNELS, LIVECELL_TARGETS
+    return tuple(spec.options["channels"]), (str(spec.options["target"]),)
+
+
+def usual_tissues(spec: DatasetSpec) -> tuple[str, ...] | None:
+    """Return the tissues that a dataset of this kind is known to have; None where only its data can tell."""
+    kind = spec.options.get("layout", "tissuenet") if spec.kind == "synthetic" else spec.kind
+    return {"tissuenet": TISSUENET_TISSUES, "livecell": LIVECELL_TISSUES}.get(kind)
+
+
+def _folder() -> Path:
+    return cache_folder() / "datasets"

@@ -1,0 +1,95 @@
+"""What a kind of dataset must tell: its images one at a time, and what identifies its content."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from segbench.engine.data.spec import DatasetSpec
+from segbench.errors import SegbenchError
+
+
+@dataclass(frozen=True)
+class RawImage:
+    """One original image with its labels, before any preparation."""
+
+    image: str
+    """Its id, unique in the dataset."""
+    tissue: str
+    """Its tissue or cell type."""
+    pixels: npt.NDArray[Any]
+    """(C, H, W), any numeric dtype."""
+    labels: Mapping[str, npt.NDArray[Any]]
+    """One (H, W) label map a target, 0 for background."""
+
+
+Load = Callable[[], RawImage]
+"""Reads one image; called in a worker thread."""
+
+
+ProgressCallback = Callable[[str, int, int], None]
+"""Called with a split, the images that are done and the images there are."""
+
+
+class Source(ABC):
+    """A dataset's original data. Opening it validates its layout; reading an image validates that image."""
+
+    channels: tuple[str, ...]
+    """Names of the image channels, in order."""
+    targets: tuple[str, ...]
+    """Names of the label maps."""
+
+    @abstractmethod
+    def counts(self) -> Mapping[str, int]:
+        """How many images each split has, in the order train, val, test; splits without images are left out."""
+
+    @abstractmethod
+    def images(self, split: str) -> Iterator[Load]:
+        """Yield a loader for each image of a split, in a fixed order. What must be read in sequence is read here."""
+
+    @abstractmethod
+    def files(self) -> list[Path]:
+        """Every file whose bytes decide the content, in a fixed order."""
+
+    @abstractmethod
+    def content(self, digest: Callable[[Path], str]) -> Any:
+        """Return JSON-able values that identify the content on every machine: files by their digest, not their path."""
+
+
+def open_source(spec: DatasetSpec) -> Source:
+    """Open a dataset's original data; raises SegbenchError where it is missing or laid out wrongly."""
+    if spec.source is not None and not Path(spec.source).exists():
+        raise SegbenchError(f"dataset {spec.name!r}: there is nothing at {spec.source}")
+    if spec.kind == "synthetic":
+        from segbench.engine.data.synthetic import SyntheticSource
+
+        return SyntheticSource(spec.options)
+    path = Path(str(spec.source))
+    if spec.kind == "folder":
+        from segbench.engine.data.folder import FolderSource
+
+        return FolderSource(path, spec.options)
+    if spec.kind == "livecell":
+        from segbench.engine.data.livecell import LivecellSource
+
+        return LivecellSource(path, spec.options)
+    from segbench.engine.data.tissuenet import TissuenetSource
+
+    return TissuenetSource(path, spec.options)
+
+
+def check_pixels(pixels: npt.NDArray[Any], where: str) -> npt.NDArray[Any]:
+    """Return (C, H, W) pixels as they are when they can be prepared; raises SegbenchError where not."""
+    if pixels.ndim != 3 or 0 in pixels.shape:
+        raise SegbenchError(f"{where}: an image is (channels, height, width) with at least one pixel, found {pixels.shape}")
+    if pixels.dtype.kind not in "biuf":
+        raise SegbenchError(f"{where}: pixels must be numbers, found {pixels.dtype}")
+    if pixels.dtype.kind == "f" and not np.isfinite(pixels).all():
+        raise SegbenchError(f"{where}: the image holds NaN or infinite pixels")
+    return pixels

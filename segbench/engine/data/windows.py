@@ -1,0 +1,106 @@
+"""Windows: where they lie in an image, and cutting images and label maps into them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numba
+import numpy as np
+import numpy.typing as npt
+
+from segbench.errors import SegbenchError
+
+
+def positions(size: int, window: int, step: int, edge: str) -> tuple[int, ...]:
+    """Return the first pixel of every window along one side of an image.
+
+    Parameters
+    ----------
+    size
+        Pixels along the side. A side shorter than a window gives one window, which is padded with zeros.
+    window, step
+        In pixels.
+    edge
+        ``shift``: a last window is moved inward to end with the image; ``drop``: what does not fit is left out.
+
+    Examples
+    --------
+    >>> positions(512, 256, 192, "shift"), positions(512, 256, 192, "drop")
+    ((0, 192, 256), (0, 192))
+    >>> positions(448, 256, 192, "shift"), positions(200, 256, 192, "drop")
+    ((0, 192), (0,))
+    """
+    if size <= window:
+        return (0,)
+    found = list(range(0, size - window + 1, step))
+    if edge == "shift" and found[-1] + window < size:
+        found.append(size - window)
+    return tuple(found)
+
+
+def cut(array: npt.NDArray[Any], y: int, x: int, window: int) -> npt.NDArray[Any]:
+    """Return a copy of one window of an (..., H, W) array, padded with zeros at the bottom and the right."""
+    piece = array[..., y : y + window, x : x + window]
+    short = window - piece.shape[-2], window - piece.shape[-1]
+    if short == (0, 0):
+        return piece.copy()
+    return np.pad(piece, [*[(0, 0)] * (array.ndim - 2), (0, short[0]), (0, short[1])])
+
+
+def check_labels(labels: npt.NDArray[Any], where: str) -> npt.NDArray[np.int32]:
+    """Return a label map as int32 numbers 1..K without gaps, in the order of the original labels; 0 is background.
+
+    Parameters
+    ----------
+    labels
+        (H, W), any integer dtype with labels of any height, or floats with integer values.
+    where
+        The file or array, for the error.
+
+    Raises
+    ------
+    SegbenchError
+        Where labels are negative, not whole numbers, or not a plane.
+    """
+    if labels.ndim != 2:
+        raise SegbenchError(f"{where}: a label map is a plane (H, W), found shape {labels.shape}")
+    if labels.dtype == bool:
+        raise SegbenchError(f"{where}: a label map numbers its cells, found true and false")
+    if labels.dtype.kind == "f":
+        if not (np.isfinite(labels).all() and (labels == np.rint(labels)).all()):
+            raise SegbenchError(f"{where}: labels must be whole numbers, found fractions or NaN")
+        if labels.size and np.abs(labels).max() > 2**53:
+            raise SegbenchError(f"{where}: labels above 2^53 are not exact in {labels.dtype}")
+        labels = labels.astype(np.int64)
+    if labels.dtype.kind not in "iu":
+        raise SegbenchError(f"{where}: labels must be integers, found {labels.dtype}")
+    if labels.size == 0:
+        raise SegbenchError(f"{where}: the label map is empty, shape {labels.shape}")
+    if labels.min() < 0:
+        raise SegbenchError(f"{where}: labels must be 0 (background) or above, found {labels.min()}")
+    if labels.max() < 2**22:
+        return relabel(np.ascontiguousarray(labels, dtype=np.int32))[0]
+    values, ranks = np.unique(labels, return_inverse=True)
+    return (ranks.reshape(labels.shape) + (values[0] != 0)).astype(np.int32)
+
+
+@numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
+def relabel(labels):  # type: ignore[no-untyped-def]
+    """Return a (H, W) int32 label map renumbered 1..k in the order of its labels, and k."""
+    highest = 0
+    for value in labels.flat:
+        highest = max(highest, value)
+    ranks = np.zeros(highest + 1, np.int32)
+    for value in labels.flat:
+        ranks[value] = 1
+    ranks[0] = 0
+    k = 0
+    for value in range(highest + 1):
+        if ranks[value]:
+            k += 1
+            ranks[value] = k
+    result = np.empty(labels.shape, np.int32)
+    for y in range(labels.shape[0]):
+        for x in range(labels.shape[1]):
+            result[y, x] = ranks[labels[y, x]]
+    return result, k
