@@ -1,0 +1,297 @@
+"""Transfer: models of one training tissue on every test tissue, and what to train on for a tissue."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from segbench.analysis.frames import groups, mean
+from segbench.analysis.result import Result, list_names, unique
+from segbench.analysis.scores import Floats, check_metric
+from segbench.analysis.source import Source, read_sql
+from segbench.engine.tasks import ALL_TISSUES
+from segbench.errors import unknown_name
+
+_FIT = ["suite", "dataset", "task", "method", "title"]
+_TRANSFERABILITY = {
+    **dict.fromkeys([*_FIT, "train_tissue"], pl.String), "own": pl.Float64, "others": pl.Float64, "n_others": pl.Int64,
+    "pooled": pl.Float64,
+}  # fmt: skip
+_BEST = {
+    **dict.fromkeys([*_FIT, "test_tissue", "best"], pl.String), "best_value": pl.Float64, "best_other": pl.String,
+    "best_other_value": pl.Float64, "own_value": pl.Float64, "all_value": pl.Float64,
+}  # fmt: skip
+_ORDER = {**dict.fromkeys([*_FIT, "axis", "tissue"], pl.String), "position": pl.Int64}
+_OPTIONS = {
+    "place": pl.Int64, "train_on": pl.String, "tissue": pl.String, "task": pl.String, "expected": pl.Float64,
+    "pooled": pl.Float64, "transferability": pl.Float64, "methods": pl.Int64, "reason": pl.String,
+}  # fmt: skip
+
+
+def measure_transfer(source: Source, *, metric: str = "accuracy") -> Result:
+    """Return the matrices of training tissue against test tissue, per task and method.
+
+    Parameters
+    ----------
+    source
+        Where the runs are; averaged over seeds. Methods with one training tissue only are left out.
+    metric
+        One of ``accuracy``, ``map``, ``ap50``, ``ap75``, ``ar``, ``ar50``, ``ar75``.
+
+    Returns
+    -------
+    ``table``: the matrices, long: train_tissue, test_tissue (each with 'all'), value. Parts: ``transferability`` (per
+    training tissue its score on itself, ``own``, the mean on the other tissues, ``others``, and ``pooled`` over the test
+    set), ``best`` (per test tissue the best single training tissue, the best other one, its own and all) and ``order``
+    (positions of tissues along both axes by average-linkage clustering of their Euclidean distances, leaves ordered so that
+    neighbours are alike).
+    """
+    check_metric(metric)
+    sql, health = read_sql("transfer"), source.health()
+    cells = source.frame(sql).with_columns(pl.col(metric).alias("value"))
+    table = cells.select([*_FIT, "target", "n_channels", "train_tissue", "test_tissue", "value", "runs", "n_images"])
+    transferability, best, order, unordered = [], [], [], []
+    for key, group in groups(cells, _FIT):
+        transferability += [{**key, **row} for row in _transferability(group)]
+        best += [{**key, **row} for row in _best(group)]
+        positions = _order(group)
+        order += [{**key, **row} for row in positions]
+        if not positions:
+            unordered.append(f"{key['title']} on {key['task']}")
+    parts = {
+        "transferability": pl.DataFrame(transferability, schema=_TRANSFERABILITY),
+        "best": pl.DataFrame(best, schema=_BEST),
+        "order": pl.DataFrame(order, schema=_ORDER),
+    }
+    warnings = list(health.warnings)
+    if not table.height:
+        warnings.append("no method was trained on two or more training tissues: there is no transfer to measure")
+    if table["value"].null_count():
+        warnings.append(f"{table['value'].null_count()} cells of the matrices are empty: no truth or no sound {metric}")
+    if unordered:
+        warnings.append(
+            f"tissues are not clustered, for rows or columns with values are too few: {list_names(unordered, 3)}"
+        )
+    if source.published:
+        warnings.append(
+            "the published table gives one score a training tissue, taken as pooled over the test set; how a model does on "
+            "each test tissue is not in it"
+        )
+    return Result("transfer", source.label, table, _tell(cells, parts), unique(warnings), sql, parts)
+
+
+def recommend_training_data(source: Source, *, tissue: str, task: str, metric: str = "accuracy") -> Result:
+    """Return what to train on to segment a tissue, by the study's strategy, with what the store measured of each choice.
+
+    The strategy: all tissues together; where these are not to be had, the same tissue; where that is not, the tissue whose
+    models do best on tissues other than their own.
+
+    Parameters
+    ----------
+    source
+        Where the runs are; values are means over the methods that were trained on several tissues.
+    tissue
+        What is to be segmented; it may be one that the source does not know.
+    task
+        Name of a task, such as ``tissuenet-wholecell-2ch``.
+    metric
+        One of ``accuracy``, ``map``, ``ap50``, ``ap75``, ``ar``, ``ar50``, ``ar75``.
+
+    Returns
+    -------
+    ``table``: the choices in the strategy's order; ``expected`` is the score measured on this tissue, ``pooled`` on the
+    whole test set, ``transferability`` on tissues other than the model's own.
+
+    Raises
+    ------
+    SegbenchError
+        The source has no such task with several training tissues.
+    """
+    matrix = measure_transfer(source, metric=metric)
+    known = matrix.table["task"].unique().sort().to_list()
+    if known and task not in known:
+        raise unknown_name("task with several training tissues", task, known)
+    cells = matrix.table.filter(pl.col("task") == task)
+    spread = matrix.parts["transferability"].filter(pl.col("task") == task)
+    warnings = list(matrix.warnings)
+    tissues = sorted(set(cells["train_tissue"]) - {ALL_TISSUES})
+    if known and tissue not in {*tissues, *cells["test_tissue"]}:
+        warnings.append(
+            f"{tissue} is not a tissue of {task} here ({list_names(tissues, 12)}): nothing was measured on it"
+        )
+    if cells["method"].n_unique() > 1:
+        warnings.append(
+            f"means over {list_names(cells['title'].unique().sort())}, where each was trained on the tissue"
+        )
+    ranked = (
+        spread.group_by("train_tissue")
+        .agg(pl.mean("others", "pooled"))
+        .with_columns(pl.coalesce("others", "pooled").alias("rank_by"))
+        .drop_nulls("rank_by")
+        .sort("rank_by", "train_tissue", descending=[True, False])
+    )
+    choices: list[tuple[str, str]] = []
+    if ALL_TISSUES in cells["train_tissue"]:
+        choices.append((ALL_TISSUES, "first choice: every tissue together"))
+    if tissue in tissues:
+        choices.append((tissue, "second choice: the same tissue"))
+    by = "on tissues other than its own" if ranked["others"].is_not_null().any() else "over the whole test set"
+    choices += [
+        (name, f"third choice: number {n} of {ranked.height} {by}")
+        for n, name in enumerate(ranked["train_tissue"], start=1)
+        if name != tissue
+    ]
+    rows = [
+        _option(place, name, reason, tissue, task, cells, ranked)
+        for place, (name, reason) in enumerate(choices, start=1)
+    ]
+    table = pl.DataFrame(rows, schema=_OPTIONS)
+    return Result(
+        "training-data", source.label, table, _tell_choice(table, tissue, metric), unique(warnings), matrix.sql
+    )
+
+
+def _option(
+    place: int, name: str, reason: str, tissue: str, task: str, cells: pl.DataFrame, ranked: pl.DataFrame
+) -> dict[str, Any]:
+    trained = cells.filter(pl.col("train_tissue") == name)
+    here = trained.filter(pl.col("test_tissue") == tissue)["value"]
+    pooled = trained.filter(pl.col("test_tissue") == ALL_TISSUES)["value"]
+    others = ranked.filter(pl.col("train_tissue") == name)["others"]
+    return {
+        "place": place,
+        "train_on": name,
+        "tissue": tissue,
+        "task": task,
+        "expected": here.mean() if len(here) else None,
+        "pooled": pooled.mean() if len(pooled) else None,
+        "transferability": others[0] if len(others) else None,
+        "methods": trained["method"].n_unique(),
+        "reason": reason,
+    }
+
+
+def _tell_choice(table: pl.DataFrame, tissue: str, metric: str) -> tuple[str, ...]:
+    if not table.height:
+        return ()
+    first = table.row(0, named=True)
+    findings = [f"train on {_words(first['train_on'])} to segment {tissue} ({first['reason']})"]
+    measured = table.drop_nulls("expected").sort("expected", descending=True)
+    if measured.height > 1:
+        best = measured.row(0, named=True)
+        if best["train_on"] == first["train_on"]:
+            findings.append(
+                f"measured on {tissue}, this is also best: {metric} {best['expected']:.2f} of {measured.height} choices"
+            )
+        else:
+            chosen = "unknown" if first["expected"] is None else f"{first['expected']:.2f}"
+            findings.append(
+                f"measured on {tissue}, {_words(best['train_on'])} was better: {metric} {best['expected']:.2f} against {chosen}"
+            )
+    return tuple(findings)
+
+
+def _words(train_tissue: str) -> str:
+    return "all tissues" if train_tissue == ALL_TISSUES else train_tissue
+
+
+def _transferability(group: pl.DataFrame) -> list[dict[str, Any]]:
+    rows = []
+    for key, row in groups(group.filter(pl.col("train_tissue") != ALL_TISSUES), ["train_tissue"]):
+        name = key["train_tissue"]
+        others = row.filter(~pl.col("test_tissue").is_in([name, ALL_TISSUES]))["value"].drop_nulls()
+        rows.append(
+            {
+                "train_tissue": name,
+                "own": _at(row, "test_tissue", name),
+                "others": mean(others) if len(others) else None,
+                "n_others": len(others),
+                "pooled": _at(row, "test_tissue", ALL_TISSUES),
+            }
+        )
+    return rows
+
+
+def _best(group: pl.DataFrame) -> list[dict[str, Any]]:
+    rows = []
+    for key, column in groups(group.filter(pl.col("test_tissue") != ALL_TISSUES).drop_nulls("value"), ["test_tissue"]):
+        name = key["test_tissue"]
+        single = column.filter(pl.col("train_tissue") != ALL_TISSUES).sort(
+            "value", "train_tissue", descending=[True, False]
+        )
+        other = single.filter(pl.col("train_tissue") != name)
+        rows.append(
+            {
+                "test_tissue": name,
+                "best": single["train_tissue"][0] if single.height else None,
+                "best_value": single["value"][0] if single.height else None,
+                "best_other": other["train_tissue"][0] if other.height else None,
+                "best_other_value": other["value"][0] if other.height else None,
+                "own_value": _at(column, "train_tissue", name),
+                "all_value": _at(column, "train_tissue", ALL_TISSUES),
+            }
+        )
+    return rows
+
+
+def _at(frame: pl.DataFrame, column: str, name: str) -> float | None:
+    found = frame.filter(pl.col(column) == name)["value"]
+    return found[0] if len(found) else None
+
+
+def _order(group: pl.DataFrame) -> list[dict[str, Any]]:
+    """Return the clustered order of training tissues and of test tissues, over the cells that make a full matrix."""
+    wide = (
+        group.filter((pl.col("train_tissue") != ALL_TISSUES) & (pl.col("test_tissue") != ALL_TISSUES))
+        .pivot("test_tissue", index="train_tissue", values="value")
+        .sort("train_tissue")
+    )
+    known = [s.name for s in wide.iter_columns() if s.name != "train_tissue" and not s.null_count()]
+    if wide.height < 2 or len(known) < 2:
+        return []
+    matrix = wide.select(sorted(known)).to_numpy()
+    axes = (("train", wide["train_tissue"].to_list(), matrix), ("test", sorted(known), matrix.T))
+    return [
+        {"axis": axis, "tissue": name, "position": position}
+        for axis, names, values in axes
+        for position, name in enumerate(_cluster(names, values))
+    ]
+
+
+def _cluster(names: Sequence[str], values: Floats) -> list[str]:
+    from scipy.cluster.hierarchy import leaves_list, linkage
+
+    leaves = leaves_list(linkage(values, method="average", metric="euclidean", optimal_ordering=True))
+    return [names[leaf] for leaf in np.asarray(leaves)]
+
+
+def _tell(cells: pl.DataFrame, parts: dict[str, pl.DataFrame]) -> tuple[str, ...]:
+    findings = []
+    for key, group in groups(parts["transferability"], ["suite", "task", "method", "title"]):
+        where = f"{key['suite']}, {key['title']} on {key['task']}"
+        ranked = group.drop_nulls("others").sort("others", descending=True)
+        if ranked.height > 1:
+            findings.append(
+                f"{where}: {ranked['train_tissue'][0]} transfers best ({ranked['others'][0]:.2f} on other tissues, "
+                f"{_or_unknown(ranked['own'][0])} on its own), {ranked['train_tissue'][-1]} worst ({ranked['others'][-1]:.2f})"
+            )
+        elif (pooled := group.drop_nulls("pooled").sort("pooled", descending=True)).height:
+            every = cells.filter(
+                pl.col("task") == key["task"],
+                pl.col("method") == key["method"],
+                pl.col("train_tissue") == ALL_TISSUES,
+                pl.col("test_tissue") == ALL_TISSUES,
+            )["value"]
+            against = f", against {every[0]:.2f} from all" if len(every) and every[0] is not None else ""
+            findings.append(
+                f"{where}: of single training tissues {pooled['train_tissue'][0]} gives the best pooled score "
+                f"({pooled['pooled'][0]:.2f}){against}"
+            )
+    return tuple(findings)
+
+
+def _or_unknown(value: float | None) -> str:
+    return "unknown" if value is None else f"{value:.2f}"
