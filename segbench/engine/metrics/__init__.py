@@ -1,21 +1,36 @@
 """How good a segmentation is: COCO's AP and AR exactly as pycocotools computes them, for dense cells."""
 
+from segbench.engine.metrics.coco import IOU_THRESHOLDS, RECALL_THRESHOLDS
 from segbench.engine.metrics.evaluation import (
-    IOU_THRESHOLDS,
+    AREAS,
+    COCO_AREAS,
+    LIVECELL_AREAS,
     MAX_DETECTIONS,
-    RECALL_THRESHOLDS,
+    METRICS,
+    AreaRanges,
+    Detections,
     Evaluation,
+    ImageCounts,
     Scores,
 )
-from segbench.engine.metrics.faces import evaluate_instances, evaluate_labels, evaluate_prediction_set
+from segbench.engine.metrics.instances import evaluate_instances, evaluate_prediction_set, paint_instances
+from segbench.engine.metrics.labels import evaluate_labels
 
 __all__ = [
+    "AREAS",
+    "COCO_AREAS",
     "IOU_THRESHOLDS",
+    "LIVECELL_AREAS",
     "MAX_DETECTIONS",
+    "METRICS",
     "RECALL_THRESHOLDS",
+    "AreaRanges",
+    "Detections",
     "Evaluation",
+    "ImageCounts",
     "Scores",
     "evaluate_instances",
     "evaluate_labels",
     "evaluate_prediction_set",
+    "paint_instances",
 ]

@@ -1,20 +1,33 @@
-"""What an evaluation is: COCO's precision and recall of one subset of images, pooled and per group."""
+"""What an evaluation is: COCO's scores pooled and per group, each image's counts, and the matched detections behind them."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-IOU_THRESHOLDS: npt.NDArray[np.float64] = np.linspace(0.5, 0.95, 10)
-"""(T,), COCO's IoU thresholds. ``np.arange`` gives other last bits."""
-RECALL_THRESHOLDS: npt.NDArray[np.float64] = np.linspace(0.0, 1.0, 101)
-"""(R,), the recalls at which COCO reads precision."""
+from segbench.engine.metrics import matching
+from segbench.engine.metrics.coco import IOU_THRESHOLDS, accumulate, order_by_score
+from segbench.errors import SegbenchError
+
 AP50, AP75 = 0, 5
 """Where 0.5 and 0.75 stand in `IOU_THRESHOLDS`."""
 MAX_DETECTIONS = 3000
 """The published benchmark's limit of detections an image."""
+METRICS = ("map", "ap50", "ap75", "ar", "ar50", "ar75")
+"""The six metrics, as `Scores` names them."""
+
+AreaRanges = Mapping[str, tuple[float, float]]
+"""By name: the smallest and the largest area in pixels, both included."""
+COCO_AREAS: AreaRanges = {"small": (0, 32**2), "medium": (32**2, 96**2), "large": (96**2, 1e5**2)}
+"""COCO's area ranges (``pycocotools.cocoeval.Params``)."""
+LIVECELL_AREAS: AreaRanges = {"small": (0, 324), "medium": (324, 961), "large": (961, 1e5**2)}
+"""LIVECell's area ranges, 18 and 31 pixels squared (Edlund et al., Nature Methods 18, 2021, and its ``coco_evaluation.py``)."""
+AREAS: Mapping[str, AreaRanges] = {"coco": COCO_AREAS, "livecell": LIVECELL_AREAS}
+"""The sets of area ranges by name."""
 
 
 @dataclass(frozen=True)
@@ -61,16 +74,11 @@ class Scores:
         n_predictions: int,
     ) -> Scores:
         """Return the six metrics of precision (T, R) and recall (T,), averaged as pycocotools' ``summarize`` does."""
-
-        def mean(values: npt.NDArray[np.float64]) -> float:
-            valid = values[values > -1]
-            return float(np.mean(valid)) if valid.size else -1.0
-
         return cls(
-            map=mean(precision),
-            ap50=mean(precision[AP50]),
-            ap75=mean(precision[AP75]),
-            ar=mean(recall),
+            map=mean_of_valid(precision),
+            ap50=mean_of_valid(precision[AP50]),
+            ap75=mean_of_valid(precision[AP75]),
+            ar=mean_of_valid(recall),
             ar50=float(recall[AP50]),
             ar75=float(recall[AP75]),
             n_images=n_images,
@@ -83,7 +91,98 @@ class Scores:
 
     def metrics(self) -> dict[str, float]:
         """Return the six metrics by name."""
-        return {name: getattr(self, name) for name in ("map", "ap50", "ap75", "ar", "ar50", "ar75")}
+        return {name: getattr(self, name) for name in METRICS}
+
+
+def mean_of_valid(values: npt.NDArray[np.float64]) -> float:
+    """Return the mean of the values above -1, or -1.0 where there is none: COCO's average."""
+    valid = values[values > -1]
+    return float(np.mean(valid)) if valid.size else -1.0
+
+
+@dataclass(frozen=True)
+class ImageCounts:
+    """Whole numbers and sums of each of N images, from which every cell metric follows by adding images up.
+
+    They count all predictions: COCO's limit of detections does not apply to them.
+    """
+
+    n_truth: npt.NDArray[np.int64]
+    """(N,), true cells."""
+    n_predictions: npt.NDArray[np.int64]
+    """(N,), predicted cells."""
+    true_positives: npt.NDArray[np.int64]
+    """(N, T), matched pairs at each IoU threshold."""
+    matched_iou: npt.NDArray[np.float64]
+    """(N, T), the sum of their IoU."""
+    pq_matches: npt.NDArray[np.int64]
+    """(N,), pairs with IoU above 0.5 (0.5 itself does not count in panoptic quality)."""
+    pq_iou: npt.NDArray[np.float64]
+    """(N,), the sum of their IoU."""
+    aji_intersection: npt.NDArray[np.int64]
+    """(N,), the numerator of the aggregated Jaccard index, in pixels."""
+    aji_union: npt.NDArray[np.int64]
+    """(N,), its denominator, in pixels."""
+    seg: npt.NDArray[np.float64]
+    """(N,), over true cells, the sum of the IoU with the prediction that covers more than half of the cell."""
+    splits: npt.NDArray[np.int64]
+    """(N,), true cells that hold two or more predictions by more than half of each prediction's area."""
+    merges: npt.NDArray[np.int64]
+    """(N,), predictions that hold two or more true cells by more than half of each true cell's area."""
+    groups: tuple[str, ...] | None = None
+    """(N,), each image's group."""
+
+    @classmethod
+    def from_tables(
+        cls, counts: npt.NDArray[np.int64], sums: npt.NDArray[np.float64], groups: tuple[str, ...] | None
+    ) -> ImageCounts:
+        """Return the columns of `matching`'s tables by name."""
+        return cls(
+            n_truth=counts[:, matching.N_TRUTH],
+            n_predictions=counts[:, matching.N_PREDICTIONS],
+            true_positives=counts[:, matching.TRUE_POSITIVES :],
+            matched_iou=sums[:, matching.MATCHED_IOU :],
+            pq_matches=counts[:, matching.PQ_MATCHES],
+            pq_iou=sums[:, matching.PQ_IOU],
+            aji_intersection=counts[:, matching.AJI_INTERSECTION],
+            aji_union=counts[:, matching.AJI_UNION],
+            seg=sums[:, matching.SEG],
+            splits=counts[:, matching.SPLITS],
+            merges=counts[:, matching.MERGES],
+            groups=groups,
+        )
+
+    def __len__(self) -> int:
+        return int(self.n_truth.size)
+
+    def columns(self) -> dict[str, npt.NDArray[Any] | list[str]]:
+        """Return flat columns of equal length, a row an image, ready for a data frame or a table.
+
+        ``true_positives`` and ``matched_iou`` become a column a threshold: ``tp_50`` ... ``tp_95``, ``iou_50`` ... ``iou_95``.
+        """
+        columns: dict[str, npt.NDArray[Any] | list[str]] = {"image": np.arange(len(self))}
+        if self.groups is not None:
+            columns["group"] = list(self.groups)
+        columns |= {"n_truth": self.n_truth, "n_predictions": self.n_predictions}
+        names = [f"{round(100 * t)}" for t in IOU_THRESHOLDS]
+        columns |= {f"tp_{name}": self.true_positives[:, t] for t, name in enumerate(names)}
+        columns |= {f"iou_{name}": self.matched_iou[:, t] for t, name in enumerate(names)}
+        rest = ("pq_matches", "pq_iou", "aji_intersection", "aji_union", "seg", "splits", "merges")
+        return columns | {name: getattr(self, name) for name in rest}
+
+
+@dataclass(frozen=True)
+class Detections:
+    """The M predictions of all images in the images' order, with what they match."""
+
+    images: npt.NDArray[np.int32]
+    """(M,), which image, ascending."""
+    scores: npt.NDArray[np.float64]
+    """(M,)."""
+    matches: npt.NDArray[np.uint16]
+    """(M,), bit t is set where the prediction matches a true cell at IoU threshold t."""
+    kept: npt.NDArray[np.bool_]
+    """(M,), False for predictions beyond the limit of detections of their image."""
 
 
 @dataclass(frozen=True)
@@ -94,3 +193,120 @@ class Evaluation:
     """Over all images."""
     groups: dict[str, Scores]
     """By group (tissue), in alphabetical order; empty where no groups were given."""
+    areas: dict[str, Scores]
+    """Over all images, by range of the cells' areas; empty where no ranges were asked for."""
+    images: ImageCounts = field(repr=False)
+    """What each image adds to the cell metrics."""
+    detections: Detections = field(repr=False)
+    """What `bootstrap_intervals` draws from."""
+
+
+def assemble(
+    detections: Detections,
+    order: npt.NDArray[np.int64],
+    images: ImageCounts,
+    areas: dict[str, Scores] | None = None,
+) -> Evaluation:
+    """Accumulate matched detections pooled and per group, from one ``order`` (M,) by descending score."""
+    order = order if detections.kept.all() else order[detections.kept[order]]
+    n_images, n_truth = len(images), int(images.n_truth.sum())
+    pooled = Scores.from_arrays(
+        *accumulate(order, detections.matches, detections.scores, n_truth),
+        n_images=n_images,
+        n_truth=n_truth,
+        n_predictions=int(images.n_predictions.sum()),
+    )
+    by_group: dict[str, Scores] = {}
+    if images.groups is not None:
+        names, group_of_image = np.unique(np.asarray(images.groups, dtype=object), return_inverse=True)
+        group_of = group_of_image.astype(np.int16 if names.size < 2**15 else np.int64)[detections.images[order]]
+        sorted_order = order[np.argsort(group_of, kind="stable")]
+        cuts = np.concatenate([[0], np.cumsum(np.bincount(group_of, minlength=names.size))])
+        for g, name in enumerate(names):
+            members = group_of_image == g
+            n_truth = int(images.n_truth[members].sum())
+            by_group[str(name)] = Scores.from_arrays(
+                *accumulate(sorted_order[cuts[g] : cuts[g + 1]], detections.matches, detections.scores, n_truth),
+                n_images=int(members.sum()),
+                n_truth=n_truth,
+                n_predictions=int(images.n_predictions[members].sum()),
+            )
+    return Evaluation(pooled, by_group, areas or {}, images, detections)
+
+
+def scores_by_area(
+    ranges: AreaRanges,
+    detections: Detections,
+    order: npt.NDArray[np.int64],
+    areas: npt.NDArray[np.int32],
+    matched_areas: npt.NDArray[np.int32],
+    truth_areas: npt.NDArray[np.int32],
+    n_images: int,
+) -> dict[str, Scores]:
+    """Return COCO's scores for true cells of each range of areas.
+
+    As in ``COCOeval``, a true cell outside of the range is neither to be found nor an error to find, and a prediction that
+    matches nothing counts only if its own area lies in the range.
+
+    Parameters
+    ----------
+    ranges
+        Bounds in pixels, included.
+    detections, order
+        The M matched predictions and their order by score.
+    areas, matched_areas
+        (M,), a prediction's own area, and that of the true cell that it matches (0: none).
+    truth_areas
+        (G,).
+    n_images
+        How many images there are.
+    """
+    order = order[detections.kept[order]]
+    everywhere = np.uint16((1 << IOU_THRESHOLDS.size) - 1)
+    result = {}
+    for name, (low, high) in ranges.items():
+        truth_counts = (truth_areas >= low) & (truth_areas <= high)
+        match_counts = (matched_areas >= low) & (matched_areas <= high)
+        own_counts = (areas >= low) & (areas <= high)
+        to_ignored = np.where(match_counts, 0, detections.matches).astype(np.uint16)
+        unmatched = np.where(own_counts, 0, everywhere & ~detections.matches).astype(np.uint16)
+        n_truth = int(np.count_nonzero(truth_counts))
+        result[name] = Scores.from_arrays(
+            *accumulate(order, detections.matches, detections.scores, n_truth, to_ignored | unmatched),
+            n_images=n_images,
+            n_truth=n_truth,
+            n_predictions=int(np.count_nonzero(own_counts)),
+        )
+    return result
+
+
+def ordered_by_score(
+    detections_scores: npt.NDArray[np.float64], images: npt.NDArray[np.int32]
+) -> npt.NDArray[np.int64]:
+    """Return the stable order (M,) by descending score; NaN scores raise SegbenchError."""
+    wrong = np.flatnonzero(np.isnan(detections_scores))
+    if wrong.size:
+        raise SegbenchError(f"image {images[wrong[0]]}: a score is NaN; scores must be numbers")
+    return order_by_score(detections_scores)
+
+
+def checked_groups(groups: Sequence[str] | None) -> tuple[str, ...] | None:
+    """Return the groups as a tuple of names; a lone string, one name for all, raises SegbenchError."""
+    if groups is None:
+        return None
+    if isinstance(groups, str):
+        raise SegbenchError(f"groups is the text {groups!r}; give one name an image")
+    return tuple(str(group) for group in groups)
+
+
+def check_group_count(groups: tuple[str, ...] | None, n_images: int) -> None:
+    """Raise SegbenchError unless there is one group an image."""
+    if groups is not None and len(groups) != n_images:
+        raise SegbenchError(f"{len(groups)} groups for {n_images} images; give one name an image")
+
+
+def checked_limit(max_detections: int) -> int:
+    """Return the limit of detections; below 1 raises SegbenchError."""
+    if max_detections < 1:
+        raise SegbenchError(f"max_detections is {max_detections}; give at least 1")
+    return int(max_detections)

@@ -1,0 +1,159 @@
+"""Streams pairs of label maps in batches of flat int32 pixels, from memory-mapped stacks or any iterables, and checks them."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+
+from segbench.errors import SegbenchError
+
+LabelMaps = npt.NDArray[Any] | Iterable[npt.NDArray[Any]]
+"""A stack (N, H, W), memory-mapped or not, or an iterable of maps (H, W), of any integer type; 0 is background."""
+
+BATCH_PIXELS = 1 << 20
+LARGEST_LABEL = 2**31 - 1
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Some consecutive pairs of label maps, their pixels laid out one after the other."""
+
+    first: int
+    """The number of the first pair."""
+    truth: npt.NDArray[np.int32]
+    """(P,), read-only."""
+    predictions: npt.NDArray[np.int32]
+    """(P,), read-only."""
+    offsets: npt.NDArray[np.int64]
+    """(n + 1,): where each pair's pixels begin and end."""
+    shapes: tuple[tuple[int, int], ...]
+    """(H, W) of each pair."""
+
+
+def paired_batches(truth: LabelMaps, predictions: LabelMaps) -> Iterator[Batch]:
+    """Yield the pairs of true and predicted maps, about a million pixels at a time.
+
+    Raises
+    ------
+    SegbenchError
+        Where numbers of maps or shapes differ, or labels are not integers from 0 to 2^31 - 1.
+    """
+    if isinstance(truth, np.ndarray) and isinstance(predictions, np.ndarray):
+        for name, stack in (("truth", truth), ("predictions", predictions)):
+            if stack.ndim != 3:
+                raise SegbenchError(f"{name} has shape {stack.shape}; a stack of label maps is (N, H, W)")
+        if len(truth) != len(predictions):
+            raise SegbenchError(f"{len(truth)} true label maps but {len(predictions)} predicted ones")
+        if truth.shape != predictions.shape:
+            raise SegbenchError(f"true maps are {truth.shape[1:]} pixels, predicted ones {predictions.shape[1:]}")
+        height, width = truth.shape[1:]
+        step = max(1, BATCH_PIXELS // max(1, height * width))
+        for first in range(0, len(truth), step):
+            pair = truth[first : first + step], predictions[first : first + step]
+            offsets = np.arange(len(pair[0]) + 1, dtype=np.int64) * (height * width)
+            yield Batch(
+                first,
+                _flat(pair[0], "truth", first),
+                _flat(pair[1], "prediction", first),
+                offsets,
+                ((height, width),) * len(pair[0]),
+            )
+        return
+    yield from _collected(truth, predictions)
+
+
+def _collected(truth: LabelMaps, predictions: LabelMaps) -> Iterator[Batch]:
+    pending: list[tuple[npt.NDArray[np.int32], npt.NDArray[np.int32]]] = []
+    shapes: list[tuple[int, int]] = []
+    first = n = pixels = 0
+    for n, (true_map, predicted_map) in enumerate(paired(truth, predictions)):
+        true_map, predicted_map = checked_map(true_map, "truth", n), checked_map(predicted_map, "prediction", n)
+        if true_map.shape != predicted_map.shape:
+            raise SegbenchError(
+                f"map {n}: the true map is {true_map.shape} pixels, the predicted one {predicted_map.shape}"
+            )
+        pending.append((_flat(true_map, "truth", n), _flat(predicted_map, "prediction", n)))
+        shapes.append((true_map.shape[0], true_map.shape[1]))
+        pixels += true_map.size
+        if pixels >= BATCH_PIXELS:
+            yield _joined(first, pending, shapes)
+            pending, shapes, first, pixels = [], [], n + 1, 0
+    if pending:
+        yield _joined(first, pending, shapes)
+
+
+def _joined(
+    first: int, maps: list[tuple[npt.NDArray[np.int32], npt.NDArray[np.int32]]], shapes: list[tuple[int, int]]
+) -> Batch:
+    offsets = np.concatenate([[0], np.cumsum([m[0].size for m in maps])]).astype(np.int64)
+    if len(maps) == 1:
+        return Batch(first, *maps[0], offsets, tuple(shapes))
+    flat = [np.concatenate([m[side] for m in maps]) for side in (0, 1)]
+    return Batch(first, _read_only(flat[0]), _read_only(flat[1]), offsets, tuple(shapes))
+
+
+def paired(truth: Iterable[T], predictions: Iterable[Any]) -> Iterator[tuple[T, Any]]:
+    """Zip truth with predictions; where one ends first, raise SegbenchError."""
+    others = iter(predictions)
+    missing = object()
+    n = -1
+    for n, one in enumerate(truth):
+        other = next(others, missing)
+        if other is missing:
+            raise SegbenchError(f"more true label maps than the {n} predicted ones")
+        yield one, other
+    if next(others, missing) is not missing:
+        raise SegbenchError(f"more predictions than the {n + 1} true label maps")
+
+
+def checked_map(labels: Any, what: str, n: int) -> npt.NDArray[Any]:
+    """Return one label map as an array (H, W) of integers, or raise SegbenchError."""
+    array = np.asarray(labels)
+    if array.ndim != 2:
+        raise SegbenchError(f"{what} {n} has shape {array.shape}; a label map is (H, W)")
+    if array.dtype.kind not in "iu":
+        raise SegbenchError(f"{what} {n} is of type {array.dtype}; labels are integers, 0 for background")
+    return array
+
+
+def _flat(labels: npt.NDArray[Any], what: str, n: int) -> npt.NDArray[np.int32]:
+    """Return the pixels as read-only int32, without a copy where they are that already; negative int32 pass unseen."""
+    if labels.dtype.kind not in "iu":
+        raise SegbenchError(f"{what} {n} is of type {labels.dtype}; labels are integers, 0 for background")
+    if labels.dtype not in (np.int32, np.int16, np.int8, np.uint16, np.uint8) and labels.size:
+        lowest, highest = labels.min(), labels.max()
+        if lowest < 0 or highest > LARGEST_LABEL:
+            raise SegbenchError(
+                f"{what} {n} or one soon after it has labels from {lowest} to {highest}; they go from 0 to {LARGEST_LABEL}"
+            )
+    flat = np.ascontiguousarray(np.asarray(labels), dtype=np.int32).reshape(-1)
+    return _read_only(flat)
+
+
+def _read_only(flat: npt.NDArray[np.int32]) -> npt.NDArray[np.int32]:
+    # memory-mapped pixels are read-only: all are, so that the kernels are compiled for one kind
+    view = flat.view(np.ndarray)
+    view.flags.writeable = False
+    return view
+
+
+def mapped(function: Callable[[Batch], T], batches: Iterable[Batch], threads: int) -> Iterator[T]:
+    """Yield ``function`` of each batch in order, on so many threads, with few batches in memory at a time."""
+    if threads < 2:
+        yield from map(function, batches)
+        return
+    with ThreadPoolExecutor(threads) as pool:
+        waiting: deque[Future[T]] = deque()
+        for batch in batches:
+            waiting.append(pool.submit(function, batch))
+            if len(waiting) > 2 * threads:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()

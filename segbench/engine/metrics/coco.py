@@ -1,0 +1,234 @@
+"""Turns matches into COCO's precision, recall and score thresholds, equal to pycocotools' to the last bit."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from segbench.engine.metrics.compiled import compiled
+
+Array = npt.NDArray[Any]
+
+IOU_THRESHOLDS: npt.NDArray[np.float64] = np.linspace(0.5, 0.95, 10)
+"""(T,), COCO's IoU thresholds. ``np.arange`` gives other last bits."""
+RECALL_THRESHOLDS: npt.NDArray[np.float64] = np.linspace(0.0, 1.0, 101)
+"""(R,), the recalls at which COCO reads precision."""
+MATCH_THRESHOLDS: npt.NDArray[np.float64] = np.minimum(IOU_THRESHOLDS, 1 - 1e-10)
+"""(T,), what an IoU must reach to match: ``COCOeval.evaluateImg`` starts from these."""
+
+
+def order_by_score(scores: npt.NDArray[np.float64]) -> npt.NDArray[np.int64]:
+    """Return the stable order of descending score, that of ``np.argsort(-scores, kind="mergesort")``; scores are not NaN.
+
+    Examples
+    --------
+    >>> order_by_score(np.array([0.5, 0.9, 0.5, -1.0]))
+    array([1, 0, 2, 3])
+    """
+    # adding zero turns -0.0 into 0.0, whose bits differ
+    return _radix_order((-scores + 0.0).astype(np.float64).view(np.uint64))
+
+
+def accumulate(
+    order: npt.NDArray[np.int64],
+    matches: npt.NDArray[np.uint16],
+    scores: npt.NDArray[np.float64],
+    n_truth: int,
+    ignored: npt.NDArray[np.uint16] | None = None,
+) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    """Return precision (T, R), recall (T,) and score thresholds (T, R) as ``COCOeval.accumulate`` does.
+
+    Parameters
+    ----------
+    order
+        (D,), the detections that count, by descending score.
+    matches
+        (M,), bit t is set where a detection matches at threshold t.
+    scores
+        (M,).
+    n_truth
+        How many true objects are to be found; with none, everything is -1.
+    ignored
+        (M,), bit t is set where a detection is neither true nor false at threshold t. None: nowhere.
+
+    Notes
+    -----
+    COCO's precision at the n-th counted detection is tp / (tp + fp + eps), its envelope the maximum from there on, read at the
+    first detection that reaches each of the recalls. Precision rises at true positives only, so the maximum over each stretch
+    between two recalls is kept while the detections go by, compared as exact fractions and divided once at the end.
+    """
+    if ignored is None:
+        ignored = np.zeros(0, np.uint16)
+    return _accumulate(order, matches, ignored, scores, n_truth, IOU_THRESHOLDS.size, RECALL_THRESHOLDS)
+
+
+@compiled
+def _accumulate(
+    order: Array,
+    matches: Array,
+    ignored: Array,
+    scores: Array,
+    n_truth: int,
+    n_thresholds: int,
+    recalls: Array,
+) -> tuple[Array, Array, Array]:
+    n_recalls = recalls.size
+    precision, recall = -np.ones((n_thresholds, n_recalls)), -np.ones(n_thresholds)
+    score_thresholds = -np.ones((n_thresholds, n_recalls))
+    if n_truth == 0:
+        return precision, recall, score_thresholds
+    precision[:], score_thresholds[:] = 0.0, 0.0
+    needed = _needed(recalls, n_truth)
+    best_tp, best_n = np.zeros((n_thresholds, n_recalls), np.int64), np.ones((n_thresholds, n_recalls), np.int64)
+    tp, stretch = np.zeros(n_thresholds, np.int64), np.zeros(n_thresholds, np.int64)
+    n_ignored = np.zeros(n_thresholds, np.int64)
+    if order.size > 0:
+        for t in range(n_thresholds):
+            # recall 0 is reached at the first detection, be it true or not
+            score_thresholds[t, 0] = scores[order[0]]
+    for i in range(order.size):
+        d = order[i]
+        skipped = np.int64(0)
+        if ignored.size > 0:
+            skipped = np.int64(ignored[d])
+        true = np.int64(matches[d]) & ~skipped
+        t = 0
+        while (true | skipped) >> t:
+            if (skipped >> t) & 1:
+                n_ignored[t] += 1
+            elif (true >> t) & 1:
+                tp[t] += 1
+                r = stretch[t]
+                while r + 1 < n_recalls and needed[r + 1] <= tp[t]:
+                    r += 1
+                    score_thresholds[t, r] = scores[d]
+                stretch[t] = r
+                n = i + 1 - n_ignored[t]
+                if tp[t] * best_n[t, r] >= best_tp[t, r] * n:
+                    best_tp[t, r], best_n[t, r] = tp[t], n
+            t += 1
+    for t in range(n_thresholds):
+        recall[t] = tp[t] / n_truth
+        highest = 0.0
+        for r in range(stretch[t], -1, -1):
+            highest = max(highest, best_tp[t, r] / (np.float64(best_n[t, r]) + 2.220446049250313e-16))
+            precision[t, r] = highest
+    return precision, recall, score_thresholds
+
+
+@compiled
+def _needed(recalls: Array, n_truth: Any) -> Array:
+    """Return how many true positives reach each recall, by the floating-point comparison that COCO's searchsorted makes."""
+    needed = np.zeros(recalls.size, np.int64)
+    for r in range(1, recalls.size):
+        k = np.int64(np.floor(recalls[r] * n_truth))
+        while k > 0 and (k - 1) / n_truth >= recalls[r]:
+            k -= 1
+        while k / n_truth < recalls[r]:
+            k += 1
+        needed[r] = k
+    return needed
+
+
+@compiled
+def accumulate_resamples(
+    matches: Array,
+    images: Array,
+    ends: Array,
+    weights: Array,
+    n_truth: Array,
+    n_thresholds: int,
+    recalls: Array,
+) -> tuple[Array, Array]:
+    """Return the mean precision (B, T) and the recall (B, T) of sets of images that repeat some and leave out others.
+
+    Parameters
+    ----------
+    matches, images
+        (D,) uint16 and int32: the detections that count, by descending score, and the images they are in.
+    ends
+        (D,) int64: where the detections end that follow each one without change of score and image. Copies of an image stand
+        one after the other, so such a stretch is gone through whole, once a copy.
+    weights
+        (B, N) int64, how often each image is in each resample.
+    n_truth
+        (N,) int64, true cells an image.
+    n_thresholds, recalls
+        T and the (R,) recall thresholds.
+    """
+    n_resamples, n_recalls = weights.shape[0], recalls.size
+    precision, recall = -np.ones((n_resamples, n_thresholds)), -np.ones((n_resamples, n_thresholds))
+    best_tp, best_n = np.empty((n_thresholds, n_recalls), np.int64), np.empty((n_thresholds, n_recalls), np.int64)
+    tp, stretch = np.empty(n_thresholds, np.int64), np.empty(n_thresholds, np.int64)
+    reached = np.empty(n_thresholds, np.int64)
+    for b in range(n_resamples):
+        total = np.int64(0)
+        for n in range(n_truth.size):
+            total += weights[b, n] * n_truth[n]
+        if total == 0:
+            continue
+        needed = _needed(recalls, total)
+        best_tp[:], best_n[:] = 0, 1
+        tp[:], stretch[:], reached[:] = 0, 0, needed[1]
+        counted = np.int64(0)
+        i = 0
+        while i < matches.size:
+            end = ends[i]
+            for _ in range(weights[b, images[i]]):
+                for d in range(i, end):
+                    counted += 1
+                    bits = matches[d]
+                    t = 0
+                    while bits:
+                        if bits & 1:
+                            tp[t] += 1
+                            if tp[t] >= reached[t]:
+                                r = stretch[t]
+                                while r + 1 < n_recalls and needed[r + 1] <= tp[t]:
+                                    r += 1
+                                stretch[t] = r
+                                reached[t] = needed[r + 1] if r + 1 < n_recalls else total + 1
+                            r = stretch[t]
+                            if tp[t] * best_n[t, r] >= best_tp[t, r] * counted:
+                                best_tp[t, r], best_n[t, r] = tp[t], counted
+                        bits >>= 1
+                        t += 1
+            i = end
+        for t in range(n_thresholds):
+            recall[b, t] = tp[t] / total
+            highest, area = 0.0, 0.0
+            for r in range(stretch[t], -1, -1):
+                highest = max(highest, best_tp[t, r] / (np.float64(best_n[t, r]) + 2.220446049250313e-16))
+                area += highest
+            precision[b, t] = area / n_recalls
+    return precision, recall
+
+
+@compiled
+def _radix_order(bits: Array) -> Array:
+    """Return the stable ascending order of float64 numbers, given as their bits, by four digits of 16 bits."""
+    size = bits.size
+    keys, order = np.empty(size, np.uint64), np.arange(size)
+    sign = np.uint64(1) << np.uint64(63)
+    for i in range(size):
+        keys[i] = ~bits[i] if bits[i] & sign else bits[i] | sign
+    next_keys, next_order = np.empty(size, np.uint64), np.empty(size, np.int64)
+    starts = np.empty(65537, np.int64)
+    for digit in range(4):
+        shift = np.uint64(16 * digit)
+        starts[:] = 0
+        for i in range(size):
+            starts[np.int64((keys[i] >> shift) & np.uint64(0xFFFF)) + 1] += 1
+        if size > 0 and starts[np.int64((keys[0] >> shift) & np.uint64(0xFFFF)) + 1] == size:
+            continue
+        for value in range(65536):
+            starts[value + 1] += starts[value]
+        for i in range(size):
+            bucket = np.int64((keys[i] >> shift) & np.uint64(0xFFFF))
+            next_keys[starts[bucket]], next_order[starts[bucket]] = keys[i], order[i]
+            starts[bucket] += 1
+        keys, next_keys = next_keys, keys
+        order, next_order = next_order, order
+    return order

@@ -1,0 +1,694 @@
+"""Finds which predicted cell matches which true cell: the joint histogram of two label maps, and COCO's matching on it.
+
+Truth is disjoint here (a label map), which makes matching cheap. A pair with IoU > 0.5 covers more than half of both of its
+cells, so among disjoint predictions no other pair with IoU >= 0.5 shares one: all thresholds are decided by the IoU alone, in
+any order of the scores. At IoU = 0.5 exactly two predictions can halve one true cell; the one that COCO's greedy search meets
+first, in order of score, then of label, wins. (One prediction made of two true halves matches one of them: it is a true
+positive either way.) Overlapping predictions take the greedy search itself.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from segbench.engine.metrics.compiled import compiled
+
+Array = npt.NDArray[Any]
+
+N_TRUTH, N_PREDICTIONS, PQ_MATCHES, AJI_INTERSECTION, AJI_UNION, SPLITS, MERGES, TRUE_POSITIVES = range(8)
+"""Columns of an image's whole numbers; the true positives of each IoU threshold follow."""
+PQ_IOU, SEG, MATCHED_IOU = range(3)
+"""Columns of an image's sums; the IoU of the matches of each IoU threshold follow."""
+
+_FREE = -1
+_HASH = np.uint64(0x9E3779B97F4A7C15)
+_LARGEST_TABLE = 1 << 20
+
+
+@compiled
+def match_labels(
+    truth: Array,
+    predictions: Array,
+    offsets: Array,
+    scores: Array,
+    score_offsets: Array,
+    max_detections: int,
+    thresholds: Array,
+) -> tuple[Array, Array, Array, Array, Array, Array, Array, Array]:
+    """Match a batch of pairs of label maps, each laid out flat.
+
+    Parameters
+    ----------
+    truth, predictions
+        (P,) int32, the pixels of all maps one after the other.
+    offsets
+        (N + 1,) int64: the pixels of map n are ``truth[offsets[n]:offsets[n + 1]]``.
+    scores, score_offsets
+        (M,) float64 and (N + 1,) int64: the scores of map n in ascending order of its labels. Where their number is not that
+        of the labels, order by label stands in; the caller compares the numbers.
+    max_detections
+        Predictions beyond the so many best of an image are not kept.
+    thresholds
+        (T,) float64, T <= 16.
+
+    Returns
+    -------
+    counts, sums
+        (N, 7 + T) int64 and (N, 2 + T) float64, by the columns above.
+    lowest
+        (N,) int32, the smallest label of each pair: negative labels are for the caller to refuse.
+    matches, kept, areas, matched_areas
+        (M,) uint16 with bit t set where a prediction matches at threshold t, bool, int32 in pixels, and int32: the area of the
+        true cell that it matches, 0 for none. By image, then ascending label.
+    truth_areas
+        (G,) int32, by image, then ascending label.
+    """
+    n_images, n_thresholds = offsets.size - 1, thresholds.size
+    counts = np.zeros((n_images, TRUE_POSITIVES + n_thresholds), np.int64)
+    sums = np.zeros((n_images, MATCHED_IOU + n_thresholds), np.float64)
+    lowest = np.zeros(n_images, np.int32)
+    capacity = max(scores.size, 1024)
+    matches, kept = np.empty(capacity, np.uint16), np.empty(capacity, np.bool_)
+    areas, matched_areas = np.empty(capacity, np.int32), np.empty(capacity, np.int32)
+    truth_areas = np.empty(1024, np.int32)
+    n_found = n_true = 0
+    positions = np.empty(np.max(np.diff(offsets)) + 1 if n_images else 1, np.int32)
+    keys, values, used = np.full(4096, _FREE, np.int64), np.zeros(4096, np.int32), np.empty(4096, np.int32)
+    tables, ious = np.zeros((9, 4096), np.int32), np.zeros((3, 4096), np.float64)
+    for n in range(n_images):
+        first, last = offsets[n], offsets[n + 1]
+        n_pairs = _count_pairs(truth[first:last], predictions[first:last], positions, keys, values, used)
+        while n_pairs < 0:
+            size = 2 * keys.size
+            keys, values, used = np.full(size, _FREE, np.int64), np.zeros(size, np.int32), np.empty(size, np.int32)
+            n_pairs = _count_pairs(truth[first:last], predictions[first:last], positions, keys, values, used)
+        pair_truth, pair_prediction = np.empty(n_pairs, np.int32), np.empty(n_pairs, np.int32)
+        pair_pixels = np.empty(n_pairs, np.int32)
+        for j in range(n_pairs):
+            slot = used[j]
+            pair_truth[j], pair_prediction[j] = keys[slot] >> 32, keys[slot] & 0xFFFFFFFF
+            pair_pixels[j] = values[slot]
+            keys[slot], values[slot] = _FREE, 0
+            lowest[n] = min(lowest[n], pair_truth[j], pair_prediction[j])
+        if lowest[n] < 0:
+            continue
+        largest_truth, largest_prediction = _small_labels(pair_truth), _small_labels(pair_prediction)
+        tables, ious = _large_enough(tables, ious, max(largest_truth, largest_prediction))
+        for j in range(n_pairs):
+            tables[_AREA_T, pair_truth[j]] += pair_pixels[j]
+            tables[_AREA_P, pair_prediction[j]] += pair_pixels[j]
+        for label in range(1, largest_truth + 1):
+            if tables[_AREA_T, label] > 0:
+                if n_true == truth_areas.size:
+                    truth_areas = _grown(truth_areas, 2 * n_true)
+                truth_areas[n_true] = tables[_AREA_T, label]
+                n_true += 1
+                counts[n, N_TRUTH] += 1
+        start = n_found
+        for label in range(1, largest_prediction + 1):
+            if tables[_AREA_P, label] > 0:
+                if n_found == areas.size:
+                    matches, kept = _grown(matches, 2 * n_found), _grown(kept, 2 * n_found)
+                    areas, matched_areas = _grown(areas, 2 * n_found), _grown(matched_areas, 2 * n_found)
+                areas[n_found] = tables[_AREA_P, label]
+                tables[_SLOT, label] = n_found - start
+                n_found += 1
+        mine = scores[score_offsets[n] : score_offsets[n + 1]]
+        if mine.size != n_found - start:
+            mine = np.zeros(n_found - start, np.float64)
+        _match_disjoint(
+            pair_truth,
+            pair_prediction,
+            pair_pixels,
+            largest_truth,
+            largest_prediction,
+            mine,
+            thresholds,
+            tables,
+            ious,
+            matches[start:n_found],
+            matched_areas[start:n_found],
+            counts[n],
+            sums[n],
+        )
+        _keep_best(mine, max_detections, areas[start:n_found], kept[start:n_found])
+        tables[_AREA_T, : largest_truth + 1] = 0
+        tables[_AREA_P, : largest_prediction + 1] = 0
+    return (
+        counts,
+        sums,
+        lowest,
+        matches[:n_found].copy(),
+        kept[:n_found].copy(),
+        areas[:n_found].copy(),
+        matched_areas[:n_found].copy(),
+        truth_areas[:n_true].copy(),
+    )
+
+
+@compiled
+def match_sweep(
+    truth: Array,
+    grown: Array,
+    levels: Array,
+    offsets: Array,
+    scores: Array,
+    score_offsets: Array,
+    n_steps: int,
+    shrinking: bool,
+    max_detections: int,
+    thresholds: Array,
+) -> tuple[Array, Array, Array, Array, Array, Array]:
+    """Match a batch of label maps at every step of a post-operation, from one histogram.
+
+    Parameters
+    ----------
+    truth
+        (P,) int32, as `match_labels` takes it.
+    grown
+        (P,) int32: the label that a pixel has, or will have, or had.
+    levels
+        (P,) uint16: a pixel has its label from step ``level`` on (growing), or until before it (`shrinking`). ``n_steps`` and
+        above: at none of the steps (growing), at all (shrinking).
+    offsets, scores, score_offsets, max_detections, thresholds
+        As in `match_labels`; the scores are those of the labels before the operation, ascending.
+    n_steps
+        S, the number of steps.
+
+    Returns
+    -------
+    counts, sums
+        (S, N, 7 + T) int64 and (S, N, 2 + T) float64.
+    lowest
+        (N,) int32.
+    matches, kept
+        (S, M) uint16 and bool. Labels that vanished are not kept.
+    n_labels
+        (N,) int64, how many labels each map has before the operation.
+    """
+    n_images, n_thresholds = offsets.size - 1, thresholds.size
+    counts = np.zeros((n_steps, n_images, TRUE_POSITIVES + n_thresholds), np.int64)
+    sums = np.zeros((n_steps, n_images, MATCHED_IOU + n_thresholds), np.float64)
+    lowest, n_labels = np.zeros(n_images, np.int32), np.zeros(n_images, np.int64)
+    capacity = max(scores.size, 1024)
+    matches, kept = np.empty((n_steps, capacity), np.uint16), np.empty((n_steps, capacity), np.bool_)
+    n_found = 0
+    positions = np.empty(np.max(np.diff(offsets)) + 1 if n_images else 1, np.int32)
+    keys, values, used = np.full(4096, _FREE, np.int64), np.zeros(4096, np.int32), np.empty(4096, np.int32)
+    tables, ious = np.zeros((9, 4096), np.int32), np.zeros((3, 4096), np.float64)
+    pair_levels = np.zeros((4096, n_steps + 1), np.int32)
+    for n in range(n_images):
+        first, last = offsets[n], offsets[n + 1]
+        pixels = truth[first:last], grown[first:last], levels[first:last]
+        n_pairs = _count_levels(*pixels, n_steps, shrinking, positions, keys, values, used, pair_levels)
+        while n_pairs < 0:
+            size = 2 * keys.size
+            keys, values, used = np.full(size, _FREE, np.int64), np.zeros(size, np.int32), np.empty(size, np.int32)
+            pair_levels = np.zeros((size, n_steps + 1), np.int32)
+            n_pairs = _count_levels(*pixels, n_steps, shrinking, positions, keys, values, used, pair_levels)
+        pair_truth, pair_prediction = np.empty(n_pairs, np.int32), np.empty(n_pairs, np.int32)
+        for j in range(n_pairs):
+            slot = used[j]
+            pair_truth[j], pair_prediction[j] = keys[slot] >> 32, keys[slot] & 0xFFFFFFFF
+            keys[slot] = _FREE
+            lowest[n] = min(lowest[n], pair_truth[j], pair_prediction[j])
+        if lowest[n] < 0:
+            pair_levels[:n_pairs] = 0
+            continue
+        largest_truth, largest_prediction = _small_labels(pair_truth), _small_labels(pair_prediction)
+        tables, ious = _large_enough(tables, ious, max(largest_truth, largest_prediction))
+        # the truth's areas do not change; the labels before the operation are those with pixels at the start
+        for j in range(n_pairs):
+            for level in range(n_steps + 1):
+                tables[_AREA_T, pair_truth[j]] += pair_levels[j, level]
+                if shrinking or level == 0:
+                    tables[_AREA_P, pair_prediction[j]] += pair_levels[j, level]
+        n_truth = 0
+        for label in range(1, largest_truth + 1):
+            n_truth += tables[_AREA_T, label] > 0
+        n_mine = 0
+        for label in range(1, largest_prediction + 1):
+            if tables[_AREA_P, label] > 0:
+                tables[_SLOT, label] = n_mine
+                n_mine += 1
+        n_labels[n] = n_mine
+        if n_found + n_mine > matches.shape[1]:
+            size = 2 * (n_found + n_mine)
+            wider, wider_kept = np.empty((n_steps, size), np.uint16), np.empty((n_steps, size), np.bool_)
+            wider[:, :n_found], wider_kept[:, :n_found] = matches[:, :n_found], kept[:, :n_found]
+            matches, kept = wider, wider_kept
+        mine = scores[score_offsets[n] : score_offsets[n + 1]]
+        if mine.size != n_mine:
+            mine = np.zeros(n_mine, np.float64)
+        pair_pixels = np.zeros(n_pairs, np.int32)
+        step_areas, step_matched = np.empty(n_mine, np.int32), np.empty(n_mine, np.int32)
+        for step in range(n_steps):
+            tables[_AREA_P, : largest_prediction + 1] = 0
+            for j in range(n_pairs):
+                if shrinking and step == 0:
+                    for level in range(1, n_steps + 1):
+                        pair_pixels[j] += pair_levels[j, level]
+                elif shrinking:
+                    pair_pixels[j] -= pair_levels[j, step]
+                else:
+                    pair_pixels[j] += pair_levels[j, step]
+                tables[_AREA_P, pair_prediction[j]] += pair_pixels[j]
+            step_areas[:] = 0
+            for label in range(1, largest_prediction + 1):
+                if tables[_AREA_P, label] > 0:
+                    step_areas[tables[_SLOT, label]] = tables[_AREA_P, label]
+            counts[step, n, N_TRUTH] = n_truth
+            _match_disjoint(
+                pair_truth,
+                pair_prediction,
+                pair_pixels,
+                largest_truth,
+                largest_prediction,
+                mine,
+                thresholds,
+                tables,
+                ious,
+                matches[step, n_found : n_found + n_mine],
+                step_matched,
+                counts[step, n],
+                sums[step, n],
+            )
+            _keep_best(mine, max_detections, step_areas, kept[step, n_found : n_found + n_mine])
+        n_found += n_mine
+        tables[_AREA_T, : largest_truth + 1] = 0
+        tables[_AREA_P, : largest_prediction + 1] = 0
+        pair_levels[:n_pairs] = 0
+    return counts, sums, lowest, matches[:, :n_found].copy(), kept[:, :n_found].copy(), n_labels
+
+
+@compiled
+def match_masks(
+    truth: Array,
+    runs: Array,
+    run_offsets: Array,
+    scores: Array,
+    max_detections: int,
+    thresholds: Array,
+) -> tuple[Array, Array, int, Array, Array, Array, Array, Array]:
+    """Match the possibly overlapping masks of one image.
+
+    Parameters
+    ----------
+    truth
+        (P,) int32, the label map in column-major order; tables are as long as its largest label.
+    runs, run_offsets
+        (L,) uint32 and (D + 1,) int64: the run lengths of mask d are ``runs[run_offsets[d]:run_offsets[d + 1]]``, in
+        column-major order, background first. The caller has checked that they sum to P.
+    scores
+        (D,) float64.
+    max_detections, thresholds
+        As in `match_labels`.
+
+    Returns
+    -------
+    counts, sums, lowest, matches, kept, areas, matched_areas, truth_areas
+        As in `match_labels`, for this image; masks keep their order.
+    """
+    n_masks, n_thresholds = scores.size, thresholds.size
+    counts = np.zeros(TRUE_POSITIVES + n_thresholds, np.int64)
+    sums = np.zeros(MATCHED_IOU + n_thresholds, np.float64)
+    matches, kept = np.zeros(n_masks, np.uint16), np.zeros(n_masks, np.bool_)
+    areas, matched_areas = np.zeros(n_masks, np.int32), np.zeros(n_masks, np.int32)
+    lowest, highest = 0, 0
+    for i in range(truth.size):
+        lowest, highest = min(lowest, truth[i]), max(highest, truth[i])
+    if lowest < 0:
+        return counts, sums, lowest, matches, kept, areas, matched_areas, np.empty(0, np.int32)
+    table = np.zeros(highest + 1, np.int32)
+    for i in range(truth.size):
+        table[truth[i]] += 1
+    table[0] = 0
+    truth_areas = table[table > 0]
+    counts[N_TRUTH], counts[N_PREDICTIONS] = truth_areas.size, n_masks
+
+    # pairs (mask, true cell) with common pixels, by mask, then ascending label
+    pair_truth, pair_pixels = np.empty(4 * n_masks + 64, np.int32), np.empty(4 * n_masks + 64, np.int32)
+    pair_offsets = np.zeros(n_masks + 1, np.int64)
+    common, touched = np.zeros(highest + 1, np.int32), np.empty(highest + 1, np.int32)
+    n_pairs = 0
+    for d in range(n_masks):
+        position, n_touched = np.int64(0), 0
+        for r in range(run_offsets[d], run_offsets[d + 1]):
+            length = np.int64(runs[r])
+            if (r - run_offsets[d]) % 2 == 1:
+                areas[d] += length
+                for i in range(position, position + length):
+                    label = truth[i]
+                    if label > 0:
+                        if common[label] == 0:
+                            touched[n_touched] = label
+                            n_touched += 1
+                        common[label] += 1
+            position += length
+        if n_pairs + n_touched > pair_truth.size:
+            pair_truth = _grown(pair_truth, 2 * (n_pairs + n_touched))
+            pair_pixels = _grown(pair_pixels, 2 * (n_pairs + n_touched))
+        found = np.sort(touched[:n_touched])
+        for label in found:
+            pair_truth[n_pairs], pair_pixels[n_pairs] = label, common[label]
+            common[label] = 0
+            n_pairs += 1
+        pair_offsets[d + 1] = n_pairs
+
+    order = np.argsort(-scores, kind="mergesort")
+    kept[order[:max_detections]] = True
+    # greedy, as COCOeval: best free true cell of each mask in order of score, the later of equals
+    taken = np.zeros(highest + 1, np.uint16)
+    for limited in (True, False):
+        # the cell metrics count all masks, COCO's those within the limit
+        if not limited and n_masks <= max_detections:
+            break
+        taken[:] = 0
+        for d in order if not limited else order[:max_detections]:
+            for t in range(n_thresholds):
+                best, best_label, best_pixels = thresholds[t], 0, 0
+                for j in range(pair_offsets[d], pair_offsets[d + 1]):
+                    label, pixels = pair_truth[j], pair_pixels[j]
+                    iou = pixels / (table[label] + areas[d] - pixels)
+                    if (taken[label] >> t) & 1 == 0 and iou >= best:
+                        best, best_label, best_pixels = iou, label, pixels
+                if best_label == 0:
+                    continue
+                taken[best_label] |= np.uint16(1 << t)
+                if limited:
+                    matches[d] |= np.uint16(1 << t)
+                    matched_areas[d] = table[best_label]
+                if not limited or n_masks <= max_detections:
+                    counts[TRUE_POSITIVES + t] += 1
+                    sums[MATCHED_IOU + t] += best
+                    if t == 0 and 3 * best_pixels > table[best_label] + areas[d]:
+                        counts[PQ_MATCHES] += 1
+                        sums[PQ_IOU] += best
+    _count_overlapping(pair_truth, pair_pixels, pair_offsets, areas, table, counts, sums)
+    return counts, sums, lowest, matches, kept, areas, matched_areas, truth_areas
+
+
+@compiled
+def match_greedily(ious: Array, ignored: Array, crowd: Array, thresholds: Array) -> tuple[Array, Array]:
+    """Match one image's detections as ``COCOeval.evaluateImg`` does, overlapping and ignored truth and all.
+
+    Parameters
+    ----------
+    ious
+        (D, G) float64, detections by descending score, true objects with the ignored ones last.
+    ignored, crowd
+        (G,) bool. A crowd may be matched more than once.
+    thresholds
+        (T,) float64, ascending, T <= 16.
+
+    Returns
+    -------
+    matches, to_ignored
+        (D,) uint16: bit t is set where a detection is matched, and where it is matched to an ignored object.
+    """
+    n_detections, n_truth = ious.shape
+    matches, to_ignored = np.zeros(n_detections, np.uint16), np.zeros(n_detections, np.uint16)
+    taken, near = np.zeros(n_truth, np.uint16), np.empty(n_truth, np.int64)
+    for d in range(n_detections):
+        n_near = 0
+        for g in range(n_truth):
+            near[n_near] = g
+            n_near += ious[d, g] >= thresholds[0]
+        for t in range(thresholds.size):
+            best, chosen = thresholds[t], -1
+            for g in near[:n_near]:
+                if (taken[g] >> t) & 1 and not crowd[g]:
+                    continue
+                if chosen > -1 and not ignored[chosen] and ignored[g]:
+                    break
+                if ious[d, g] < best:
+                    continue
+                best, chosen = ious[d, g], g
+            if chosen >= 0:
+                taken[chosen] |= np.uint16(1 << t)
+                matches[d] |= np.uint16(1 << t)
+                if ignored[chosen]:
+                    to_ignored[d] |= np.uint16(1 << t)
+    return matches, to_ignored
+
+
+_AREA_T, _AREA_P, _SLOT, _INSIDE_T, _INSIDE_P, _OWNER, _BEST_P, _BEST_PIXELS, _USED = range(9)
+_BEST_IOU, _SEG_IOU, _IOU_P = range(3)
+
+
+@compiled
+def _grown(array: Array, size: int) -> Array:
+    larger = np.empty(size, array.dtype)
+    larger[: array.size] = array
+    return larger
+
+
+@compiled
+def _large_enough(tables: Array, ious: Array, largest: int) -> tuple[Array, Array]:
+    if largest < tables.shape[1]:
+        return tables, ious
+    size = tables.shape[1]
+    while size <= largest:
+        size *= 2
+    return np.zeros((tables.shape[0], size), np.int32), np.zeros((ious.shape[0], size), np.float64)
+
+
+@compiled
+def _small_labels(labels: Array) -> int:
+    """Return the largest label, after replacing labels too large for a table by their ranks."""
+    largest = 0
+    for j in range(labels.size):
+        largest = max(largest, labels[j])
+    if largest < _LARGEST_TABLE:
+        return largest
+    present = np.unique(labels)
+    offset = 0 if present[0] == 0 else 1
+    for j in range(labels.size):
+        labels[j] = np.searchsorted(present, labels[j]) + offset
+    return int(present.size - 1 + offset)
+
+
+@compiled
+def _find(key: Any, keys: Array) -> Any:
+    """Return the slot of a key in the open hash table, or the free slot where it belongs."""
+    mask = keys.size - 1
+    slot = np.int64((np.uint64(key) * _HASH) >> np.uint64(40)) & mask
+    while keys[slot] != key and keys[slot] != _FREE:
+        slot = (slot + 1) & mask
+    return slot
+
+
+@compiled
+def _count_pairs(truth: Array, prediction: Array, positions: Array, keys: Array, values: Array, used: Array) -> int:
+    """Count the pixels of each (true label, predicted label), by runs of equal pairs; -1 where the hash table is too small.
+
+    ``keys``, ``values`` (2^k,) are the table, ``used`` (2^k,) its occupied slots in order of appearance.
+    """
+    n_runs = 0
+    for i in range(1, truth.size):
+        # no branch: a run's end is written always and kept where the pair changes
+        positions[n_runs] = i
+        n_runs += (truth[i] != truth[i - 1]) | (prediction[i] != prediction[i - 1])
+    positions[n_runs] = truth.size
+    n_runs += truth.size > 0
+    start = n_used = 0
+    for r in range(n_runs):
+        key = (np.int64(truth[start]) << 32) | np.int64(np.uint32(prediction[start]))
+        slot = _find(key, keys)
+        if keys[slot] == _FREE:
+            if 2 * n_used >= keys.size:
+                return -1
+            keys[slot], used[n_used] = key, slot
+            n_used += 1
+        values[slot] += positions[r] - start
+        start = positions[r]
+    return n_used
+
+
+@compiled
+def _count_levels(
+    truth: Array,
+    grown: Array,
+    levels: Array,
+    n_steps: int,
+    shrinking: bool,
+    positions: Array,
+    keys: Array,
+    values: Array,
+    used: Array,
+    pair_levels: Array,
+) -> int:
+    """Count the pixels of each (true label, predicted label, level); -1 where the hash table is too small.
+
+    As `_count_pairs`, but ``values`` holds each pair's row of ``pair_levels`` (2^k, S + 1), which come as zeros.
+    """
+    n_runs = 0
+    for i in range(1, truth.size):
+        positions[n_runs] = i
+        n_runs += (truth[i] != truth[i - 1]) | (grown[i] != grown[i - 1]) | (levels[i] != levels[i - 1])
+    positions[n_runs] = truth.size
+    n_runs += truth.size > 0
+    start = n_used = 0
+    for r in range(n_runs):
+        level, label = min(int(levels[start]), n_steps), grown[start]
+        if level == n_steps and not shrinking:
+            label = 0
+        key = (np.int64(truth[start]) << 32) | np.int64(np.uint32(label))
+        slot = _find(key, keys)
+        if keys[slot] == _FREE:
+            if 2 * n_used >= keys.size:
+                return -1
+            keys[slot], used[n_used], values[slot] = key, slot, n_used
+            n_used += 1
+        pair_levels[values[slot], level] += positions[r] - start
+        start = positions[r]
+    return n_used
+
+
+@compiled
+def _keep_best(scores: Array, max_detections: int, areas: Array, kept: Array) -> None:
+    """Mark the `max_detections` best predictions that have pixels."""
+    n_present = 0
+    for d in range(areas.size):
+        kept[d] = areas[d] > 0
+        n_present += areas[d] > 0
+    if n_present <= max_detections:
+        return
+    n_kept = 0
+    for d in np.argsort(-scores, kind="mergesort"):
+        kept[d] = kept[d] and n_kept < max_detections
+        n_kept += kept[d]
+
+
+@compiled
+def _match_disjoint(
+    pair_truth: Array,
+    pair_prediction: Array,
+    pair_pixels: Array,
+    largest_truth: int,
+    largest_prediction: int,
+    scores: Array,
+    thresholds: Array,
+    tables: Array,
+    ious: Array,
+    matches: Array,
+    matched_areas: Array,
+    counts: Array,
+    sums: Array,
+) -> None:
+    """Match disjoint predictions to disjoint truth and count what the cell metrics need.
+
+    ``tables`` comes with the areas by label and the slot of each predicted label; everything else in it is reset here.
+    """
+    area_t, area_p, slot_of = tables[_AREA_T], tables[_AREA_P], tables[_SLOT]
+    inside_t, inside_p, owner = tables[_INSIDE_T], tables[_INSIDE_P], tables[_OWNER]
+    best_p, best_pixels, used = tables[_BEST_P], tables[_BEST_PIXELS], tables[_USED]
+    best_iou, seg_iou, iou_p = ious[_BEST_IOU], ious[_SEG_IOU], ious[_IOU_P]
+    for label in range(largest_truth + 1):
+        inside_t[label] = owner[label] = best_p[label] = best_pixels[label] = 0
+        best_iou[label] = seg_iou[label] = 0.0
+    for label in range(largest_prediction + 1):
+        inside_p[label] = used[label] = 0
+    matches[:], matched_areas[:] = 0, 0
+
+    for j in range(pair_truth.size):
+        t, p, pixels = pair_truth[j], pair_prediction[j], pair_pixels[j]
+        if t == 0 or p == 0 or pixels == 0:
+            continue
+        union = area_t[t] + area_p[p] - pixels
+        iou = pixels / union
+        if iou > best_iou[t] or (iou == best_iou[t] and p < best_p[t]):
+            best_iou[t], best_p[t], best_pixels[t] = iou, p, pixels
+        if 2 * pixels > area_t[t]:
+            inside_p[p] += 1
+            seg_iou[t] = iou
+        if 2 * pixels > area_p[p]:
+            inside_t[t] += 1
+        if 2 * pixels < union:
+            continue
+        slot = slot_of[p]
+        if 2 * pixels == union:
+            rival = owner[t]
+            if rival > 0:
+                other = slot_of[rival]
+                if scores[other] > scores[slot] or (scores[other] == scores[slot] and other < slot):
+                    continue
+                matches[other], matched_areas[other] = 0, 0
+            owner[t] = p
+        bits = 0
+        for k in range(thresholds.size):
+            bits |= (iou >= thresholds[k]) << k
+        matches[slot], matched_areas[slot], iou_p[p] = bits, area_t[t], iou
+
+    for t in range(1, largest_truth + 1):
+        if area_t[t] == 0:
+            continue
+        sums[SEG] += seg_iou[t]
+        counts[SPLITS] += inside_t[t] > 1
+        counts[AJI_INTERSECTION] += best_pixels[t]
+        counts[AJI_UNION] += area_t[t]
+        if best_pixels[t] > 0:
+            counts[AJI_UNION] += area_p[best_p[t]] - best_pixels[t]
+            used[best_p[t]] = 1
+    for p in range(1, largest_prediction + 1):
+        if area_p[p] == 0:
+            continue
+        counts[N_PREDICTIONS] += 1
+        counts[MERGES] += inside_p[p] > 1
+        if used[p] == 0:
+            counts[AJI_UNION] += area_p[p]
+        bits = matches[slot_of[p]]
+        if bits == 0:
+            continue
+        if iou_p[p] > 0.5:
+            counts[PQ_MATCHES] += 1
+            sums[PQ_IOU] += iou_p[p]
+        for k in range(thresholds.size):
+            if (bits >> k) & 1:
+                counts[TRUE_POSITIVES + k] += 1
+                sums[MATCHED_IOU + k] += iou_p[p]
+
+
+@compiled
+def _count_overlapping(
+    pair_truth: Array,
+    pair_pixels: Array,
+    pair_offsets: Array,
+    areas: Array,
+    area_t: Array,
+    counts: Array,
+    sums: Array,
+) -> None:
+    """Count for overlapping masks what the cell metrics need beside the matches."""
+    n_masks, size = areas.size, area_t.size
+    best_iou, best_mask, best_pixels = np.zeros(size), np.zeros(size, np.int64), np.zeros(size, np.int64)
+    seg_iou, inside_t, used = np.zeros(size), np.zeros(size, np.int64), np.zeros(n_masks, np.bool_)
+    for d in range(n_masks):
+        inside = 0
+        for j in range(pair_offsets[d], pair_offsets[d + 1]):
+            t, pixels = pair_truth[j], pair_pixels[j]
+            iou = pixels / (area_t[t] + areas[d] - pixels)
+            if iou > best_iou[t]:
+                best_iou[t], best_mask[t], best_pixels[t] = iou, d, pixels
+            if 2 * pixels > area_t[t]:
+                inside += 1
+                seg_iou[t] = max(seg_iou[t], iou)
+            if 2 * pixels > areas[d]:
+                inside_t[t] += 1
+        counts[MERGES] += inside > 1
+    for t in range(1, size):
+        if area_t[t] == 0:
+            continue
+        sums[SEG] += seg_iou[t]
+        counts[SPLITS] += inside_t[t] > 1
+        counts[AJI_INTERSECTION] += best_pixels[t]
+        counts[AJI_UNION] += area_t[t]
+        if best_pixels[t] > 0:
+            counts[AJI_UNION] += areas[best_mask[t]] - best_pixels[t]
+            used[best_mask[t]] = True
+    for d in range(n_masks):
+        if not used[d]:
+            counts[AJI_UNION] += areas[d]
