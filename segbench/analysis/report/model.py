@@ -1,0 +1,185 @@
+"""The nouns of the report: frames of data, figures that show them, tables behind them, sections that hold them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from segbench.engine.store import query
+
+if TYPE_CHECKING:
+    import polars as pl
+
+METRICS: Mapping[str, str] = {
+    "accuracy": "Accuracy",
+    "map": "mAP",
+    "ap50": "AP50",
+    "ap75": "AP75",
+    "ar": "AR",
+    "ar50": "AR50",
+    "ar75": "AR75",
+}
+"""The metrics that the reader can choose, with their names; accuracy is the mean of mAP, AP50, AP75, AR50 and AR75."""
+
+METRIC = "@metric"
+"""Stands in a figure for the column of the metric that the reader has chosen."""
+TRAINED_ON = "@train"
+"""Stands in a figure's ``where`` for the training tissue that the reader has chosen."""
+
+
+@dataclass(frozen=True)
+class Frame:
+    """Rows that are embedded once and that any figure or table can use."""
+
+    name: str
+    """Unique in the report; also the name of the CSV file."""
+    data: pl.DataFrame
+    """Scalar columns; other columns are shown as text."""
+    source: str
+    """The SQL that made it, or the command that prints it."""
+    filters: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """Which columns each global filter (``method``, ``task``, ``tissue``, ``train``) acts on."""
+
+
+@dataclass(frozen=True)
+class Figure:
+    """What a figure shows, without saying how it is drawn: the page draws it with Plotly, ``segbench plot`` as a file."""
+
+    kind: Literal["heatmap", "bars", "dots", "scatter", "lines"]
+    """``heatmap``: ``value`` over ``x`` and ``y``. ``bars``: length ``x`` of each ``y``, stacked by ``group``. ``dots``:
+    ``x`` of each ``y``, a mark a ``group``. ``scatter``: a point a row. ``lines``: ``y`` over ``x``, a line a ``group``."""
+    frame: str
+    """The frame's name."""
+    title: str
+    """Short; stands above the figure."""
+    alt: str
+    """What a reader who does not see the figure must know."""
+    x: str
+    """A column, or METRIC."""
+    y: str
+    """A column, or METRIC."""
+    value: str | None = None
+    """The heat map's column, or METRIC."""
+    group: str | None = None
+    """The column that gives colour and mark."""
+    facet: str | None = None
+    """The column that splits the figure into small multiples."""
+    where: Mapping[str, str | int | tuple[str | int, ...]] = field(default_factory=dict)
+    """Only rows with these values (one of several, where a tuple is given)."""
+    x_title: str = ""
+    y_title: str = ""
+    log_x: bool = False
+    log_y: bool = False
+    low: str | None = None
+    """For ``dots`` and ``lines``: the column of the lower end of an interval, in the measure's unit."""
+    high: str | None = None
+    """The column of its upper end."""
+    order: Literal["value", "given"] = "value"
+    """Heat maps and bars: categories by falling mean, or as they come in the frame."""
+    label: str | None = None
+    """For ``scatter``: the column with the text at each point's hover."""
+    fit: str | None = None
+    """For ``scatter``: a frame with columns ``facet``'s, ``x``, ``fitted``, ``low``, ``high``: a fitted line with its band."""
+    range: tuple[float, float] | None = None
+    """Limits of the value (heat map's colours) or of the measure's axis."""
+    diverging: bool = False
+    """Heat maps: colours on both sides of zero."""
+
+
+@dataclass(frozen=True)
+class Table:
+    """A view on a frame: sortable, filterable, downloadable."""
+
+    frame: str
+    columns: tuple[str, ...] = ()
+    """In order; all where empty."""
+    title: str = ""
+    where: Mapping[str, str | int | tuple[str | int, ...]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Content:
+    """What a section holds when there are data for it."""
+
+    sentence: str
+    """How to read it, made from the data."""
+    frames: tuple[Frame, ...] = ()
+    """Frames that this section brings; a frame that another brought under the same name is kept once."""
+    figures: tuple[Figure, ...] = ()
+    tables: tuple[Table, ...] = ()
+    template: str | None = None
+    """A Jinja2 template of the section's own, drawn above its figures."""
+    context: Mapping[str, Any] = field(default_factory=dict)
+    """What that template reads."""
+    data: Mapping[str, Any] | None = None
+    """Plain data for the section's own script (the examples)."""
+
+
+@dataclass(frozen=True)
+class Section:
+    """One part of the report."""
+
+    key: str
+    """Its name in the URL's fragment and for ``--sections``."""
+    title: str
+    about: str
+    """What is shown, in one sentence that holds for any data."""
+    fill: str
+    """The command that brings data for it where there are none."""
+    build: Callable[[Source], Content | None]
+    """Asks the store; None where it has nothing for this section."""
+
+
+class Source:
+    """What sections read: the store of a results folder, asked once for each frame.
+
+    Parameters
+    ----------
+    out
+        The results folder.
+    compare
+        Results folders beside it, by the name under which they are shown.
+    published
+        Whether the published scores are shown beside the user's.
+    """
+
+    def __init__(self, out: Path, compare: Mapping[str, Path] | None = None, published: bool = False) -> None:
+        self.out = out
+        self.compare = dict(compare or {})
+        self.published = published
+
+    def query(self, sql: str, parameters: Sequence[Any] = ()) -> pl.DataFrame:
+        """Return the rows of a read-only query over the store."""
+        return query(self.out, sql, parameters)
+
+    @cached_property
+    def scores(self) -> Frame:
+        """Every evaluation without post-operation, one row a (run, test task, test tissue)."""
+        return Frame("scores", self.query(SCORES_SQL), SCORES_SQL, filters=ROW_FILTERS)
+
+    @cached_property
+    def leaderboard(self) -> Frame:
+        """The methods of each task and training tissue, best first."""
+        sql = "select * from leaderboard"
+        filters = {"method": ("method",), "task": ("task",), "train": ("train_tissue",)}
+        return Frame("leaderboard", self.query(sql), sql, filters)
+
+    @cached_property
+    def timings(self) -> Frame:
+        """One row a finished run with the seconds of its phases."""
+        sql = "select * from timings order by task, train_tissue, method, seed"
+        filters = {"method": ("method",), "task": ("task",), "train": ("train_tissue",)}
+        return Frame("timings", self.query(sql), sql, filters)
+
+
+ROW_FILTERS = {"method": ("method",), "task": ("task",), "tissue": ("test_tissue",)}
+SCORES_SQL = """\
+select
+    run_id, method, method_title, task, train_tissue, seed, test_task, test_tissue,
+    (test_task = task)::tinyint as own_task, accuracy, map, ap50, ap75, ar, ar50, ar75, n_images, n_truth, n_predictions
+from accuracy
+where operation = 'none'
+order by task, train_tissue, method, seed, test_task, test_tissue"""

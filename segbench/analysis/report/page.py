@@ -1,0 +1,182 @@
+"""Puts sections, data, template and scripts together into one page."""
+
+from __future__ import annotations
+
+import importlib.resources
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from segbench import __version__
+from segbench.analysis.report.embed import frame_data, packed_json, safe_json
+from segbench.analysis.report.model import METRICS, Content, Frame, Section, Source
+from segbench.analysis.report.wording import duration
+from segbench.errors import SegbenchError, unknown_name
+
+_log = logging.getLogger(__name__)
+
+_SCRIPTS = ("data.js", "filters.js", "figures.js", "tables.js", "examples.js", "page.js")
+
+
+@dataclass(frozen=True)
+class Report:
+    """A report, built."""
+
+    html: str
+    """The whole page: it needs no other file and no network."""
+    filled: tuple[str, ...]
+    """Keys of the sections with data."""
+    empty: tuple[str, ...]
+    """Keys of the sections for which the store has no data."""
+
+
+@dataclass(frozen=True)
+class _Part:
+    """A section with what it holds, as the template reads it."""
+
+    section: Section
+    content: Content | None
+
+    @property
+    def body(self) -> Content:
+        assert self.content is not None
+        return self.content
+
+
+def build_report(
+    out: Path,
+    title: str | None = None,
+    sections: Sequence[str] = (),
+    compare: Mapping[str, Path] | None = None,
+    published: bool = False,
+) -> Report:
+    """Build the report of a results folder.
+
+    Parameters
+    ----------
+    out
+        The results folder.
+    title
+        Stands above the report; the folder's name where None.
+    sections
+        Keys of the sections to show, in this order; all where empty.
+    compare
+        Other results folders, by the name under which they are shown beside this one.
+    published
+        Show the published scores beside the folder's own.
+
+    Raises
+    ------
+    SegbenchError
+        There is no store in the folder, or a section's name is unknown.
+    """
+    chosen = choose_sections(sections)
+    source = Source(out, compare, published)
+    parts = [_Part(section, section.build(source)) for section in chosen]
+    frames: dict[str, Frame] = {}
+    for part in parts:
+        for frame in part.content.frames if part.content else ():
+            frames.setdefault(frame.name, frame)
+    data = {
+        "metrics": dict(METRICS),
+        "frames": {name: frame_data(frame) for name, frame in frames.items()},
+        "sections": {
+            part.section.key: {
+                "figures": [asdict(figure) for figure in part.body.figures],
+                "tables": [asdict(table) for table in part.body.tables],
+            }
+            for part in parts
+            if part.content
+        },
+        "choices": _choices(source),
+    }
+    own = {part.section.key: part.body.data for part in parts if part.content and part.content.data}
+    html = _environment().get_template("report.html.j2").render(
+        title=title or f"segbench: {out.resolve().name}",
+        parts=parts,
+        data=packed_json(data),
+        own=[(key, safe_json(value)) for key, value in own.items()],
+        style=_asset("report.css"),
+        plotly=plotly_bundle(),
+        scripts="\n".join(_asset(name) for name in _SCRIPTS),
+        metrics=METRICS,
+        made=datetime.now(UTC),
+        version=__version__,
+    )  # fmt: skip
+    return Report(
+        html=html,
+        filled=tuple(part.section.key for part in parts if part.content),
+        empty=tuple(part.section.key for part in parts if not part.content),
+    )
+
+
+def write_report(report: Report, path: Path) -> None:
+    """Write a report's file, whole or not at all; raises SegbenchError where the folder cannot be written."""
+    part = path.with_name(f"{path.name}.part")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            # A hostile store can hold text that is no Unicode: it must not keep the report from being written
+            part.write_bytes(report.html.encode("utf-8", "replace"))
+            part.replace(path)
+        finally:
+            part.unlink(missing_ok=True)
+    except OSError as error:
+        raise SegbenchError(f"cannot write the report to {path}: {error.strerror}") from None
+
+
+def choose_sections(keys: Sequence[str]) -> tuple[Section, ...]:
+    """Return the sections with these keys; raises SegbenchError with the nearest names where one is unknown."""
+    from segbench.analysis.report.sections import SECTIONS
+
+    known = {section.key: section for section in SECTIONS}
+    for key in keys:
+        if key not in known:
+            raise unknown_name("section", key, known)
+    return tuple(known[key] for key in dict.fromkeys(keys)) or SECTIONS
+
+
+def plotly_bundle() -> str:
+    """Return Plotly's own script, as its package ships it."""
+    import plotly.offline
+
+    return str(plotly.offline.get_plotlyjs())
+
+
+def _choices(source: Source) -> dict[str, list[Any]]:
+    """Return what the global filters offer: [value, title] in order."""
+    methods = source.query("select distinct method, method_title from runs_latest order by lower(method_title), method")
+    tasks = source.query("select distinct task from runs_latest order by task")["task"].to_list()
+    trains = source.query(
+        "select distinct train_tissue from runs_latest order by train_tissue <> 'all', train_tissue"
+    )["train_tissue"].to_list()  # fmt: skip
+    tissues = source.query(
+        "select distinct test_tissue from evaluations where test_tissue <> 'all' order by test_tissue"
+    )["test_tissue"].to_list()  # fmt: skip
+    return {
+        "method": [list(row) for row in methods.rows()],
+        "task": [[name, name] for name in tasks],
+        "tissue": [[name, name] for name in tissues],
+        "train": [[name, "all tissues" if name == "all" else name] for name in trains],
+    }
+
+
+def _environment() -> Any:
+    import jinja2
+
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("segbench.analysis.report", "templates"),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters["duration"] = duration
+    return environment
+
+
+def _asset(name: str) -> str:
+    return (importlib.resources.files("segbench.analysis.report") / "static" / name).read_text(encoding="utf-8")

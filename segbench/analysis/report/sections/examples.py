@@ -1,0 +1,203 @@
+"""Examples: the same test windows with their truth and every method's prediction, as outlines."""
+
+from __future__ import annotations
+
+import json
+import logging
+import zipfile
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from segbench.analysis.report import tiles
+from segbench.analysis.report.model import Content, Section, Source
+from segbench.analysis.report.wording import count, score
+
+_log = logging.getLogger(__name__)
+
+ARRAYS_NAME = "examples.npz"
+META_NAME = "examples.json"
+MOST_BYTES = 12_000_000
+"""Pictures beyond this many bytes (of base64) are left out, and the report says so."""
+
+# One run a (method, task): trained on all tissues where there is one, lowest seed
+_RUNS_SQL = """\
+select run_id, method, method_title, task, train_tissue, folder
+from (
+    select *, row_number() over (
+        partition by method, task order by train_tissue = 'all' desc, train_tissue, seed, run_id) as place
+    from runs_latest
+    where status = 'done'
+)
+where place = 1
+order by task, method_title"""
+
+
+@dataclass(frozen=True)
+class Windows:
+    """What one run left for the report: k test windows."""
+
+    rows: npt.NDArray[np.int64]
+    """(k,), window numbers."""
+    images: npt.NDArray[np.uint8]
+    """(k, C, H, W), display channels."""
+    truth: npt.NDArray[np.int32]
+    """(k, H, W), label maps."""
+    prediction: npt.NDArray[np.int32]
+    """(k, H, W), label maps."""
+    ap50: npt.NDArray[np.float64]
+    """(k,), NaN where a window has no truth."""
+    tissues: tuple[str, ...]
+    names: tuple[str, ...]
+    """(k,) image ids."""
+    dataset: str
+    fingerprint: str
+
+
+def read_windows(folder: Path) -> Windows | None:
+    """Read the examples of an attempt's folder; None where there are none, or they cannot be read (told in the log)."""
+    try:
+        meta = json.loads((folder / META_NAME).read_text())
+        with np.load(folder / ARRAYS_NAME, allow_pickle=False) as stored:
+            windows = Windows(
+                rows=stored["rows"],
+                images=stored["images"],
+                truth=stored["truth"],
+                prediction=stored["prediction"],
+                ap50=stored["ap50"],
+                tissues=tuple(map(str, meta["tissues"])),
+                names=tuple(map(str, meta["images"])),
+                dataset=str(meta["dataset"]),
+                fingerprint=str(meta["fingerprint"]),
+            )
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile) as error:
+        _log.warning("examples in %s are left out: %s", folder, error)
+        return None
+    k = len(windows.rows)
+    shapes = windows.truth.shape == windows.prediction.shape and windows.truth.shape[1:] == windows.images.shape[2:]
+    arrays = (windows.images, windows.truth, windows.ap50)
+    lengths = {k, len(windows.tissues), len(windows.names), *(len(array) for array in arrays)}
+    if not shapes or len(lengths) > 1:
+        _log.warning("examples in %s are left out: arrays do not fit each other", folder)
+        return None
+    return windows
+
+
+@dataclass
+class _Example:
+    """One window with the methods' predictions as they come."""
+
+    task: str
+    tissue: str
+    image: str
+    dataset: str
+    row: int
+    picture: str
+    truth: str
+    cells: int
+    panels: list[dict[str, Any]]
+
+    def as_data(self) -> dict[str, Any]:
+        scores = [panel["ap50"] for panel in self.panels if panel["ap50"] is not None]
+        mean = sum(scores) / len(scores) if scores else None
+        return {**self.__dict__, "mean_ap50": mean}
+
+
+def _build(source: Source) -> Content | None:
+    examples: dict[tuple[str, str, int], _Example] = {}
+    left_out = 0
+    size = 0
+    runs = source.query(_RUNS_SQL).to_dicts()
+    with ThreadPoolExecutor() as pool:
+        for run, windows in _windows(source.out, runs):
+            overlays = pool.map(tiles.prediction_overlay, windows.truth, windows.prediction)
+            for k, overlay in enumerate(overlays):
+                key = (run["task"], windows.fingerprint, int(windows.rows[k]))
+                if size > MOST_BYTES:
+                    left_out += 1
+                    continue
+                if key not in examples:
+                    examples[key] = _example(run["task"], windows, k)
+                    size += len(examples[key].picture) + len(examples[key].truth)
+                ap50 = float(windows.ap50[k])
+                examples[key].panels.append(
+                    {
+                        "method": run["method"],
+                        "title": run["method_title"],
+                        "train_tissue": run["train_tissue"],
+                        "run": run["run_id"],
+                        "ap50": None if np.isnan(ap50) else round(ap50, 4),
+                        "overlay": overlay.png,
+                        "found": overlay.found,
+                        "false": overlay.false,
+                        "missed": overlay.missed,
+                    }
+                )
+                size += len(overlay.png)
+    if not examples:
+        return None
+    data = [example.as_data() for example in examples.values()]
+    return Content(
+        sentence=_sentence(data, left_out),
+        template="examples.html.j2",
+        context={"palette": {"found": tiles.FOUND, "false": tiles.FALSE, "missed": tiles.MISSED}},
+        data={"examples": data},
+    )
+
+
+def _windows(out: Path, runs: list[dict[str, Any]]) -> Iterator[tuple[dict[str, Any], Windows]]:
+    for run in runs:
+        folder = (out / run["folder"]).resolve()
+        # A store may come from anyone: its folders are read only inside its own results folder
+        if not folder.is_relative_to(out.resolve()):
+            _log.warning("examples of run %s are left out: %s lies outside the results folder", run["run_id"], folder)
+            continue
+        windows = read_windows(folder)
+        if windows is not None:
+            yield run, windows
+
+
+def _example(task: str, windows: Windows, k: int) -> _Example:
+    return _Example(
+        task=task,
+        tissue=windows.tissues[k],
+        image=windows.names[k],
+        dataset=windows.dataset,
+        row=int(windows.rows[k]),
+        picture=tiles.picture(windows.images[k]),
+        truth=tiles.truth_overlay(windows.truth[k]),
+        cells=int(np.count_nonzero(np.unique(windows.truth[k]))),
+        panels=[],
+    )
+
+
+def _sentence(data: list[dict[str, Any]], left_out: int) -> str:
+    scored = [example for example in data if example["mean_ap50"] is not None]
+    tissues = {(example["task"], example["tissue"]) for example in data}
+    sentence = f"{count(len(data), 'test window')} of {count(len(tissues), 'tissue and task', 'tissues and tasks')}"
+    if scored:
+        worst = min(scored, key=lambda example: example["mean_ap50"])
+        sentence += (
+            f"; the hardest is {worst['image']} ({worst['tissue']}, {worst['task']}), where the methods reach an AP50 of "
+            f"{score(worst['mean_ap50'])} on average"
+        )
+    sentence += ". Found cells are drawn in blue, false positives in orange and missed cells in dashed yellow (overlap of 0.5 counts)."
+    if left_out:
+        sentence += f" {count(left_out, 'picture')} more did not fit the file."
+    return sentence
+
+
+SECTION = Section(
+    key="examples",
+    title="Examples",
+    about="The same test windows for every method: the image, the true outlines, and what each method made of them.",
+    fill="segbench grid launch",
+    build=_build,
+)

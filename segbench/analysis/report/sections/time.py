@@ -1,0 +1,135 @@
+"""Time and cost: how long each method trains, what else its runs spend time on, and what accuracy that buys."""
+
+from __future__ import annotations
+
+import polars as pl
+
+from segbench.analysis.report.model import METRIC, TRAINED_ON, Content, Figure, Frame, Section, Source, Table
+from segbench.analysis.report.wording import duration
+
+_FILTERS = {"method": ("method",), "task": ("task",), "train": ("train_tissue",)}
+_PHASES_SQL = """\
+select t.method, t.method_title, t.task, t.train_tissue, p.phase, avg(p.seconds) as seconds,
+    list_position(['environment', 'data', 'import', 'load', 'train', 'save', 'predict', 'evaluate'], p.phase) as place
+from timings as t
+join runs_latest as r using (run_id)
+join phases as p on p.run_id = r.run_id and p.attempt = r.attempt
+where p.phase <> 'wait'
+group by all
+order by place, t.method_title, t.task, t.train_tissue"""
+_TIMES_SQL = """\
+unpivot (
+    select method, method_title, task, train_tissue,
+        avg(train_s) as "T, as run", avg(standardised_s) as "standardised"
+    from timings
+    where train_s > 0
+    group by all
+) on "T, as run", "standardised" into name measure value seconds
+order by task, method_title, measure"""
+_COST_SQL = """\
+select
+    l.task, l.train_tissue, l.method, l.method_title, l.accuracy, l.map, l.ap50, l.ap75, l.ar, l.ar50, l.ar75,
+    avg(coalesce(t.train_s, 0) + coalesce(t.predict_s, 0)) as seconds, sum(t.gpu_hours) as gpu_hours
+from leaderboard as l
+join timings as t using (task, train_tissue, method)
+group by all
+order by l.task, l.train_tissue, seconds"""
+
+
+def _build(source: Source) -> Content | None:
+    timings = source.timings
+    if not timings.data.height:
+        return None
+    phases = Frame("phases", source.query(_PHASES_SQL), _PHASES_SQL, _FILTERS)
+    times = Frame("times", source.query(_TIMES_SQL), _TIMES_SQL, _FILTERS)
+    cost = Frame("cost", source.query(_COST_SQL), _COST_SQL, _FILTERS)
+    sentence = _sentence(timings.data)
+    figures = [
+        Figure(
+            kind="bars",
+            frame="phases",
+            title="Where the time of a run goes",
+            alt=sentence,
+            x="seconds",
+            y="method_title",
+            group="phase",
+            facet="task",
+            where={"train_tissue": TRAINED_ON},
+            x_title="seconds",
+        )
+    ]
+    if times.data.height:
+        figures.append(
+            Figure(
+                kind="dots",
+                frame="times",
+                title="Training time T, and standardised to batch 8 and 50 epochs",
+                alt=sentence,
+                x="seconds",
+                y="method_title",
+                group="measure",
+                facet="task",
+                where={"train_tissue": TRAINED_ON},
+                x_title="seconds, logarithmic",
+                log_x=True,
+            )
+        )
+    if cost.data.height:
+        figures.append(
+            Figure(
+                kind="scatter",
+                frame="cost",
+                title="Score against time to train and predict",
+                alt="Each method as a point: to the left is faster, above is better.",
+                x="seconds",
+                y=METRIC,
+                group="method_title",
+                facet="task",
+                where={"train_tissue": TRAINED_ON},
+                x_title="seconds, logarithmic",
+                log_x=True,
+                label="method_title",
+            )
+        )
+    return Content(
+        sentence=sentence,
+        frames=(timings, phases, times, cost),
+        figures=tuple(figures),
+        tables=(Table("timings", title="Seconds of each phase of every finished run"), Table("cost", title="Cost")),
+    )
+
+
+def _sentence(timings: pl.DataFrame) -> str:
+    trained = (
+        timings.filter(pl.col("train_s") > 0)
+        .group_by("method_title")
+        .agg(pl.col("train_s").mean(), pl.col("standardised_s").mean())
+        .sort("train_s", "method_title")
+    )
+    if not trained.height:
+        return "No method in the store was trained."
+    fast, slow = trained.row(0, named=True), trained.row(-1, named=True)
+    if trained.height == 1:
+        sentence = f"{fast['method_title']} trained for {duration(fast['train_s'])} a run"
+    else:
+        sentence = (
+            f"{fast['method_title']} trained fastest, in {duration(fast['train_s'])} a run on average, and "
+            f"{slow['method_title']} slowest, in {duration(slow['train_s'])}"
+        )
+    compared = trained.filter(pl.col("standardised_s").is_not_null()).sort("standardised_s")
+    if compared.height > 1:
+        first, last = compared.row(0, named=True), compared.row(-1, named=True)
+        sentence += (
+            f"; at batch 8 and 50 epochs {first['method_title']} would take {duration(first['standardised_s'])} and "
+            f"{last['method_title']} {duration(last['standardised_s'])}"
+        )
+    return sentence + "."
+
+
+SECTION = Section(
+    key="time",
+    title="Time and cost",
+    about="T is the time to train after all packages are loaded; standardised time is T at batch 8 and 50 epochs.",
+    fill="segbench grid launch",
+    build=_build,
+)

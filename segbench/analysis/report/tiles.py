@@ -1,0 +1,124 @@
+"""Makes the pictures of the examples: microscopy as small WebP tiles, outlines as transparent PNG laid over them."""
+
+from __future__ import annotations
+
+import base64
+import io
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+IOU = 0.5
+"""Overlap from which a predicted instance counts as the true one (AP50's threshold)."""
+
+# Palette of an overlay: nothing, found, false positive, missed, truth
+PALETTE = ((0, 0, 0), (0x56, 0xD4, 0xFF), (0xFF, 0x8C, 0x1A), (0xFF, 0xF1, 0x3D), (0xFF, 0xFF, 0xFF))
+FOUND, FALSE, MISSED, TRUTH = 1, 2, 3, 4
+# Two channels as two colours that stay apart for every kind of colour vision, and dim enough for the outlines above them
+_TWO_CHANNELS = np.array([[0.25, 0.45, 1.0], [0.75, 0.55, 0.25]])
+
+
+@dataclass(frozen=True)
+class Overlay:
+    """One prediction against the truth."""
+
+    png: str
+    """Base64 of a PNG (H, W) with transparent ground."""
+    found: int
+    """True instances with a predicted one of IoU 0.5 or more."""
+    false: int
+    """Predicted instances with no true one."""
+    missed: int
+    """True instances with no predicted one."""
+
+
+def picture(image: npt.NDArray[np.uint8]) -> str:
+    """Return base64 of a WebP of display channels (C, H, W): grey for one, two colours for two, else the first three."""
+    from PIL import Image
+
+    planes = image.astype(np.float64)
+    if planes.shape[0] == 1:
+        shown = Image.fromarray(image[0])
+    elif planes.shape[0] == 2:
+        mixed = np.einsum("chw,cr->hwr", planes, _TWO_CHANNELS)
+        shown = Image.fromarray(mixed.clip(0, 255).astype(np.uint8))
+    else:
+        shown = Image.fromarray(np.moveaxis(image[:3], 0, -1).copy())
+    buffer = io.BytesIO()
+    shown.save(buffer, "WEBP", quality=75, method=4)
+    return base64.b64encode(buffer.getvalue()).decode()
+
+
+def truth_overlay(truth: npt.NDArray[np.int32]) -> str:
+    """Return base64 of a PNG with the outlines of a label map (H, W)."""
+    return _png(np.where(boundary(truth), np.uint8(TRUTH), np.uint8(0)))
+
+
+def prediction_overlay(truth: npt.NDArray[np.int32], prediction: npt.NDArray[np.int32]) -> Overlay:
+    """Return the outlines of a predicted label map (H, W), coloured by what the truth says.
+
+    Found and false instances are drawn where they were predicted, missed ones where they are, dashed, so that they can be
+    told apart without their colour.
+    """
+    found_true, found_predicted = matched(truth, prediction)
+    drawn = np.zeros(truth.shape, np.uint8)
+    missed = boundary(truth) & ~np.isin(truth, found_true)
+    diagonals = np.add.outer(np.arange(truth.shape[0]), np.arange(truth.shape[1]))
+    drawn[missed & (diagonals // 3 % 2 == 0)] = MISSED
+    edges = boundary(prediction)
+    right = np.isin(prediction, found_predicted)
+    drawn[edges & right] = FOUND
+    drawn[edges & ~right] = FALSE
+    n_true, n_predicted = _count(truth), _count(prediction)
+    return Overlay(_png(drawn), found_true.size, n_predicted - found_predicted.size, n_true - found_true.size)
+
+
+def matched(
+    truth: npt.NDArray[np.int32], prediction: npt.NDArray[np.int32]
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """Return the labels of the true and of the predicted instances that overlap by IoU 0.5 or more, pair by pair.
+
+    Within label maps an instance has at most one partner above 0.5; at exactly 0.5 each keeps its first.
+
+    Examples
+    --------
+    >>> truth = np.array([[1, 1, 0, 2]], np.int32)
+    >>> matched(truth, np.array([[5, 5, 5, 0]], np.int32))
+    (array([1]), array([5]))
+    """
+    both = (truth > 0) & (prediction > 0)
+    pairs, overlap = np.unique(np.stack([truth[both], prediction[both]]), axis=1, return_counts=True)
+    area_true = np.bincount(truth.ravel())
+    area_predicted = np.bincount(prediction.ravel())
+    iou = overlap / (area_true[pairs[0]] + area_predicted[pairs[1]] - overlap)
+    alike = pairs[:, iou >= IOU].astype(np.int64)
+    true, first = np.unique(alike[0], return_index=True)
+    predicted, second = np.unique(alike[1][first], return_index=True)
+    return true[second], predicted
+
+
+def boundary(labels: npt.NDArray[np.int32]) -> npt.NDArray[np.bool_]:
+    """Return the pixels of instances (H, W) that touch another label or the ground above, below, left or right."""
+    edge = np.zeros(labels.shape, bool)
+    vertical, horizontal = labels[1:] != labels[:-1], labels[:, 1:] != labels[:, :-1]
+    edge[1:] |= vertical
+    edge[:-1] |= vertical
+    edge[:, 1:] |= horizontal
+    edge[:, :-1] |= horizontal
+    return edge & (labels > 0)
+
+
+def _count(labels: npt.NDArray[np.int32]) -> int:
+    present = np.unique(labels)
+    return int(np.count_nonzero(present))
+
+
+def _png(indices: npt.NDArray[np.uint8]) -> str:
+    from PIL import Image
+
+    image = Image.fromarray(indices, mode="P")
+    image.putpalette([value for colour in PALETTE for value in colour])
+    buffer = io.BytesIO()
+    image.save(buffer, "PNG", transparency=0, bits=4, compress_level=9)
+    return base64.b64encode(buffer.getvalue()).decode()

@@ -1,0 +1,198 @@
+"""The report's file: what stands in it, and that nothing in a store can be anything but text."""
+
+from __future__ import annotations
+
+import base64
+import gzip
+import io
+import json
+import re
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+from PIL import Image
+from report_samples import METHODS, TASKS, TISSUES, discs, make_record, write_examples
+
+from segbench.analysis.report import build_report, tiles, write_report
+from segbench.analysis.report.embed import frame_data, safe_json
+from segbench.analysis.report.model import Frame
+from segbench.engine.record import Status
+from segbench.engine.store import StoreWriter
+from segbench.errors import SegbenchError
+
+
+def embedded(html: str) -> dict:
+    """Return the data of a report."""
+    text = re.search(r'id="data">([^<]*)</script>', html)
+    assert text
+    return json.loads(gzip.decompress(base64.b64decode(text[1])))
+
+
+def own_part(html: str) -> str:
+    """Return the page without Plotly's bundle."""
+    from segbench.analysis.report.page import plotly_bundle
+
+    assert plotly_bundle() in html
+    return html.replace(plotly_bundle(), "")
+
+
+@pytest.fixture(scope="module")
+def html(results: Path) -> str:
+    return build_report(results).html
+
+
+def test_every_section_has_data_and_says_in_words_what_it_shows(results: Path) -> None:
+    built = build_report(results)
+    assert {"overview", "ranking", "examples", "accuracy", "time", "runs"} <= set(built.filled)
+    assert "Cellpose is first in 2 of 2 tasks" in built.html
+    assert "Breast is the easiest of 3 test tissues" in built.html
+    assert "8 runs, 7 finished and 1 did not." in built.html
+
+
+def test_a_failure_shows_its_error_and_the_end_of_its_log(html: str) -> None:
+    assert "needed more memory than the 4 GB it was granted" in html
+    assert "epoch 3\nMemoryError" in html
+
+
+def test_nothing_in_the_page_is_fetched(html: str) -> None:
+    page = own_part(html)
+    assert not re.search(r"""<(?:script|link|img|iframe|source|audio|video)[^>]+(?:src|href)=["'](?!data:,)""", page)
+    assert not re.search(r"""@import|url\(|fetch\(|XMLHttpRequest|https?://""", page)
+    assert "default-src 'none'" in page
+
+
+def test_frames_hold_the_stores_rows(results: Path, html: str) -> None:
+    from segbench.engine.store import query
+
+    frame = embedded(html)["frames"]["leaderboard"]
+    rows = query(results, frame["source"])
+    columns = {column["name"]: column for column in frame["columns"]}
+    assert list(columns) == rows.columns
+    titles = [columns["method_title"]["levels"][code] for code in columns["method_title"]["codes"]]
+    assert titles == rows["method_title"].to_list()
+    assert columns["ap50"]["values"] == pytest.approx(rows["ap50"].to_list(), rel=1e-5)
+
+
+def test_examples_come_from_the_runs_folders_with_every_method(html: str) -> None:
+    text = re.search(r'id="data-examples">(.*?)</script>', html, re.S)
+    assert text
+    examples = json.loads(text[1])["examples"]
+    assert len(examples) == len(TASKS) * len(TISSUES) * 2
+    for example in examples:
+        assert {panel["method"] for panel in example["panels"]} == set(METHODS)
+        for panel in example["panels"]:
+            assert panel["found"] + panel["missed"] == example["cells"]
+            picture = Image.open(io.BytesIO(base64.b64decode(panel["overlay"])))
+            assert picture.size == (96, 96)
+            assert picture.convert("RGBA").getpixel((0, 0))[3] == 0
+
+
+def test_an_unfinished_or_broken_example_folder_leaves_the_rest(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    good, broken, outside = (make_record(name, title) for name, title in METHODS.items())
+    outside = outside.model_copy(update={"attempt": outside.attempt.model_copy(update={"folder": "../elsewhere"})})
+    StoreWriter(tmp_path / "r").add([good, broken, outside])
+    for record in (good, broken, outside):
+        write_examples(tmp_path / "r", record)
+    (tmp_path / "r" / broken.attempt.folder / "examples.npz").write_bytes(b"PK\x03\x04 cut off")
+    html = build_report(tmp_path / "r", sections=["examples"]).html
+    examples = json.loads(re.search(r'id="data-examples">(.*?)</script>', html, re.S)[1])["examples"]  # type: ignore[index]
+    assert {panel["method"] for example in examples for panel in example["panels"]} == {good.attempt.method}
+    assert "are left out" in caplog.text
+    assert "lies outside the results folder" in caplog.text
+
+
+HOSTILE = "</script><script>document.title='owned'</script><img src=x onerror=\"document.title='owned'\">\u2028'\"&amp;"
+
+
+def hostile_store(out: Path) -> Path:
+    """Fill a store with names and texts that would break a careless page."""
+    record = make_record("evil", HOSTILE, tissues=(HOSTILE, 'a "quoted" tissue'), skill=0.5)
+    attempt = record.attempt.model_copy(
+        update={"host": HOSTILE, "settings": {HOSTILE: HOSTILE}, "dataset": HOSTILE, "method": HOSTILE}
+    )
+    record = record.model_copy(update={"attempt": attempt})
+    failed = make_record(
+        "failing", "Failing", status=Status.FAILED, error=(HOSTILE + "x" * 10_000), log_tail=HOSTILE * 50
+    )
+    StoreWriter(out).add([record, failed])
+    write_examples(out, record, tissues=(HOSTILE, 'a "quoted" tissue'), size=48, windows=1)
+    return out
+
+
+def test_hostile_names_are_text(tmp_path: Path) -> None:
+    html = build_report(hostile_store(tmp_path / "r"), title=HOSTILE).html
+    page = own_part(html)
+    assert "document.title='owned'</script>" not in page
+    assert "<img src=x" not in page
+    assert page.count("</script>") == len(re.findall(r"<script\b", page))
+    data = embedded(html)["frames"]["leaderboard"]
+    assert HOSTILE in next(column for column in data["columns"] if column["name"] == "method_title")["levels"]
+
+
+def test_json_in_a_script_element_ends_neither_the_element_nor_a_line() -> None:
+    value = {"<!--": "</script>&\u2028\u2029"}
+    assert not set("<>&\u2028\u2029") & set(safe_json(value))
+    assert json.loads(safe_json(value)) == value
+
+
+def test_a_frame_keeps_nulls_and_drops_what_is_no_number() -> None:
+    frame = pl.DataFrame({"score": [0.1234567, None, float("nan"), float("inf")], "name": ["a", None, "b", "a"], "n": [1, None, 3, 4]})  # fmt: skip
+    columns = frame_data(Frame("f", frame, "select"))["columns"]
+    assert columns[0] == {"name": "score", "values": [0.123457, None, None, None]}
+    assert columns[1] == {"name": "name", "levels": ["a", "b"], "codes": [0, -1, 1, 0]}
+    assert columns[2] == {"name": "n", "values": [1, None, 3, 4]}
+
+
+def test_outlines_tell_found_false_and_missed_cells_apart() -> None:
+    truth = np.zeros((40, 40), np.int32)
+    truth[2:10, 2:10], truth[20:30, 20:30] = 1, 7
+    prediction = np.zeros_like(truth)
+    prediction[2:10, 3:10], prediction[33:38, 2:8] = 4, 9
+    overlay = tiles.prediction_overlay(truth, prediction)
+    assert (overlay.found, overlay.false, overlay.missed) == (1, 1, 1)
+    drawn = np.asarray(Image.open(io.BytesIO(base64.b64decode(overlay.png))))
+    assert (drawn[2:10, 3] == tiles.FOUND).all()
+    assert (drawn[33, 2:8] == tiles.FALSE).all()
+    assert set(drawn[20, 20:30]) == {0, tiles.MISSED}, "missed cells are dashed"
+    assert (drawn[4:9, 5:9] == 0).all(), "nothing is drawn inside a cell"
+
+
+def test_a_perfect_prediction_finds_every_cell_and_an_empty_one_none() -> None:
+    truth = discs(96, 3)
+    perfect = tiles.prediction_overlay(truth, np.where(truth > 0, truth + 5, 0).astype(np.int32))
+    assert (perfect.found, perfect.false, perfect.missed) == (truth.max(), 0, 0)
+    nothing = tiles.prediction_overlay(truth, np.zeros_like(truth))
+    assert (nothing.found, nothing.false, nothing.missed) == (0, 0, truth.max())
+
+
+def test_a_store_with_failed_runs_only_says_what_brings_data(tmp_path: Path) -> None:
+    StoreWriter(tmp_path).add([make_record("stardist", "StarDist", status=Status.LOST, error="the machine went away")])
+    built = build_report(tmp_path)
+    assert "overview" in built.filled
+    assert {"ranking", "accuracy", "time", "examples"} <= set(built.empty)
+    assert "No data for this section yet. This command brings them: <code>segbench grid launch</code>" in built.html
+
+
+def test_an_unknown_section_is_named_with_its_neighbours(results: Path) -> None:
+    with pytest.raises(SegbenchError, match="unknown section 'acuracy'; did you mean accuracy"):
+        build_report(results, sections=["acuracy"])
+
+
+def test_sections_are_shown_in_the_order_asked_for(results: Path) -> None:
+    built = build_report(results, sections=["runs", "ranking"])
+    assert built.filled == ("runs", "ranking")
+    assert built.html.index('id="runs"') < built.html.index('id="ranking"')
+
+
+def test_the_file_is_written_whole_or_not_at_all(results: Path, tmp_path: Path) -> None:
+    built = build_report(results, sections=["runs"])
+    (tmp_path / "taken").write_text("a file")
+    with pytest.raises(SegbenchError, match="cannot write the report"):
+        write_report(built, tmp_path / "taken" / "report.html")
+    write_report(built, tmp_path / "new" / "report.html")
+    assert (tmp_path / "new" / "report.html").read_text(encoding="utf-8") == built.html
+    assert [path.name for path in (tmp_path / "new").iterdir()] == ["report.html"]

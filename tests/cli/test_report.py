@@ -1,0 +1,44 @@
+"""``segbench report`` as a user types it."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+import typer
+from typer.testing import CliRunner
+
+from segbench.cli.report import report
+from segbench.engine.store import StoreWriter
+from segbench.errors import SegbenchError
+
+app = typer.Typer()
+app.command()(report)
+
+
+def test_the_report_lies_in_the_results_folder_by_default(tmp_path: Path, make_record: object) -> None:
+    StoreWriter(tmp_path).add([make_record()])  # type: ignore[operator]
+    result = CliRunner().invoke(app, ["--out", str(tmp_path), "--title", "My <study>"], catch_exceptions=False)
+    assert result.exit_code == 0, result.output
+    html = (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert "<title>My &lt;study&gt;</title>" in html
+    assert "report.html" in result.output
+    assert datetime.now(UTC).strftime("%Y-%m-%d") in html
+
+
+def test_the_report_goes_where_output_says(tmp_path: Path, make_record: object) -> None:
+    StoreWriter(tmp_path / "out").add([make_record()])  # type: ignore[operator]
+    target = tmp_path / "site" / "index.html"
+    result = CliRunner().invoke(
+        app, ["--out", str(tmp_path / "out"), "--output", str(target), "--sections", "runs, overview"]
+    )
+    assert result.exit_code == 0, result.output
+    assert target.is_file()
+    assert not (tmp_path / "out" / "report.html").exists()
+
+
+def test_a_folder_without_results_is_told_in_one_line(tmp_path: Path) -> None:
+    with pytest.raises(SegbenchError, match="no results in"):
+        CliRunner().invoke(app, ["--out", str(tmp_path / "none")], catch_exceptions=False)
+    assert not (tmp_path / "none").exists()
