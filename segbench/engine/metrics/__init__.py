@@ -15,6 +15,8 @@ from segbench.engine.metrics.evaluation import (
 )
 from segbench.engine.metrics.instances import evaluate_instances, evaluate_prediction_set, paint_instances
 from segbench.engine.metrics.labels import evaluate_labels
+from segbench.engine.metrics.postoperations import apply_post_operation
+from segbench.engine.metrics.sweep import sweep_labels, sweep_prediction_set
 
 __all__ = [
     "AREAS",
@@ -29,8 +31,11 @@ __all__ = [
     "Evaluation",
     "ImageCounts",
     "Scores",
+    "apply_post_operation",
     "evaluate_instances",
     "evaluate_labels",
     "evaluate_prediction_set",
     "paint_instances",
+    "sweep_labels",
+    "sweep_prediction_set",
 ]
