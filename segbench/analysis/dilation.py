@@ -7,7 +7,7 @@ from typing import Any
 
 import polars as pl
 
-from segbench.analysis.frames import groups, median
+from segbench.analysis.frames import groups, largest, median
 from segbench.analysis.result import Result, list_names, unique
 from segbench.analysis.scores import check_metric
 from segbench.analysis.source import Source, read_sql
@@ -128,8 +128,8 @@ def _beware(source: Source, curves: pl.DataFrame, table: pl.DataFrame, fixed_um:
     beyond = table.filter(pl.col("um_radius") > pl.col("largest_radius"))
     if beyond.height:
         warnings.append(
-            f"{fixed_um:g} micrometres are {beyond['um_radius'].max()} pixels, beyond the largest radius tried "
-            f"({beyond['largest_radius'].max()}): its cost is not known for {beyond.height} of {table.height} curves"
+            f"{fixed_um:g} micrometres are {largest(beyond['um_radius'])} pixels, beyond the largest radius tried "
+            f"({largest(beyond['largest_radius'])}): its cost is not known for {beyond.height} of {table.height} curves"
         )
     return warnings
 
@@ -150,7 +150,7 @@ def _tell(table: pl.DataFrame, metric: str, fixed_um: float) -> tuple[str, ...]:
         if tissues["test_tissue"].n_unique() > 1:
             radii = tissues["best_radius"]
             sentence = (
-                f"{where}: the best radius of a tissue is between {radii.min()} and {radii.max()} px; one radius for all tissues "
+                f"{where}: the best radius of a tissue is between {-largest(-radii)} and {largest(radii)} px; one radius for all tissues "
                 f"costs {median(tissues['fixed_loss']):.3f} (median)"
             )
             if tissues["um_loss"].count():

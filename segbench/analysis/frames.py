@@ -25,3 +25,10 @@ def median(column: pl.Series) -> float:
     """Return the median of what is not null; NaN for nothing."""
     value = column.median()
     return math.nan if value is None else float(value)  # type: ignore[arg-type]
+
+
+def largest(column: pl.Series) -> int:
+    """Return the greatest of a column of whole numbers, at least one of which is not null."""
+    value = column.max()
+    assert isinstance(value, int)
+    return value
