@@ -272,22 +272,20 @@ class _Driver:
 
         flight = self._flights.pop(reference)
         request = flight.request
-        crash: str | None = None
+        status, crash = Status.LOST, "the attempt left no record"
         try:
             ray.get(reference)
         except ray.exceptions.TaskCancelledError:
-            crash = "cancelled before it began"
+            status, crash = Status.CANCELLED, "cancelled before it began"
+        except ray.exceptions.RayTaskError as error:
+            status, crash = Status.FAILED, f"{type(error.cause).__name__}: {error.cause}"
         except ray.exceptions.RayError as error:
             crash = f"the worker died: {type(error).__name__}: {str(error).splitlines()[0]}"
         path = request.folder / RECORD_NAME
         try:
             record = Record.read(path)
         except (FileNotFoundError, ValueError):
-            status = Status.CANCELLED if self.cancelled else Status.LOST
-            now = datetime.now(UTC)
-            record = Record(
-                attempt=attempt_row(request, status, crash or "the attempt left no record", now, {}), phases={}
-            )
+            record = Record(attempt=attempt_row(request, status, crash, datetime.now(UTC), {}), phases={})
             record.write(request.folder)
         row = record.attempt
         ap50 = next((e.ap50 for e in record.evaluations if e.test_tissue == "all"), None)

@@ -80,7 +80,18 @@ def test_a_grid_runs_is_recorded_and_is_not_run_again(tmp_path: Path) -> None:
         assert json.loads(row["settings"]) == {"seconds": 0.0, "fail": "", "margin": 0.1}
         assert (out / row["folder"] / "examples.npz").exists()
     phases = set(query(out, "select distinct phase from phases")["phase"])
-    assert phases == {"wait", "data", "environment", "import", "load", "train", "save", "predict", "evaluate"}
+    assert phases == {
+        "wait",
+        "data",
+        "environment",
+        "import",
+        "load",
+        "train",
+        "calibrate",
+        "save",
+        "predict",
+        "evaluate",
+    }
     tested = query(out, "select test_tissue, count(*) as n, sum(n_truth) as cells from evaluations group by all")
     assert tested.height == 11
     pooled = tested.filter(test_tissue="all")["cells"].item()
@@ -139,14 +150,10 @@ def test_a_killed_subprocess_fails_its_run_and_the_grid_goes_on(tmp_path: Path) 
     def kill() -> None:
         while not killed:
             time.sleep(0.05)
-            for folder in tmp_path.glob("runs/*/attempt-001"):
-                progress = folder / "progress.jsonl"
-                if (
-                    "threshold" in (folder / "job.json").read_text()
-                    and progress.exists()
-                    and '"train"' in progress.read_text()
-                ):
-                    killed.append(method_process(folder))
+            for progress in tmp_path.glob("runs/*/attempt-001/progress.jsonl"):
+                job = progress.with_name("job.json").read_text()
+                if "Threshold" in job and '"train"' in progress.read_text():
+                    killed.append(method_process(progress.parent))
                     os.kill(killed[0], signal.SIGKILL)
                     return
 

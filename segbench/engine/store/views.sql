@@ -22,6 +22,7 @@ with seconds as (
         max(seconds) filter (phase = 'import') as import_s,
         max(seconds) filter (phase = 'load') as load_s,
         max(seconds) filter (phase = 'train') as train_s,
+        max(seconds) filter (phase = 'calibrate') as calibrate_s,
         max(seconds) filter (phase = 'save') as save_s,
         max(seconds) filter (phase = 'predict') as predict_s,
         max(seconds) filter (phase = 'evaluate') as evaluate_s

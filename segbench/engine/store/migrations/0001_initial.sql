@@ -51,7 +51,7 @@ create table attempts (
     primary key (run_id, attempt)
 );
 
--- Seconds a phase: wait, environment, data, import, load, train (T), save, predict, evaluate.
+-- Seconds a phase: wait, environment, data, import, load, train (T), calibrate, save, predict, evaluate.
 create table phases (
     run_id varchar not null,
     attempt integer not null,
