@@ -62,16 +62,17 @@ def equalize(
     maps = _tile_maps(bins, rows, columns, kernel, n_tiles[0], n_tiles[1], limit)
     levels = _interpolate(bins, np.pad(maps, [(1, 1), (1, 1), (0, 0)], mode="edge"), kernel)
 
-    result = levels.astype(np.float64)
+    result: npt.NDArray[np.float64] = levels.astype(np.float64)
     low, high = float(result.min()), float(result.max())
     if low == high:
-        return np.clip(result, 0.0, 1.0)
+        result.clip(0.0, 1.0, out=result)
+        return result
     result -= low
     result /= high - low
     return result
 
 
-@numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
+@numba.njit(cache=True, nogil=True)
 def _tile_maps(bins, rows, columns, kernel, n_y, n_x, limit):  # type: ignore[no-untyped-def]
     """Return each tile's mapping from bin to grey level, (n_y, n_x, 256) int64."""
     maps = np.zeros((n_y, n_x, _N_BINS), np.int64)
@@ -91,7 +92,7 @@ def _tile_maps(bins, rows, columns, kernel, n_y, n_x, limit):  # type: ignore[no
     return maps
 
 
-@numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
+@numba.njit(cache=True, nogil=True)
 def _clip(hist, limit):  # type: ignore[no-untyped-def]
     """Clip a histogram in place and spread the excess as scikit-image's ``clip_histogram`` does, in its order."""
     excess = 0
@@ -127,7 +128,7 @@ def _clip(hist, limit):  # type: ignore[no-untyped-def]
             break
 
 
-@numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
+@numba.njit(cache=True, nogil=True)
 def _interpolate(bins, maps, kernel):  # type: ignore[no-untyped-def]
     """Return the grey levels, (H, W) uint16: each pixel's bin through the mappings of the four nearest tiles."""
     height, width = bins.shape

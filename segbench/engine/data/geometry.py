@@ -42,7 +42,7 @@ def noise(rng: np.random.Generator, size: int, scale: float) -> Field:
     if scale < 4:
         field = ndimage.gaussian_filter(rng.standard_normal((size, size)), scale / 2, mode="wrap")
     else:
-        coarse = rng.standard_normal((int(np.ceil(2 * size / scale)) + 4,) * 2)
+        coarse = rng.standard_normal((int(np.ceil(2 * size / scale)) + 5,) * 2)
         factor = scale / 2
         positions = np.arange(size) / factor + 1.5
         field = _bicubic(coarse, positions)
@@ -53,15 +53,13 @@ def noise(rng: np.random.Generator, size: int, scale: float) -> Field:
 
 def _bicubic(coarse: Field, positions: Field) -> Field:
     """Sample a coarse grid at the same positions along both axes with cubic B-splines (smooth, not interpolating)."""
-    whole = np.floor(positions).astype(int)
-    t = positions - whole
-    weights = np.zeros((positions.size, coarse.shape[0]))
-    rows = np.arange(positions.size)
-    for offset, weight in enumerate(
-        ((1 - t) ** 3 / 6, (3 * t**3 - 6 * t**2 + 4) / 6, (-3 * t**3 + 3 * t**2 + 3 * t + 1) / 6, t**3 / 6)
-    ):
-        weights[rows, np.clip(whole - 1 + offset, 0, coarse.shape[0] - 1)] += weight
-    result: Field = weights @ coarse @ weights.T
+    first = np.floor(positions).astype(int) - 1
+    t = positions - np.floor(positions)
+    weights = (1 - t) ** 3 / 6, (3 * t**3 - 6 * t**2 + 4) / 6, (-3 * t**3 + 3 * t**2 + 3 * t + 1) / 6, t**3 / 6
+    # every position lies at least one and a half points inside the grid
+    rows = sum(w[:, None] * coarse[first + k] for k, w in enumerate(weights))
+    columns = np.ascontiguousarray(rows.T)
+    result: Field = sum(w[:, None] * columns[first + k] for k, w in enumerate(weights))
     return result
 
 
@@ -76,7 +74,9 @@ def grow_cells(rng: np.random.Generator, size: int, shape: Shape) -> tuple[Label
     field = _architecture(rng, size, shape)
     seeds = _sow(rng, size, shape, field)
     bend = [
-        shape.rough * shape.diameter * (0.6 * noise(rng, size, shape.diameter) + 0.12 * noise(rng, size, shape.diameter / 2.2))
+        shape.rough
+        * shape.diameter
+        * (0.6 * noise(rng, size, shape.diameter) + 0.12 * noise(rng, size, shape.diameter / 2.2))
         for _ in range(2)
     ]
     cells = _main_pieces(_grow(seeds, bend[0], bend[1], size), 0.12 * shape.diameter**2)
@@ -199,7 +199,7 @@ def _sow(rng: np.random.Generator, size: int, shape: Shape, fields: _Fields) -> 
     return result
 
 
-@numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
+@numba.njit(cache=True, nogil=True)
 def _accept(seeds, packing, size):  # type: ignore[no-untyped-def]
     """Return which darts stay: those outside the stretched reach of every dart before them."""
     n = seeds.shape[0]
@@ -227,13 +227,13 @@ def _accept(seeds, packing, size):  # type: ignore[no-untyped-def]
     return kept
 
 
-@numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
+@numba.njit(cache=True, nogil=True)
 def _stretched(seed, dy, dx):  # type: ignore[no-untyped-def]
     c, s = np.cos(seed[4]), np.sin(seed[4])
     return np.hypot((dy * s + dx * c) / seed[2], (dy * c - dx * s) / seed[3])
 
 
-@numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
+@numba.njit(cache=True, nogil=True)
 def _grow(seeds, bend_y, bend_x, size):  # type: ignore[no-untyped-def]
     labels = np.zeros((size, size), np.int32)
     nearest = np.full((size, size), np.inf)
@@ -241,11 +241,13 @@ def _grow(seeds, bend_y, bend_x, size):  # type: ignore[no-untyped-def]
         seed = seeds[i]
         reach = int(seed[2] * 1.9 + 12)
         y0, x0 = int(seed[0]), int(seed[1])
+        cos, sin = np.cos(seed[4]), np.sin(seed[4])
         for y in range(max(0, y0 - reach), min(size, y0 + reach + 1)):
             for x in range(max(0, x0 - reach), min(size, x0 + reach + 1)):
                 dy, dx = y + bend_y[y, x] - seed[0], x + bend_x[y, x] - seed[1]
-                q = _stretched(seed, dy, dx)
-                if seed[7] > 0 and q > 0:
+                along, across = (dy * sin + dx * cos) / seed[2], (dy * cos - dx * sin) / seed[3]
+                q = np.sqrt(along * along + across * across)
+                if seed[7] > 0 and 0 < q < 2.4:
                     arm = np.cos(seed[5] * np.arctan2(dy, dx) + seed[6])
                     q /= 1 + seed[7] * arm
                 if q < 1.18 and q < nearest[y, x]:
@@ -254,7 +256,7 @@ def _grow(seeds, bend_y, bend_x, size):  # type: ignore[no-untyped-def]
     return labels
 
 
-@numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
+@numba.njit(cache=True, nogil=True)
 def _main_pieces(labels, least):  # type: ignore[no-untyped-def]
     """Keep the largest four-connected piece of every label, and no label smaller than ``least`` pixels."""
     height, width = labels.shape
@@ -313,12 +315,15 @@ def _place_nuclei(
     placed = np.column_stack([centre, radius * np.sqrt(aspect), radius / np.sqrt(aspect), seeds[:, 4]])
     margin = rng.choice([0.0, 1.0, 2.0], n, p=[0.25, 0.4, 0.35])
     absent = ~there | (rng.random(n) < 0.03)
-    bend = [0.07 * shape.nucleus * shape.diameter * noise(rng, size, shape.nucleus * shape.diameter / 2) for _ in range(2)]
+    bend = [
+        0.07 * shape.nucleus * shape.diameter * noise(rng, size, shape.nucleus * shape.diameter / 2) for _ in range(2)
+    ]
     nuclei = _draw_nuclei(cells, depth, placed, margin, absent, bend[0], bend[1])
-    return _main_pieces(nuclei, max(9.0, 0.1 * (shape.nucleus * shape.diameter) ** 2))
+    kept: Labels = _main_pieces(nuclei, max(9.0, 0.1 * (shape.nucleus * shape.diameter) ** 2))
+    return kept
 
 
-@numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
+@numba.njit(cache=True, nogil=True)
 def _draw_nuclei(cells, depth, placed, margin, absent, bend_y, bend_x):  # type: ignore[no-untyped-def]
     nuclei = np.zeros(cells.shape, np.int32)
     for y in range(cells.shape[0]):

@@ -51,9 +51,9 @@ def measure(labels: npt.NDArray[np.int32]) -> Morphology:
     >>> labels[60:100, 70:90] = labels[80:100, 70:110] = 3
     >>> shapes = measure(labels)
     >>> shapes.area.tolist()
-    [1257, 1411, 1200]
+    [1257, 1407, 1200]
     >>> [round(float(v), 2) for v in shapes.elongation]
-    [1.0, 0.31, 0.38]
+    [1.0, 0.34, 0.56]
     >>> [round(float(v), 2) for v in shapes.convexity]
     [1.0, 1.0, 0.94]
     """
@@ -63,7 +63,7 @@ def measure(labels: npt.NDArray[np.int32]) -> Morphology:
     return Morphology(*_measure(np.ascontiguousarray(labels, np.int32), int(labels.max()), _SMOOTH))
 
 
-@numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
+@numba.njit(cache=True, nogil=True)
 def _measure(labels, k, smooth):  # type: ignore[no-untyped-def]
     height, width = labels.shape
     area = np.zeros(k, np.int32)
@@ -100,7 +100,7 @@ def _measure(labels, k, smooth):  # type: ignore[no-untyped-def]
     return area, elongation, convexity, cut
 
 
-@numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
+@numba.njit(cache=True, nogil=True)
 def _largest_piece(mask):  # type: ignore[no-untyped-def]
     """Keep value 2 in the largest eight-connected piece of a zero-bordered mask; return its first pixel in raster order."""
     best, best_y, best_x = 0, 0, 0
@@ -127,7 +127,7 @@ def _largest_piece(mask):  # type: ignore[no-untyped-def]
     return best_y, best_x
 
 
-@numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
+@numba.njit(cache=True, nogil=True)
 def _boundary(mask, y0, x0):  # type: ignore[no-untyped-def]
     """Return the closed chain (n, 2) of boundary pixels from the first pixel in raster order, by Moore's neighbour walk."""
     step_y = np.array([0, 1, 1, 1, 0, -1, -1, -1])
@@ -161,7 +161,7 @@ def _boundary(mask, y0, x0):  # type: ignore[no-untyped-def]
     return chain[:n]
 
 
-@numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
+@numba.njit(cache=True, nogil=True)
 def _elongation(points, outline):  # type: ignore[no-untyped-def]
     """Return the ratio of the eigenvalues; each point weighs the length of smoothed outline that it stands for."""
     n = points.shape[0]
@@ -187,7 +187,7 @@ def _elongation(points, outline):  # type: ignore[no-untyped-def]
     return max(0.0, middle - spread) / (middle + spread)
 
 
-@numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
+@numba.njit(cache=True, nogil=True)
 def _smoothed(chain, smooth):  # type: ignore[no-untyped-def]
     n = chain.shape[0]
     # a short chain would shrink to its centre
@@ -202,7 +202,7 @@ def _smoothed(chain, smooth):  # type: ignore[no-untyped-def]
     return result
 
 
-@numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
+@numba.njit(cache=True, nogil=True)
 def _perimeter(points):  # type: ignore[no-untyped-def]
     total = 0.0
     n = points.shape[0]
@@ -212,7 +212,7 @@ def _perimeter(points):  # type: ignore[no-untyped-def]
     return total
 
 
-@numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
+@numba.njit(cache=True, nogil=True)
 def _hull(points):  # type: ignore[no-untyped-def]
     """Return the convex hull's corners by Andrew's monotone chain."""
     # sorting by x and then y: coordinates are below 2^20, with at least 2^-20 between different ones

@@ -23,6 +23,7 @@ from segbench.engine.data.spec import PreparationSettings
 from segbench.engine.data.windows import check_labels, cut, positions, relabel
 from segbench.errors import SegbenchError
 
+
 def normalize(plane: npt.NDArray[Any], settings: PreparationSettings) -> npt.NDArray[np.float32]:
     """Return one channel of an original image in 0..1: percentiles, clipping, then CLAHE on the whole image.
 
@@ -72,7 +73,9 @@ def prepare_image(raw: RawImage, settings: PreparationSettings, keep_empty: bool
     whole = {}
     for target, labels in raw.labels.items():
         if labels.shape != size:
-            raise SegbenchError(f"{raw.image}: the image is {size} (height, width), its {target} labels are {labels.shape}")
+            raise SegbenchError(
+                f"{raw.image}: the image is {size} (height, width), its {target} labels are {labels.shape}"
+            )
         whole[target] = check_labels(labels, f"{raw.image} ({target} labels)")
     pixels = np.stack([normalize(plane, settings) for plane in raw.pixels])
 

@@ -90,7 +90,9 @@ class PreparedDataset:
         if tissue == ALL_TISSUES:
             return tuple(range(index.height))
         if tissue not in self.tissues(split):
-            raise unknown_name(f"{split} tissue of dataset {self.spec.name}", tissue, [ALL_TISSUES, *self.tissues(split)])
+            raise unknown_name(
+                f"{split} tissue of dataset {self.spec.name}", tissue, [ALL_TISSUES, *self.tissues(split)]
+            )
         return tuple(index.filter(index["tissue"] == tissue)["window"].to_list())
 
     def cells(self) -> pl.DataFrame:
@@ -104,7 +106,9 @@ class PreparedDataset:
         tables = []
         for split in self.splits:
             cells = pl.read_parquet(self.folder / f"cells-{split}.parquet")
-            named = cells.join(self.index(split).select("window", "image", "tissue"), on="window", maintain_order="left")
+            named = cells.join(
+                self.index(split).select("window", "image", "tissue"), on="window", maintain_order="left"
+            )
             tables.append(named.select(pl.lit(split).alias("split"), *_CELL_ORDER))
         return pl.concat(tables)
 

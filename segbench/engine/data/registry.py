@@ -44,7 +44,9 @@ def registered() -> list[DatasetSpec]:
         try:
             spec = DatasetSpec.from_dict(json.loads(path.read_text()))
         except (json.JSONDecodeError, KeyError, TypeError) as error:
-            raise SegbenchError(f"{path} is not a dataset's record ({error}); remove it and prepare the dataset again") from None
+            raise SegbenchError(
+                f"{path} is not a dataset's record ({error}); remove it and prepare the dataset again"
+            ) from None
         found[spec.name] = spec
     return list(found.values())
 
@@ -64,7 +66,12 @@ def layout(spec: DatasetSpec) -> tuple[tuple[str, ...], tuple[str, ...]]:
         return TISSUENET_CHANNELS, TISSUENET_TARGETS
     if kind == "livecell":
         return LIVECELL_CHANNELS, LIVECELL_TARGETS
-    return tuple(spec.options["channels"]), (str(spec.options["target"]),)
+    channels = spec.options.get("channels")
+    if not channels:
+        from segbench.engine.data.folder import channel_names
+
+        channels = channel_names(Path(str(spec.source)))
+    return tuple(channels), (str(spec.options.get("target", "cell")),)
 
 
 def usual_tissues(spec: DatasetSpec) -> tuple[str, ...] | None:

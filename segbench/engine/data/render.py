@@ -85,9 +85,7 @@ def _nuclear(rng: np.random.Generator, nuclei: Labels, n: int, diameter: float) 
     return signal
 
 
-def _membrane(
-    rng: np.random.Generator, cells: Labels, nuclei: Labels, n: int, stain: Stain, diameter: float
-) -> Field:
+def _membrane(rng: np.random.Generator, cells: Labels, nuclei: Labels, n: int, stain: Stain, diameter: float) -> Field:
     size = cells.shape[0]
     inside = cells > 0
     depth = ndimage.distance_transform_edt(interior(cells))
@@ -134,7 +132,13 @@ def render_phase(
 
 
 def _body(
-    rng: np.random.Generator, cells: Labels, nuclei: Labels, depth: Field, culture: Culture, thick: Field, diameter: float
+    rng: np.random.Generator,
+    cells: Labels,
+    nuclei: Labels,
+    depth: Field,
+    culture: Culture,
+    thick: Field,
+    diameter: float,
 ) -> Field:
     """Return what a cell adds to the grey of the background: dark edge, grain, nucleus, the shine of round cells."""
     size = cells.shape[0]

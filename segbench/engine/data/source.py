@@ -87,7 +87,9 @@ def open_source(spec: DatasetSpec) -> Source:
 def check_pixels(pixels: npt.NDArray[Any], where: str) -> npt.NDArray[Any]:
     """Return (C, H, W) pixels as they are when they can be prepared; raises SegbenchError where not."""
     if pixels.ndim != 3 or 0 in pixels.shape:
-        raise SegbenchError(f"{where}: an image is (channels, height, width) with at least one pixel, found {pixels.shape}")
+        raise SegbenchError(
+            f"{where}: an image is (channels, height, width) with at least one pixel, found {pixels.shape}"
+        )
     if pixels.dtype.kind not in "biuf":
         raise SegbenchError(f"{where}: pixels must be numbers, found {pixels.dtype}")
     if pixels.dtype.kind == "f" and not np.isfinite(pixels).all():

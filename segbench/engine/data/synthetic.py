@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
-from segbench.engine.data.render import Culture, Stain, render_fluorescence, render_phase
 from segbench.engine.data.geometry import Shape, grow_cells
+from segbench.engine.data.render import Culture, Stain, render_fluorescence, render_phase
 from segbench.engine.data.source import Load, RawImage, Source
 from segbench.engine.tasks import LIVECELL_CHANNELS, LIVECELL_TARGETS, TISSUENET_CHANNELS, TISSUENET_TARGETS
 from segbench.errors import SegbenchError, unknown_name
@@ -38,10 +39,10 @@ TISSUES: Mapping[str, Tissue] = {
     "Colon": Tissue(Shape(17, 0.14, 1.70, 0.14, 0.0, 0.90, 0.78, 0.58, "glands"), Stain(45, 1.1, 0.25, 0.8)),
     "Epidermis": Tissue(Shape(22, 0.14, 1.50, 0.13, 0.0, 0.75, 0.80, 0.48, "layers"), Stain(80, 1.0, 0.45, 0.9)),
     "Esophagus": Tissue(Shape(26, 0.18, 1.30, 0.16, 0.0, 0.92, 0.82, 0.45, "layers"), Stain(90, 0.9, 0.50, 0.8)),
-    "Lung": Tissue(Shape(18, 0.22, 1.60, 0.28, 0.10, 0.38, 0.90, 0.62, "septa"), Stain(35, 1.2, 0.35, 0.5), 0.34),
+    "Lung": Tissue(Shape(18, 0.22, 1.60, 0.26, 0.20, 0.38, 0.90, 0.62, "septa"), Stain(35, 1.2, 0.35, 0.5), 0.34),
     "Lymph Node": Tissue(Shape(12, 0.12, 1.12, 0.14, 0.0, 0.94, 0.80, 0.78, "follicles"), Stain(40, 1.0, 0.20, 0.6)),
     "Lymph Node Metastasis": Tissue(
-        Shape(21, 0.26, 1.30, 0.24, 0.05, 0.85, 0.80, 0.64, "islands"), Stain(50, 1.1, 0.40, 0.5)
+        Shape(21, 0.26, 1.30, 0.24, 0.12, 0.85, 0.80, 0.64, "islands"), Stain(50, 1.1, 0.40, 0.5)
     ),
     "Pancreas": Tissue(Shape(20, 0.15, 1.20, 0.17, 0.0, 0.80, 0.85, 0.48, "glands"), Stain(70, 0.9, 0.55, 0.6)),
     "Spleen": Tissue(Shape(13, 0.20, 1.25, 0.24, 0.0, 0.82, 0.82, 0.74, "follicles"), Stain(25, 1.3, 0.30, 0.5), 0.34),
@@ -55,7 +56,9 @@ CELL_TYPES: Mapping[str, Tissue] = {
     "BV2": Tissue(Shape(16, 0.15, 1.2, 0.07, 0.0, 0.85, 0.98, 0.50), Culture(1.15, 4, 1.8, 0.5, 0.9)),
     "Huh7": Tissue(Shape(42, 0.20, 1.4, 0.12, 0.05, 0.92, 0.88, 0.40), Culture(0.65, 6, 3.5, 0.9, 0.0)),
     "MCF7": Tissue(Shape(23, 0.20, 1.3, 0.14, 0.05, 0.65, 0.82, 0.48, "islands"), Culture(0.95, 4, 2.2, 0.8, 0.2)),
-    "SHSY5Y": Tissue(Shape(22, 0.20, 2.4, 0.18, 0.40, 0.80, 1.08, 0.48, "islands"), Culture(1.0, 4, 2.5, 0.5, 0.1), 0.67),
+    "SHSY5Y": Tissue(
+        Shape(22, 0.20, 2.4, 0.18, 0.50, 0.80, 1.08, 0.48, "islands"), Culture(1.0, 4, 2.5, 0.5, 0.1), 0.67
+    ),
     "SKOV3": Tissue(Shape(38, 0.24, 1.7, 0.16, 0.15, 0.85, 0.98, 0.40), Culture(0.75, 7, 3.5, 0.8, 0.0)),
     "SkBr3": Tissue(Shape(23, 0.14, 1.1, 0.05, 0.0, 0.60, 1.08, 0.48), Culture(1.2, 6, 2.5, 0.5, 1.0)),
 }
@@ -99,7 +102,7 @@ class SyntheticSource(Source):
     def _images_of(self, split: str, tissue: Tissue) -> int:
         # only training data is scarce: a test on few images would say little
         share = tissue.share if split == "train" else 1.0
-        return max(1, round(self._options[split] * self._options["scale"] * share))
+        return max(1, round(float(self._options[split] * self._options["scale"] * share)))
 
     def counts(self) -> Mapping[str, int]:
         """How many images each split has."""
@@ -113,8 +116,15 @@ class SyntheticSource(Source):
         size = TRAIN_SIZE if split == "train" else TEST_SIZE
         for name, tissue in self._tissues.items():
             for number in range(self._images_of(split, tissue)):
-                key = [self._options["seed"], ("train", "val", "test").index(split), list(self._tissues).index(name), number]
-                yield partial(make_image, f"{split}-{name.lower().replace(' ', '-')}-{number:03d}", name, tissue, size, key)
+                key = [
+                    self._options["seed"],
+                    ("train", "val", "test").index(split),
+                    list(self._tissues).index(name),
+                    number,
+                ]
+                yield partial(
+                    make_image, f"{split}-{name.lower().replace(' ', '-')}-{number:03d}", name, tissue, size, key
+                )
 
     def files(self) -> list[Path]:
         """Nothing is read from files."""
@@ -143,6 +153,7 @@ def make_image(image: str, name: str, tissue: Tissue, size: int, key: list[int])
     # cells at the edge of the image are cut out of whole ones
     margin = int(1.5 * tissue.shape.diameter)
     cells, nuclei = grow_cells(rng, size + 2 * margin, tissue.shape)
+    pixels: npt.NDArray[Any]
     if isinstance(tissue.look, Stain):
         pixels = render_fluorescence(rng, cells, nuclei, tissue.look, tissue.shape.diameter)
         labels = {"nuclear": nuclei, "wholecell": cells}

@@ -79,12 +79,14 @@ def check_labels(labels: npt.NDArray[Any], where: str) -> npt.NDArray[np.int32]:
     if labels.min() < 0:
         raise SegbenchError(f"{where}: labels must be 0 (background) or above, found {labels.min()}")
     if labels.max() < 2**22:
-        return relabel(np.ascontiguousarray(labels, dtype=np.int32))[0]
+        compact: npt.NDArray[np.int32] = relabel(np.ascontiguousarray(labels, dtype=np.int32))[0]
+        return compact
     values, ranks = np.unique(labels, return_inverse=True)
-    return (ranks.reshape(labels.shape) + (values[0] != 0)).astype(np.int32)
+    numbers = ranks.reshape(labels.shape).astype(np.int32)
+    return numbers if values[0] == 0 else numbers + np.int32(1)
 
 
-@numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
+@numba.njit(cache=True, nogil=True)
 def relabel(labels):  # type: ignore[no-untyped-def]
     """Return a (H, W) int32 label map renumbered 1..k in the order of its labels, and k."""
     highest = 0
