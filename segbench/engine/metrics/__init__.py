@@ -1,6 +1,9 @@
 """How good a segmentation is: COCO's AP and AR exactly as pycocotools computes them, for dense cells."""
 
+from segbench.engine.metrics.bootstrap import Interval, bootstrap_intervals
+from segbench.engine.metrics.cells import CellMetrics, cell_metrics
 from segbench.engine.metrics.coco import IOU_THRESHOLDS, RECALL_THRESHOLDS
+from segbench.engine.metrics.coco_json import CocoEvaluation, evaluate_coco_json
 from segbench.engine.metrics.evaluation import (
     AREAS,
     COCO_AREAS,
@@ -27,11 +30,17 @@ __all__ = [
     "METRICS",
     "RECALL_THRESHOLDS",
     "AreaRanges",
+    "CellMetrics",
+    "CocoEvaluation",
     "Detections",
     "Evaluation",
     "ImageCounts",
+    "Interval",
     "Scores",
     "apply_post_operation",
+    "bootstrap_intervals",
+    "cell_metrics",
+    "evaluate_coco_json",
     "evaluate_instances",
     "evaluate_labels",
     "evaluate_prediction_set",

@@ -156,13 +156,22 @@ def accumulate_resamples(
     n_truth
         (N,) int64, true cells an image.
     n_thresholds, recalls
-        T and the (R,) recall thresholds.
+        T, up to 16, and the (R,) recall thresholds.
+
+    Notes
+    -----
+    Along detections that all match at a threshold, precision rises: only where such a row ends can it be the highest of a
+    stretch of recalls. So the counts of true positives of all thresholds go up together, by a row of a table, and a threshold
+    is looked at only where a row of its matches ends. Copies of one detection are a row themselves.
     """
     n_resamples, n_recalls = weights.shape[0], recalls.size
     precision, recall = -np.ones((n_resamples, n_thresholds)), -np.ones((n_resamples, n_thresholds))
+    ones = np.zeros((1 << n_thresholds, 16), np.int32)
+    for bits in range(1 << n_thresholds):
+        for t in range(n_thresholds):
+            ones[bits, t] = (bits >> t) & 1
     best_tp, best_n = np.empty((n_thresholds, n_recalls), np.int64), np.empty((n_thresholds, n_recalls), np.int64)
-    tp, stretch = np.empty(n_thresholds, np.int64), np.empty(n_thresholds, np.int64)
-    reached = np.empty(n_thresholds, np.int64)
+    tp, stretch, present = np.empty(16, np.int32), np.empty(n_thresholds, np.int64), np.empty(matches.size, np.int64)
     for b in range(n_resamples):
         total = np.int64(0)
         for n in range(n_truth.size):
@@ -170,33 +179,35 @@ def accumulate_resamples(
         if total == 0:
             continue
         needed = _needed(recalls, total)
-        best_tp[:], best_n[:] = 0, 1
-        tp[:], stretch[:], reached[:] = 0, 0, needed[1]
-        counted = np.int64(0)
-        i = 0
-        while i < matches.size:
-            end = ends[i]
-            for _ in range(weights[b, images[i]]):
+        best_tp[:], best_n[:], tp[:], stretch[:] = 0, 1, 0, 0
+        n_present = 0
+        for i in range(matches.size):
+            present[n_present] = i
+            n_present += weights[b, images[i]] > 0
+        counted, before = np.int64(0), np.int64(0)
+        k = 0
+        while k < n_present:
+            i = present[k]
+            end, copies = ends[i], weights[b, images[i]]
+            step = copies if end == i + 1 else 1
+            for _ in range(1 if end == i + 1 else copies):
                 for d in range(i, end):
-                    counted += 1
-                    bits = matches[d]
+                    now = np.int64(matches[d])
+                    ended = before & ~now
                     t = 0
-                    while bits:
-                        if bits & 1:
-                            tp[t] += 1
-                            if tp[t] >= reached[t]:
-                                r = stretch[t]
-                                while r + 1 < n_recalls and needed[r + 1] <= tp[t]:
-                                    r += 1
-                                stretch[t] = r
-                                reached[t] = needed[r + 1] if r + 1 < n_recalls else total + 1
-                            r = stretch[t]
-                            if tp[t] * best_n[t, r] >= best_tp[t, r] * counted:
-                                best_tp[t, r], best_n[t, r] = tp[t], counted
-                        bits >>= 1
+                    while ended:
+                        if ended & 1:
+                            _end_row(t, tp[t], counted, needed, stretch, best_tp, best_n)
+                        ended >>= 1
                         t += 1
-            i = end
+                    for t in range(16):
+                        tp[t] += np.int32(step) * ones[now, t]
+                    counted += step
+                    before = now
+            k += end - i
         for t in range(n_thresholds):
+            if (before >> t) & 1:
+                _end_row(t, tp[t], counted, needed, stretch, best_tp, best_n)
             recall[b, t] = tp[t] / total
             highest, area = 0.0, 0.0
             for r in range(stretch[t], -1, -1):
@@ -204,6 +215,17 @@ def accumulate_resamples(
                 area += highest
             precision[b, t] = area / n_recalls
     return precision, recall
+
+
+@compiled
+def _end_row(t: int, tp: Any, counted: Any, needed: Array, stretch: Array, best_tp: Array, best_n: Array) -> None:
+    """Keep the precision after a row of true positives at threshold t, if it is the highest of its stretch of recalls."""
+    r = stretch[t]
+    while r + 1 < needed.size and needed[r + 1] <= tp:
+        r += 1
+    stretch[t] = r
+    if tp * best_n[t, r] >= best_tp[t, r] * counted:
+        best_tp[t, r], best_n[t, r] = tp, counted
 
 
 @compiled

@@ -1,0 +1,106 @@
+"""Confidence intervals of COCO's metrics by drawing images again and again."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+
+from segbench.engine.metrics.coco import IOU_THRESHOLDS, RECALL_THRESHOLDS, accumulate_resamples, order_by_score
+from segbench.engine.metrics.evaluation import AP50, AP75, METRICS, Evaluation
+from segbench.errors import SegbenchError, unknown_name
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A metric's percentile interval."""
+
+    low: float
+    """Its lower end; NaN where no resample had truth."""
+    high: float
+    """Its upper end."""
+    samples: npt.NDArray[np.float64] = field(repr=False)
+    """(B,), the metric in each resample, -1.0 where one had no truth."""
+
+
+def bootstrap_intervals(
+    evaluation: Evaluation,
+    *,
+    n_resamples: int = 1000,
+    confidence: float = 0.95,
+    seed: int = 0,
+    group: str | None = None,
+) -> dict[str, Interval]:
+    """Return, by metric, the percentile interval over resamples of images (Efron, 1979).
+
+    A resample draws as many images as there are, with replacement, and is evaluated as COCO evaluates that set of images,
+    repeated images one after the other; nothing is matched again.
+
+    Parameters
+    ----------
+    evaluation
+        The result of `evaluate_labels`, `evaluate_instances` or a sweep.
+    n_resamples
+        B.
+    confidence
+        Between 0 and 1.
+    seed
+        Equal seeds draw equal resamples.
+    group
+        Draw the images of this group only.
+
+    Raises
+    ------
+    SegbenchError
+        For a confidence or number of resamples out of range, or an unknown group.
+    """
+    if not 0 < confidence < 1:
+        raise SegbenchError(f"the confidence is {confidence}; it lies between 0 and 1, as 0.95")
+    if n_resamples < 1:
+        raise SegbenchError(f"{n_resamples} resamples; draw at least 1")
+    members = np.arange(len(evaluation.images))
+    if group is not None:
+        if group not in evaluation.groups:
+            raise unknown_name("group", group, evaluation.groups)
+        members = np.flatnonzero(np.array([name == group for name in evaluation.images.groups or ()]))
+    rng = np.random.default_rng(seed)
+    weights = np.zeros((n_resamples, len(evaluation.images)), np.int64)
+    weights[:, members] = rng.multinomial(members.size, np.full(members.size, 1 / members.size), n_resamples)
+    samples = resampled_metrics(evaluation, weights)
+    tail = 50 * (1 - confidence)
+    intervals = {}
+    for name in METRICS:
+        valid = samples[name][samples[name] > -1]
+        low, high = np.percentile(valid, [tail, 100 - tail]) if valid.size else (np.nan, np.nan)
+        intervals[name] = Interval(float(low), float(high), samples[name])
+    return intervals
+
+
+def resampled_metrics(evaluation: Evaluation, weights: npt.NDArray[np.int64]) -> dict[str, npt.NDArray[np.float64]]:
+    """Return the six metrics (B,) of sets that hold image n ``weights[b, n]`` times, copies one after the other."""
+    detections = evaluation.detections
+    order = order_by_score(detections.scores)
+    order = order[detections.kept[order]]
+    scores, images = detections.scores[order], detections.images[order]
+    starts = np.ones(order.size + 1, np.bool_)
+    starts[1:-1] = (scores[1:] != scores[:-1]) | (images[1:] != images[:-1])
+    edges = np.flatnonzero(starts)
+    ends = np.repeat(edges[1:], np.diff(edges))
+    precision, recall = accumulate_resamples(
+        detections.matches[order],
+        images,
+        ends,
+        np.ascontiguousarray(weights, dtype=np.int64),
+        np.ascontiguousarray(evaluation.images.n_truth),
+        IOU_THRESHOLDS.size,
+        RECALL_THRESHOLDS,
+    )
+    return {
+        "map": precision.mean(axis=1),
+        "ap50": precision[:, AP50],
+        "ap75": precision[:, AP75],
+        "ar": recall.mean(axis=1),
+        "ar50": recall[:, AP50],
+        "ar75": recall[:, AP75],
+    }
