@@ -21,7 +21,6 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from segbench.errors import SegbenchError, unknown_name
-from segbench.methods.card import Card
 from segbench.paths import cache_folder
 
 ENGINE = "engine"
@@ -59,7 +58,8 @@ def lock_versions(environment: str, variant: str = "cpu") -> dict[str, str]:
     """Return the pinned versions of an environment by distribution name (lower case, hyphens).
 
     For ``engine`` they are those installed beside the running interpreter; for an environment that the user has named
-    (see :func:`override`) those installed there; else those of the packaged lock. Nothing is built.
+    (see :func:`override`) those installed there; else those of the packaged lock. Nothing is built. What comes as
+    ``NAME-cpu`` answers to ``NAME`` too: it is the same library, so that a run is the same run on either build.
 
     Raises
     ------
@@ -69,30 +69,8 @@ def lock_versions(environment: str, variant: str = "cpu") -> dict[str, str]:
     if environment == ENGINE:
         return dict(_installed_here())
     named = override(environment)
-    if named is not None:
-        return dict(_installed_in(named))
-    return _parse(_lock_text(environment, variant))
-
-
-def library_versions(card: Card) -> dict[str, str]:
-    """Return the versions that decide a method's results, by the names of ``card.libraries``: what enters a run's id.
-
-    They do not depend on the machine: ``tensorflow`` is the version of ``tensorflow-cpu`` where the CPU lock has that, and
-    a local part (``2.13.0+cpu``) is left out. Empty for methods that are only planned.
-    """
-    if not card.implemented:
-        return {}
-    versions = lock_versions(card.environment)
-    found: dict[str, str] = {}
-    for library in card.libraries:
-        name = _canonical(library)
-        version = versions.get(name) or versions.get(f"{name}-cpu")
-        if version is None:
-            raise SegbenchError(
-                f"method {card.name!r} names the library {library!r}, which is not in its environment {card.environment!r}"
-            )
-        found[library] = version.split("+")[0]
-    return found
+    versions = _parse(_lock_text(environment, variant)) if named is None else dict(_installed_in(named))
+    return {**{name.removesuffix("-cpu"): version for name, version in versions.items()}, **versions}
 
 
 def find(environment: str, *, gpu: bool) -> Environment | None:

@@ -3,16 +3,23 @@
 This package imports on a bare Python with numpy; a method's library is imported only inside the method's functions.
 """
 
-from segbench.methods.base import ImageStack, Method, Progress
-from segbench.methods.card import Budget, Card, Resources, Usability
-from segbench.methods.job import Arrays, Devices, Job, TaskSpec
-from segbench.methods.predictions import LabelInstances, MaskInstances, PredictionSet, PredictionWriter
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from segbench.methods.base import DivergedError, ImageStack, Method, Progress
+    from segbench.methods.card import Budget, Card, Resources, Usability
+    from segbench.methods.job import Arrays, Devices, Job, TaskSpec
+    from segbench.methods.predictions import LabelInstances, MaskInstances, PredictionSet, PredictionWriter
 
 __all__ = [
     "Arrays",
     "Budget",
     "Card",
     "Devices",
+    "DivergedError",
     "ImageStack",
     "Job",
     "LabelInstances",
@@ -25,3 +32,18 @@ __all__ = [
     "TaskSpec",
     "Usability",
 ]
+
+_HOMES = {
+    "base": ("DivergedError", "ImageStack", "Method", "Progress"),
+    "card": ("Budget", "Card", "Resources", "Usability"),
+    "job": ("Arrays", "Devices", "Job", "TaskSpec"),
+    "predictions": ("LabelInstances", "MaskInstances", "PredictionSet", "PredictionWriter"),
+}
+
+
+def __getattr__(name: str) -> Any:
+    # Imported at first use: the runner must set the libraries' thread counts before numpy is loaded
+    for module, names in _HOMES.items():
+        if name in names:
+            return getattr(importlib.import_module(f"{__name__}.{module}"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -57,6 +57,10 @@ class ImageStack(Sequence[npt.NDArray[np.float32]]):
         return int(self._images.shape[2]), int(self._images.shape[3])
 
 
+class DivergedError(RuntimeError):
+    """Training gave a loss that is not a finite number."""
+
+
 class Progress:
     """Tells the engine where a run stands: one JSON line a call, to a file and to a stream."""
 
@@ -73,7 +77,17 @@ class Progress:
         self, *, epoch: int | None = None, epochs: int | None = None, step: int | None = None, steps: int | None = None,
         loss: float | None = None, val_loss: float | None = None,
     ) -> None:  # fmt: skip
-        """Say how far training is; ``epoch`` and ``step`` count from 1. Kept as the run's loss history."""
+        """Say how far training is; kept as the run's loss history.
+
+        Parameters
+        ----------
+        epoch, epochs
+            Epochs of the budget begun so far, from 1, and how many there will be.
+        step, steps
+            Training steps done since the start of training, and how many there will be.
+        loss, val_loss
+            Mean since the last call; raises DivergedError where ``loss`` is not finite.
+        """
         point = {"epoch": epoch, "step": step, "loss": loss, "val_loss": val_loss}
         self.history.append(
             {
@@ -82,6 +96,8 @@ class Progress:
             }
         )
         self._write({"phase": "train", **point, "epochs": epochs, "steps": steps})
+        if loss is not None and not np.isfinite(loss):
+            raise DivergedError(f"the training loss is {float(loss)} after step {step or '?'} (epoch {epoch or '?'})")
 
     def predict(self, done: int, total: int) -> None:
         """Say how many images are predicted."""
@@ -97,14 +113,20 @@ class Progress:
         text = json.dumps({"time": time.time(), **{k: plain(v) for k, v in line.items() if v is not None}})
         self._file.write(text + "\n")
         if self._stream is not None:
-            print(text, file=self._stream, flush=True)
+            try:
+                self._stream.write(text + "\n")
+                self._stream.flush()
+            except OSError:  # whoever read it has gone; the file has it all
+                self._stream = None
 
 
 class Method(ABC):
-    """A segmentation method. The runner calls, in order and each timed: ``import_library``, ``load``, ``train``, ``save``, ``predict``.
+    """A segmentation method; one object lives for one run.
 
+    The runner calls, in order and each timed: ``import_library``, ``load``, ``train``, ``calibrate``, ``save``, ``predict``.
     ``train`` alone is T: everything that is not training (reading data, building the model, compiling) belongs in ``load``
-    as far as the library lets it.
+    as far as the library lets it. For methods that are not trained it calls ``import_library``, ``load`` and ``predict``;
+    for a trained method with a job without training data ``import_library``, ``restore`` and ``predict``.
     """
 
     card: ClassVar[Card]
@@ -122,6 +144,9 @@ class Method(ABC):
     def train(self, job: Job, progress: Progress) -> None:
         """Train by the budget. Not called for methods that are not trained."""
 
+    def calibrate(self, job: Job, progress: Progress) -> None:  # noqa: B027 - most methods have nothing to choose
+        """Choose prediction settings, such as thresholds, from the validation data given to ``load``; not part of T."""
+
     @abstractmethod
     def save(self, folder: Path) -> None:
         """Write the trained model into an existing empty folder."""
@@ -136,4 +161,16 @@ class Method(ABC):
 
     def n_parameters(self) -> int | None:
         """How many parameters the model has; None where that means nothing."""
+        return None
+
+    def used_windows(self) -> Sequence[int] | None:
+        """Which of the training windows were trained on; None for all."""
+        return None
+
+    def gpu_names(self) -> list[str]:
+        """Names of the GPUs that the library used."""
+        return []
+
+    def peak_gpu_memory_bytes(self) -> int | None:
+        """Most memory that the library held on a GPU; None without one."""
         return None

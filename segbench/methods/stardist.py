@@ -2,26 +2,277 @@
 
 from __future__ import annotations
 
+import json
+import os
+import shutil
+import subprocess
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from segbench.methods.base import ImageStack, Method, Progress
 from segbench.methods.card import Budget, Card, Resources
+from segbench.methods.job import Job
+from segbench.methods.predictions import LabelInstances
 from segbench.methods.published import SCRIPTS, usability
 
-CARD = Card(
-    name="stardist",
-    title="StarDist",
-    family="stardist",
-    environment="tensorflow",
-    category="cell-specific",
-    trained=True,
-    attention=False,
-    budget=Budget(
-        batch_size=4,
-        epochs=100,
-        steps_per_epoch=100,
-        note=f"paper: 100 epochs, batch not stated, 1 GPU; {SCRIPTS}: 500 epochs, batch 4 and 100 steps an epoch (library "
-        "defaults; their --batch-size 16 is parsed but not used)",
-    ),
-    resources=Resources(num_gpus=1, num_cpus=1, memory_gb=3),
-    usability=usability(0.59),
-    libraries=("stardist", "csbdeep", "tensorflow"),
-    implemented=False,
-)
+_REPORT_S = 5.0
+_HELD_OUT = 0.1
+
+
+class StarDist(Method):
+    """StarDist2D of stardist 0.9.2 on legacy Keras, with the published settings."""
+
+    card = Card(
+        name="stardist",
+        title="StarDist",
+        family="stardist",
+        environment="tensorflow",
+        category="cell-specific",
+        trained=True,
+        attention=False,
+        budget=Budget(
+            batch_size=4,
+            epochs=100,
+            steps_per_epoch=100,
+            note=f"paper: 100 epochs, batch not stated, 1 GPU; {SCRIPTS}: 500 epochs, batch 4 and 100 steps an epoch "
+            "(library defaults; their --batch-size 16 is parsed but not used)",
+        ),
+        resources=Resources(num_gpus=1, num_cpus=1, memory_gb=4),
+        usability=usability(0.59),
+        libraries=("stardist", "csbdeep", "tensorflow", "tf-keras"),
+        settings={
+            "n_rays": 32,
+            "grid": 2,  # the network predicts at every second pixel
+            "learning_rate": 3e-4,
+            "reduce_lr_patience": 40,  # epochs without a better validation loss until the rate is halved
+            "patch_size": 256,  # pixels; at most the window, and down to a multiple of 16
+            "foreground_only": 0.9,  # share of the patches that must show a cell
+            "percentiles": (0.0, 99.8),  # of a window's channel, mapped to 0 and 1
+            "val_windows": 256,  # most validation windows used for the validation loss
+            "optimize_thresholds": True,  # choose the two thresholds on the validation data
+            "calibration_windows": 32,  # most validation windows used for that
+            "prob_thresh": 0.5,  # used where thresholds are not optimized
+            "nms_thresh": 0.4,
+        },
+        score_rule="the object probability that StarDist gives the instance",
+        paper="Schmidt et al., MICCAI 2018, arXiv:1806.03535",
+        url="https://github.com/stardist/stardist",
+        licence="BSD-3-Clause",
+    )
+
+    def import_library(self, job: Job) -> None:
+        """Import TensorFlow with legacy Keras and StarDist; set threads, memory and seeds."""
+        os.environ["TF_USE_LEGACY_KERAS"] = "1"
+        os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "1")
+        import tensorflow as tf
+
+        threads = job.devices.num_cpus
+        tf.config.threading.set_intra_op_parallelism_threads(threads)
+        tf.config.threading.set_inter_op_parallelism_threads(max(1, threads // 2))
+        self._gpus = tf.config.list_physical_devices("GPU") if job.devices.num_gpus > 0 else []
+        for gpu in self._gpus:
+            if job.devices.num_gpus < 1:
+                limit = tf.config.LogicalDeviceConfiguration(memory_limit=_gpu_megabytes() * job.devices.num_gpus)
+                tf.config.set_logical_device_configuration(gpu, [limit])
+            else:
+                tf.config.experimental.set_memory_growth(gpu, True)
+        tf.keras.utils.set_random_seed(job.seed)
+        import csbdeep.utils
+        import stardist
+        import stardist.models
+
+        self._tf: Any = tf
+        self._stardist: Any = stardist
+        self._normalize: Any = csbdeep.utils.normalize
+
+    def load(self, job: Job, train: ImageStack | None, val: ImageStack | None) -> None:
+        """Read and normalise the windows and build the model; without validation data a tenth is held out."""
+        if train is None:
+            raise ValueError("StarDist needs training windows with labels")
+        settings = job.settings
+        x, y = self._pairs(train, range(len(train)), settings)
+        rng = np.random.default_rng(job.seed)
+        if val is not None and len(val) > 0:
+            chosen = np.sort(rng.permutation(len(val))[: settings["val_windows"]])
+            self._used = None
+            self._val = self._pairs(val, chosen, settings)
+        else:
+            shuffled = rng.permutation(len(x))
+            held = shuffled[: max(1, min(settings["val_windows"], round(_HELD_OUT * len(x))))]
+            self._val = [x[n] for n in held], [y[n] for n in held]
+            self._used = sorted(set(range(len(x))) - set(held.tolist())) or list(range(len(x)))
+            x, y = [x[n] for n in self._used], [y[n] for n in self._used]
+        self._train = x, y
+        epochs = job.budget.epochs or 1
+        side = [min(settings["patch_size"], pixels) // 16 * 16 for pixels in train.size]
+        if min(side) < 16:
+            raise ValueError(f"StarDist needs windows of at least 16 x 16 pixels, found {train.size}")
+        config = self._stardist.models.Config2D(
+            n_rays=settings["n_rays"],
+            grid=(settings["grid"],) * 2,
+            n_channel_in=train.n_channels,
+            train_patch_size=tuple(side),
+            train_batch_size=job.budget.batch_size,
+            train_epochs=epochs,
+            train_steps_per_epoch=self._steps_per_epoch(job),
+            train_learning_rate=settings["learning_rate"],
+            train_reduce_lr={"factor": 0.5, "patience": settings["reduce_lr_patience"], "min_delta": 0},
+            train_foreground_only=settings["foreground_only"],
+            train_tensorboard=False,
+        )
+        self._work = Path(job.output) / "work"
+        shutil.rmtree(self._work, ignore_errors=True)
+        self._model = self._stardist.models.StarDist2D(config, name="stardist", basedir=str(self._work))
+        self._model.thresholds = {"prob": settings["prob_thresh"], "nms": settings["nms_thresh"]}
+        self._model.prepare_for_training()
+
+    def train(self, job: Job, progress: Progress) -> None:
+        """Train by upstream's ``train``; the weights of the epoch with the lowest validation loss are kept."""
+        self._model.callbacks.append(self._reporter(job, progress))
+        fit = self._model.keras_model.fit
+        # one line an epoch in the log instead of a progress bar
+        self._model.keras_model.fit = lambda *args, **kwargs: fit(*args, **{**kwargs, "verbose": 2})
+        rng = np.random.default_rng(job.seed)
+        self._model.train(
+            *self._train, validation_data=self._val, augmenter=lambda x, y: augment(x, y, rng), seed=job.seed % 2**32
+        )
+
+    def calibrate(self, job: Job, progress: Progress) -> None:  # noqa: ARG002
+        """Choose the probability and overlap thresholds on validation windows, as upstream advises after training."""
+        if not job.settings["optimize_thresholds"]:
+            return
+        with_cells = [(x, y) for x, y in zip(*self._val, strict=True) if y.any()]
+        chosen = with_cells[: job.settings["calibration_windows"]]
+        if chosen:
+            self._model.optimize_thresholds(
+                *zip(*chosen, strict=True), save_to_json=False, optimize_kwargs={"verbose": False}
+            )
+
+    def save(self, folder: Path) -> None:
+        """Write upstream's model folder: ``config.json``, ``weights_best.h5``, ``thresholds.json``."""
+        for file in (self._work / "stardist").iterdir():
+            if file.name in {"config.json", "weights_best.h5"}:
+                shutil.copy2(file, folder / file.name)
+        thresholds = self._model.thresholds
+        (folder / "thresholds.json").write_text(json.dumps({"prob": thresholds.prob, "nms": thresholds.nms}))
+        shutil.rmtree(self._work)
+
+    def restore(self, job: Job, folder: Path) -> None:  # noqa: ARG002
+        """Load a folder that ``save`` wrote."""
+        self._model = self._stardist.models.StarDist2D(None, name=folder.name, basedir=str(folder.parent))
+
+    def predict(self, job: Job, images: ImageStack) -> Iterator[LabelInstances]:
+        """Yield the label map that StarDist draws, with the object probabilities; hidden objects are left out."""
+        for n in range(len(images)):
+            labels, details = self._model.predict_instances(
+                self._image(images[n], job.settings), predict_kwargs={"verbose": 0}
+            )
+            present = np.unique(labels)
+            present = present[present > 0]
+            scores = np.asarray(details["prob"], dtype=np.float64)[present - 1]
+            numbers = np.searchsorted(present, labels) + 1
+            yield LabelInstances(np.where(labels > 0, numbers, 0).astype(np.int32), scores)
+
+    def n_parameters(self) -> int:
+        """Return the number of weights of the network."""
+        return int(self._model.keras_model.count_params())
+
+    def used_windows(self) -> Sequence[int] | None:
+        """Return the windows that were not held out for validation."""
+        return self._used
+
+    def gpu_names(self) -> list[str]:
+        """Return the names of the GPUs that TensorFlow sees."""
+        details = self._tf.config.experimental.get_device_details
+        return [str(details(gpu).get("device_name", gpu.name)) for gpu in self._gpus]
+
+    def peak_gpu_memory_bytes(self) -> int | None:
+        """Return TensorFlow's own peak on the first GPU."""
+        return int(self._tf.config.experimental.get_memory_info("GPU:0")["peak"]) if self._gpus else None
+
+    def _steps_per_epoch(self, job: Job) -> int:
+        windows = len(self._train[0])
+        return job.budget.steps_per_epoch or max(1, -(-windows // job.budget.batch_size))
+
+    def _image(self, image: npt.NDArray[np.float32], settings: Any) -> npt.NDArray[np.float32]:
+        """Normalise (C, H, W) channel by channel; (H, W) for one channel, else (H, W, C)."""
+        low, high = settings["percentiles"]
+        normalised: npt.NDArray[np.float32] = self._normalize(np.moveaxis(image, 0, -1), low, high, axis=(0, 1))
+        return normalised[..., 0] if normalised.shape[-1] == 1 else normalised
+
+    def _pairs(
+        self, stack: ImageStack, windows: Sequence[int] | npt.NDArray[np.int64], settings: Any
+    ) -> tuple[list[npt.NDArray[np.float32]], list[npt.NDArray[np.int32]]]:
+        fill = self._stardist.fill_label_holes
+        return [self._image(stack[n], settings) for n in windows], [fill(stack.labels(n)) for n in windows]
+
+    def _reporter(self, job: Job, progress: Progress) -> Any:
+        epochs, steps = job.budget.epochs or 1, self._steps_per_epoch(job)
+
+        class Reporter(self._tf.keras.callbacks.Callback):  # type: ignore[misc, name-defined]
+            """Tells the losses after every epoch, and within long ones."""
+
+            def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:  # noqa: ARG002
+                self.epoch, self.told = epoch, time.monotonic()
+
+            def on_train_batch_end(self, batch: int, logs: Any) -> None:
+                late = time.monotonic() - self.told > _REPORT_S and batch + 1 < steps
+                if late or not np.isfinite(logs["loss"]):
+                    self.told = time.monotonic()
+                    self.report(batch + 1, logs["loss"])
+
+            def on_epoch_end(self, epoch: int, logs: Any) -> None:  # noqa: ARG002
+                self.report(steps, logs["loss"], logs.get("val_loss"))
+
+            def report(self, batch: int, loss: float, val_loss: float | None = None) -> None:
+                progress.train(
+                    epoch=self.epoch + 1, epochs=epochs, step=self.epoch * steps + batch, steps=epochs * steps,
+                    loss=loss, val_loss=val_loss,
+                )  # fmt: skip
+
+        return Reporter()
+
+
+def augment(
+    image: npt.NDArray[np.float32], labels: npt.NDArray[np.int32], rng: np.random.Generator
+) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.int32]]:
+    """Return a randomly turned, mirrored, brightened and noisy copy of a training patch, as the study's scripts do.
+
+    The two axes change places with probability one half and each is mirrored with probability one half; intensities are
+    multiplied by a factor from U(0.6, 2) and shifted by U(-0.2, 0.2); Gaussian noise has a standard deviation from
+    0.02 U(0, 1). Written anew from that description (Stardist/stardist_nuclear_1C.py of the study's repository).
+
+    Parameters
+    ----------
+    image
+        (H, W) or (H, W, C).
+    labels
+        (H, W).
+    rng
+        Where the randomness comes from.
+    """
+    if rng.random() < 0.5 and labels.shape[0] == labels.shape[1]:
+        image, labels = image.swapaxes(0, 1), labels.swapaxes(0, 1)
+    for axis in (0, 1):
+        if rng.random() < 0.5:
+            image, labels = np.flip(image, axis), np.flip(labels, axis)
+    image = image * rng.uniform(0.6, 2) + rng.uniform(-0.2, 0.2)
+    image = image + 0.02 * rng.uniform() * rng.standard_normal(image.shape, dtype=np.float32)
+    return image.astype(np.float32), labels
+
+
+def _gpu_megabytes() -> float:
+    """Return the memory of the first visible GPU; TensorFlow itself tells it only once it has taken all of it."""
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",")[0].strip()
+    query = [
+        "nvidia-smi",
+        "--query-gpu=memory.total",
+        "--format=csv,noheader,nounits",
+        *(["-i", visible] if visible else []),
+    ]
+    return float(subprocess.run(query, check=True, capture_output=True, text=True).stdout.split()[0])

@@ -1,0 +1,329 @@
+"""Runs one job to its end in this process: the phases, their times, and the result file."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import importlib.metadata
+import json
+import os
+import platform
+import random
+import resource
+import signal
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TextIO
+
+# Nothing here may import numpy before the thread counts are set: job and card are plain Python.
+from segbench.methods.job import Arrays, Job
+
+if TYPE_CHECKING:
+    from segbench.methods.base import ImageStack, Method, Progress
+    from segbench.methods.card import Card
+
+USAGE = "usage: python -m segbench.methods JOB.json"
+MODEL_MARKER = "model.json"
+"""Written last into ``model/``: a folder without it holds no finished model."""
+_PARENT_CHECK_S = 0.5
+_THREADS = (
+    "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS", "NUMBA_NUM_THREADS",
+    "VECLIB_MAXIMUM_THREADS",
+)  # fmt: skip
+
+
+def main(argv: Sequence[str]) -> int:
+    """Run the job file named on the command line; returns the exit status: 0 done, 1 failed, 2 for a bad job file."""
+    if list(argv) in (["-h"], ["--help"]):
+        sys.stdout.write(
+            f"{USAGE}\n\nProgress goes to standard output as JSON lines, all else into the job's folder.\n"
+        )
+        return 0
+    if len(argv) != 1:
+        sys.stderr.write(USAGE + "\n")
+        return 2
+    try:
+        job = Job.read(Path(argv[0]))
+        if job.method.count(":") != 1:
+            raise ValueError(f"{argv[0]}: field 'method' must be 'module:Class', found {job.method!r}")
+        output = Path(job.output)
+        output.mkdir(parents=True, exist_ok=True)
+    except (OSError, ValueError) as error:
+        sys.stderr.write(f"error: {error}\n")
+        return 2
+    stream = _redirect(output / "log.txt")
+    _set_threads(job)
+    _watch_parent(job.parent_pid)
+    for stale in ("result.json", "progress.jsonl"):
+        (output / stale).unlink(missing_ok=True)
+    return _Run(job, stream).run()
+
+
+class _Run:
+    """One job on its way: what is known so far ends in the result file, however it ends."""
+
+    def __init__(self, job: Job, stream: TextIO) -> None:
+        from segbench.methods.base import Progress
+
+        self.job, self.output = job, Path(job.output)
+        self.progress: Progress = Progress(self.output / "progress.jsonl", stream)
+        self.timings: dict[str, float | None] = dict.fromkeys(
+            ("import", "load", "train", "calibrate", "save", "predict")
+        )
+        self.facts: dict[str, Any] = {}
+        self.method: Method | None = None
+
+    def run(self) -> int:
+        """Run all phases; returns the exit status."""
+        try:
+            self._phases()
+        except BaseException as error:
+            traceback.print_exc()
+            if isinstance(error, KeyboardInterrupt | SystemExit):
+                raise
+            self._write_result("failed", error)
+            return 1
+        self._write_result("done", None)
+        return 0
+
+    def _phases(self) -> None:
+        from segbench.methods.base import ImageStack
+
+        job = self.job
+        random.seed(job.seed)
+        importlib.import_module("numpy").random.seed(job.seed % 2**32)
+        with self._phase("import"):
+            module, _, name = job.method.partition(":")
+            method = self.method = getattr(importlib.import_module(module), name)()
+            method.import_library(job)
+        trained = method.card.trained
+        if trained and job.train is None:
+            model = finished_model(self.output)
+            with self._phase("load"):
+                method.restore(job, model)
+        else:
+            train, val = _stack(job.train), _stack(job.val)
+            if train is not None and len(train) == 0:
+                raise ValueError("there is no training window")
+            with self._phase("load"):
+                method.load(job, train, val)
+            if trained and train is not None:
+                self._train(method, train)
+        with self._phase("predict"):
+            for name, arrays in job.predict.items():
+                self._predict(method, name, ImageStack(arrays))
+
+    def _train(self, method: Method, train: ImageStack) -> None:
+        job, card = self.job, method.card
+        with self._phase("train"):
+            method.train(job, self.progress)
+        with self._phase("calibrate"):
+            method.calibrate(job, self.progress)
+        used = method.used_windows()
+        self.facts |= count_cells(train, range(len(train)) if used is None else used)
+        model = self.output / "model"
+        with self._phase("save"):
+            _empty(model)
+            method.save(model)
+            about: dict[str, Any] = {
+                "run_id": job.run_id,
+                "method": job.method,
+                "settings": dict(job.settings),
+                "task": asdict(job.task),
+            }
+            about |= {"versions": versions_of(card), "timings": self.timings, "n_parameters": method.n_parameters()}
+            _write_json(model / MODEL_MARKER, about | self.facts)
+
+    def _predict(self, method: Method, name: str, images: ImageStack) -> None:
+        from segbench.methods.predictions import PredictionWriter
+
+        folder = self.output / "predictions" / name
+        _empty(folder)
+        total = len(images)
+        told = time.monotonic()
+        with PredictionWriter(folder, method.prediction_kind, total, *images.size) as writer:
+            for done, instances in enumerate(method.predict(self.job, images), start=1):
+                writer.add(instances)
+                if done == total or time.monotonic() - told > 1:
+                    told = time.monotonic()
+                    self.progress.predict(done, total)
+
+    @contextlib.contextmanager
+    def _phase(self, name: str) -> Iterator[None]:
+        self.progress.phase(name)
+        start = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.timings[name] = time.perf_counter() - start
+
+    def _write_result(self, status: str, error: BaseException | None) -> None:
+        method, history = self.method, self.progress.history
+        result: dict[str, Any] = {
+            "run_id": self.job.run_id,
+            "status": status,
+            "error": None if error is None else one_line(error),
+            "error_kind": None if error is None else error_kind(error),
+            "timings": self.timings,
+            "peak_memory_bytes": peak_memory_bytes(),
+            "batch_size": self.job.budget.batch_size,
+            "epochs": max((point["epoch"] for point in history if point["epoch"] is not None), default=None),
+            "iterations": max((point["step"] for point in history if point["step"] is not None), default=None),
+            "history": history,
+            "n_train_images": None,
+            "n_train_cells": None,
+            **self.facts,
+        }
+        if method is not None:
+            result |= {"versions": versions_of(method.card), "score_rule": method.card.score_rule}
+        # A library that failed to load cannot tell more; after success its answers count
+        result |= {"n_parameters": None, "gpu_names": [], "peak_gpu_memory_bytes": None}
+        if method is not None and self.timings["load"] is not None:
+            with contextlib.suppress(Exception) if error is not None else contextlib.nullcontext():
+                result["n_parameters"] = method.n_parameters()
+                result["gpu_names"] = method.gpu_names()
+                result["peak_gpu_memory_bytes"] = method.peak_gpu_memory_bytes()
+        _write_json(self.output / "result.json", result)
+
+
+def finished_model(output: Path) -> Path:
+    """Return the folder of the trained model of a job's output folder; raises FileNotFoundError where none is finished."""
+    model = output / "model"
+    if not (model / MODEL_MARKER).is_file():
+        raise FileNotFoundError(
+            f"{model} holds no finished model (no {MODEL_MARKER}): a job without training data needs one"
+        )
+    return model
+
+
+def count_cells(stack: ImageStack, windows: Sequence[int]) -> dict[str, int]:
+    """Return how many windows and labelled cells there are (``n_train_images``, ``n_train_cells``)."""
+    import numpy as np
+
+    cells = sum(int(np.count_nonzero(np.bincount(stack.labels(n).ravel())[1:])) for n in windows)
+    return {"n_train_images": len(windows), "n_train_cells": cells}
+
+
+def versions_of(card: Card) -> dict[str, str]:
+    """Return the installed versions of Python, numpy and the card's libraries; a ``NAME-cpu`` stands for NAME."""
+    versions = {"python": platform.python_version()}
+    for library in dict.fromkeys(("numpy", *card.libraries)):
+        for name in (library, f"{library}-cpu"):
+            with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+                versions.setdefault(library, importlib.metadata.version(name))
+    return versions
+
+
+def one_line(error: BaseException) -> str:
+    """Return an error as one line of at most 500 characters.
+
+    Examples
+    --------
+    >>> one_line(ValueError("first\\n second"))
+    'ValueError: first second'
+    """
+    text = " ".join(f"{type(error).__name__}: {error}".split())
+    return text if len(text) <= 500 else text[:497] + "..."
+
+
+def error_kind(error: BaseException) -> str:
+    """Tell apart the ways to fail: ``out-of-memory`` (of the host or a GPU), ``diverged`` or ``failed``.
+
+    Examples
+    --------
+    >>> error_kind(MemoryError()), error_kind(RuntimeError("CUDA out of memory. Tried to allocate 2 GiB")), error_kind(KeyError(1))
+    ('out-of-memory', 'out-of-memory', 'failed')
+    """
+    from segbench.methods.base import DivergedError
+
+    names = {kind.__name__ for kind in type(error).__mro__}
+    text = str(error).lower()
+    if names & {"MemoryError", "OutOfMemoryError", "ResourceExhaustedError"} or (
+        "RuntimeError" in names and ("out of memory" in text or "can't allocate memory" in text)
+    ):
+        return "out-of-memory"
+    return "diverged" if isinstance(error, DivergedError) else "failed"
+
+
+def peak_memory_bytes() -> int:
+    """Return the most memory that this process and its largest finished child have held, in bytes."""
+    unit = 1 if sys.platform == "darwin" else 1024
+    own = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+    with contextlib.suppress(OSError), Path("/proc/self/status").open() as status:
+        # unlike ru_maxrss, not inherited from the process that started this one
+        own = next((int(line.split()[1]) * 1024 for line in status if line.startswith("VmHWM:")), own)
+    return int(own + resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * unit)
+
+
+def _stack(arrays: Arrays | None) -> ImageStack | None:
+    from segbench.methods.base import ImageStack
+
+    return None if arrays is None else ImageStack(arrays)
+
+
+def _empty(folder: Path) -> None:
+    """Make a folder of the run's own, or remove the files that an earlier run of the same job left in it."""
+    import shutil
+
+    if folder.exists():
+        shutil.rmtree(folder)
+    folder.mkdir(parents=True)
+
+
+def _write_json(path: Path, content: dict[str, Any]) -> None:
+    part = path.with_name(path.name + ".part")
+    part.write_text(json.dumps(_finite(content), indent=1))
+    part.replace(path)
+
+
+def _finite(value: Any) -> Any:
+    """Replace what JSON cannot say: numbers that are not finite become null, numpy's scalars plain ones."""
+    if isinstance(value, dict):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(item) for item in value]
+    if hasattr(value, "item"):
+        value = value.item()
+    return None if isinstance(value, float) and value - value != 0 else value
+
+
+def _redirect(log: Path) -> TextIO:
+    """Send file descriptors 1 and 2 into the log, whoever writes to them; return the standard output as it was."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    stream = os.fdopen(os.dup(1), "w", buffering=1)
+    descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+    os.dup2(descriptor, 1)
+    os.dup2(descriptor, 2)
+    os.close(descriptor)
+    return stream
+
+
+def _set_threads(job: Job) -> None:
+    """Tell the libraries, which read these variables when they are loaded, what they may use."""
+    for variable in _THREADS:
+        os.environ[variable] = str(job.devices.num_cpus)
+    os.environ["OMP_WAIT_POLICY"] = "PASSIVE"  # threads that wait by spinning take the other runs' cores
+    if job.devices.num_gpus <= 0:
+        os.environ["CUDA_VISIBLE_DEVICES"] = ""
+
+
+def _watch_parent(parent: int | None) -> None:
+    """End this process, with its children, when the engine's process that started it is gone."""
+    leads = os.getsid(0) == os.getpid()
+    if parent is None or (os.getppid() != parent and not leads):
+        return  # by hand: the engine starts each job as the leader of its own session
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(_PARENT_CHECK_S)
+        if leads:
+            os.killpg(os.getpgrp(), signal.SIGKILL)
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    threading.Thread(target=watch, name="parent-watch", daemon=True).start()
