@@ -18,6 +18,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import polars as pl
 
 from segbench import __version__
@@ -26,15 +27,18 @@ from segbench.engine.cards import get_card, method_object
 from segbench.engine.data import DatasetSpec, PreparedDataset, ensure_prepared
 from segbench.engine.examples import choose_examples, write_examples
 from segbench.engine.grid import Run
-from segbench.engine.metrics import Evaluation, Scores, evaluate_prediction_set
+from segbench.engine.metrics import Evaluation, evaluate_prediction_set, sweep_prediction_set
+from segbench.engine.metrics.postoperations import Operation
 from segbench.engine.record import AttemptRow, EvaluationRow, HistoryRow, Record, Status, TissueRow
-from segbench.engine.tasks import ALL_TISSUES, Task
+from segbench.engine.tasks import ALL_TISSUES, Task, counterpart
 from segbench.errors import SegbenchError
 from segbench.methods.job import Arrays, Devices, Job, TaskSpec
 from segbench.methods.predictions import PredictionSet
 
 _LOG_LINES, _LOG_CHARACTERS = 40, 8000
-_TEST = "test"
+_TEST, _CROSS = "test", "cross"
+_DILATIONS, _EROSIONS = range(21), range(11)
+"""Radii in pixels, as the study sweeps them."""
 _POLL_S = 0.1
 
 
@@ -210,7 +214,11 @@ def _job(request: AttemptRequest, data: PreparedDataset) -> Job:
         )
     has_val = "val" in data.splits and run.train_tissue in (ALL_TISSUES, *data.tissues("val"))
     val = arrays("val", run.train_tissue) if has_val else None
-    test = arrays(_TEST, ALL_TISSUES)
+    predicted = {_TEST: arrays(_TEST, ALL_TISSUES)}
+    other = _other_modality(run, data)
+    if other is not None:
+        others = tuple(data.channels.index(name) for name in other.channels)
+        predicted[_CROSS] = dataclasses.replace(predicted[_TEST], channels=others)
     return Job(
         run_id=run.id,
         method=method_object(run.method),
@@ -221,7 +229,7 @@ def _job(request: AttemptRequest, data: PreparedDataset) -> Job:
         train=train if card.trained else None,
         val=val if val is not None and val.rows else None,
         # the truth of the test split stays with the engine: a method cannot look at it
-        predict={_TEST: dataclasses.replace(test, labels=None)},
+        predict={name: dataclasses.replace(selected, labels=None) for name, selected in predicted.items()},
         settings=run.settings,
         devices=Devices(
             num_gpus=run.resources.num_gpus if request.use_gpu else 0.0, num_cpus=max(1, round(run.resources.num_cpus))
@@ -277,37 +285,56 @@ def _modules(method: str) -> Sequence[str]:
     return tuple(dict.fromkeys(("segbench", method_object(method).partition(":")[0].partition(".")[0])))
 
 
+def _other_modality(run: Run, data: PreparedDataset) -> Task | None:
+    """Return the task whose images a single-channel model of all tissues is applied to as well, trained on the other's."""
+    if run.train_tissue != ALL_TISSUES or len(run.task.channels) != 1:
+        return None
+    return counterpart(run.task, data.tasks)
+
+
 def _evaluate(request: AttemptRequest, data: PreparedDataset) -> list[EvaluationRow]:
-    task = request.run.task
+    run, index = request.run, data.index(_TEST)
+    task, tissues = run.task, index["tissue"].to_list()
+    truth = {target: np.load(data.labels_path(_TEST, target), mmap_mode="r") for target in data.targets}
     predictions = PredictionSet(request.folder / "predictions" / _TEST)
-    truth = _memory_map(data.labels_path(_TEST, task.target))
-    index = data.index(_TEST)
-    evaluation = evaluate_prediction_set(truth, predictions, groups=index["tissue"].to_list())
-    rows = choose_examples(index["tissue"].to_list(), index[f"n_cells_{task.target}"].to_list())
+    rows = list(evaluation_rows(evaluate_prediction_set(truth[task.target], predictions, groups=tissues), task))
+
+    other = _other_modality(run, data)
+    if other is not None:
+        crossed = PredictionSet(request.folder / "predictions" / _CROSS)
+        rows += evaluation_rows(evaluate_prediction_set(truth[other.target], crossed, groups=tissues), other)
+    opposite = counterpart(task, data.tasks) if run.train_tissue == ALL_TISSUES else None
+    if opposite is not None:
+        operation: Operation = "dilate" if task.target == "nuclear" else "erode"
+        radii = _DILATIONS if operation == "dilate" else _EROSIONS
+        swept = sweep_prediction_set(truth[opposite.target], predictions, operation, radii, groups=tissues)
+        for radius, evaluation in swept.items():
+            rows += evaluation_rows(evaluation, opposite, operation, radius)
+
+    shown = choose_examples(tissues, index[f"n_cells_{task.target}"].to_list())
     write_examples(
         request.folder, task, data.fingerprint, data.images_path(_TEST),
-        [data.channels.index(name) for name in task.channels], data.labels_path(_TEST, task.target), predictions, rows,
-        [index["tissue"][row] for row in rows], [index["image"][row] for row in rows],
+        [data.channels.index(name) for name in task.channels], data.labels_path(_TEST, task.target), predictions, shown,
+        [tissues[row] for row in shown], [index["image"][row] for row in shown],
     )  # fmt: skip
-    return list(evaluation_rows(evaluation, task))
+    return rows
 
 
-def evaluation_rows(evaluation: Evaluation, task: Task) -> Iterator[EvaluationRow]:
+def evaluation_rows(
+    evaluation: Evaluation, task: Task, operation: str = "none", radius: int = 0
+) -> Iterator[EvaluationRow]:
     """Yield the pooled row and one row a test tissue; COCO's -1 (no truth) becomes None."""
 
     def metric(value: float) -> float | None:
         return None if value < 0 else float(value)
 
-    def row(tissue: str, scores: Scores) -> EvaluationRow:
-        return EvaluationRow(
-            test_task=task.name, test_tissue=tissue, map=metric(scores.map), ap50=metric(scores.ap50),
-            ap75=metric(scores.ap75), ar=metric(scores.ar), ar50=metric(scores.ar50), ar75=metric(scores.ar75),
-            n_images=scores.n_images, n_truth=scores.n_truth, n_predictions=scores.n_predictions,
+    for tissue, scores in ((ALL_TISSUES, evaluation.pooled), *evaluation.groups.items()):
+        yield EvaluationRow(
+            test_task=task.name, test_tissue=tissue, operation=operation, radius=radius, map=metric(scores.map),
+            ap50=metric(scores.ap50), ap75=metric(scores.ap75), ar=metric(scores.ar), ar50=metric(scores.ar50),
+            ar75=metric(scores.ar75), n_images=scores.n_images, n_truth=scores.n_truth,
+            n_predictions=scores.n_predictions,
         )  # fmt: skip
-
-    yield row(ALL_TISSUES, evaluation.pooled)
-    for tissue, scores in evaluation.groups.items():
-        yield row(tissue, scores)
 
 
 def tissue_rows(data: PreparedDataset) -> list[TissueRow]:
@@ -346,12 +373,6 @@ def tissue_rows(data: PreparedDataset) -> list[TissueRow]:
 def _history(points: Sequence[dict[str, Any]]) -> Iterator[HistoryRow]:
     for point in points:
         yield HistoryRow(**{name: point.get(name) for name in HistoryRow.model_fields})
-
-
-def _memory_map(path: Path) -> Any:
-    import numpy as np
-
-    return np.load(path, mmap_mode="r")
 
 
 def _read_json(path: Path) -> dict[str, Any]:

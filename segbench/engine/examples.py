@@ -7,11 +7,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 
-from segbench.engine.metrics import evaluate_labels
+from segbench.engine.metrics import evaluate_labels, paint_instances
 from segbench.engine.tasks import Task
-from segbench.methods.predictions import LabelInstances, MaskInstances, PredictionSet
+from segbench.methods.predictions import LabelInstances, PredictionSet
 
 _PER_TISSUE = 2
 _MOST = 24
@@ -35,7 +34,7 @@ def choose_examples(tissues: Sequence[str], n_cells: Sequence[int], per_tissue: 
     Examples
     --------
     >>> choose_examples(["lung", "skin", "lung", "lung"], [0, 5, 7, 9], per_tissue=1)
-    [3, 1]
+    [2, 1]
     """
     by_tissue: dict[str, list[int]] = {}
     for window, tissue in enumerate(tissues):
@@ -46,18 +45,6 @@ def choose_examples(tissues: Sequence[str], n_cells: Sequence[int], per_tissue: 
         order = np.random.default_rng(0).permutation(len(with_cells))
         chosen.extend(with_cells[i] for i in order[:per_tissue])
     return chosen[:_MOST]
-
-
-def label_map(instances: LabelInstances | MaskInstances, height: int, width: int) -> npt.NDArray[np.int32]:
-    """Return instances as one (H, W) int32 label map; where masks overlap, the higher score lies on top."""
-    if isinstance(instances, LabelInstances):
-        return np.asarray(instances.labels, dtype=np.int32)
-    painted = np.zeros(height * width, np.int32)
-    for place in np.argsort(instances.scores, kind="stable"):
-        ends = np.cumsum(instances.counts[place], dtype=np.int64)
-        for first, last in zip(ends[0::2], ends[1::2], strict=False):
-            painted[first:last] = place + 1
-    return painted.reshape(width, height).T.copy()
 
 
 def write_examples(
@@ -73,9 +60,11 @@ def write_examples(
     shown, truths, maps, ap50 = [], [], [], []
     for row in rows:
         instances = predictions[row]
-        truth, prediction = np.array(labels[row]), label_map(instances, predictions.height, predictions.width)
-        present = np.unique(prediction)
-        scores = instances.scores[present[present > 0] - 1]
+        truth = np.array(labels[row])
+        if isinstance(instances, LabelInstances):
+            prediction, scores = instances.labels, instances.scores
+        else:
+            prediction, scores = paint_instances(instances, (predictions.height, predictions.width))
         value = evaluate_labels([truth], [prediction], [scores]).pooled.ap50
         ap50.append(value if value >= 0 else np.nan)
         shown.append(np.round(np.clip(images[row][list(channels)], 0, 1) * 255).astype(np.uint8))

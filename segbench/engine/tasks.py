@@ -52,3 +52,18 @@ def tasks_of(dataset: str, channels: tuple[str, ...], targets: tuple[str, ...]) 
             tasks.append(Task(f"{dataset}-{target}-1ch", dataset, (own,), target))
         tasks.append(Task(f"{dataset}-{target}-{len(channels)}ch", dataset, channels, target))
     return tuple(tasks)
+
+
+def counterpart(task: Task, tasks: tuple[Task, ...]) -> Task | None:
+    """Return the task of the same dataset and number of channels that segments TissueNet's other target; None elsewhere.
+
+    Examples
+    --------
+    >>> four = tasks_of("t", TISSUENET_CHANNELS, TISSUENET_TARGETS)
+    >>> counterpart(four[0], four).name
+    't-wholecell-1ch'
+    """
+    if task.target not in TISSUENET_TARGETS:
+        return None
+    other = TISSUENET_TARGETS[1 - TISSUENET_TARGETS.index(task.target)]
+    return next((t for t in tasks if t.target == other and len(t.channels) == len(task.channels)), None)

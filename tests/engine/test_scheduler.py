@@ -92,10 +92,21 @@ def test_a_grid_runs_is_recorded_and_is_not_run_again(tmp_path: Path) -> None:
         "predict",
         "evaluate",
     }
-    tested = query(out, "select test_tissue, count(*) as n, sum(n_truth) as cells from evaluations group by all")
+    sql = "select test_tissue, sum(n_truth) as cells from accuracy where task = test_task group by test_tissue"
+    tested = query(out, sql)
     assert tested.height == 11
     pooled = tested.filter(test_tissue="all")["cells"].item()
     assert pooled == tested.filter(tested["test_tissue"] != "all")["cells"].sum() > 0
+
+    # a model of all tissues is applied to the other modality, and its nuclei are dilated against whole cells
+    sql = "select train_tissue, test_task, operation, count(distinct radius), count(*) from accuracy group by all order by all"
+    other = "synthetic-wholecell-1ch"
+    assert query(out, sql).rows() == [
+        ("Breast", TASK, "none", 1, 11),
+        ("all", TASK, "none", 1, 11),
+        ("all", other, "dilate", 21, 21 * 11),
+        ("all", other, "none", 1, 11),
+    ]
 
     assert run_grid(out, path) is None
     assert query(out, "select count(*) from attempts").item() == 2
