@@ -16,6 +16,9 @@ from segbench.errors import SegbenchError
 LabelMaps = npt.NDArray[Any] | Iterable[npt.NDArray[Any]]
 """A stack (N, H, W), memory-mapped or not, or an iterable of maps (H, W), of any integer type; 0 is background."""
 
+Progress = Callable[[int], None]
+"""Called now and then with how many images are done."""
+
 BATCH_PIXELS = 1 << 20
 LARGEST_LABEL = 2**31 - 1
 T = TypeVar("T")
@@ -144,16 +147,30 @@ def _read_only(flat: npt.NDArray[np.int32]) -> npt.NDArray[np.int32]:
     return view
 
 
-def mapped(function: Callable[[Batch], T], batches: Iterable[Batch], threads: int) -> Iterator[T]:
+def mapped(
+    function: Callable[[Batch], T], batches: Iterable[Batch], threads: int, progress: Progress | None = None
+) -> Iterator[T]:
     """Yield ``function`` of each batch in order, on so many threads, with few batches in memory at a time."""
+    waiting: deque[tuple[Batch, Future[T]]] = deque()
+
+    def finished() -> T:
+        batch, future = waiting.popleft()
+        result = future.result()
+        if progress is not None:
+            progress(batch.first + len(batch.shapes))
+        return result
+
     if threads < 2:
-        yield from map(function, batches)
+        for batch in batches:
+            result = function(batch)
+            if progress is not None:
+                progress(batch.first + len(batch.shapes))
+            yield result
         return
     with ThreadPoolExecutor(threads) as pool:
-        waiting: deque[Future[T]] = deque()
         for batch in batches:
-            waiting.append(pool.submit(function, batch))
+            waiting.append((batch, pool.submit(function, batch)))
             if len(waiting) > 2 * threads:
-                yield waiting.popleft().result()
+                yield finished()
         while waiting:
-            yield waiting.popleft().result()
+            yield finished()

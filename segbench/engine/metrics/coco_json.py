@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 from pycocotools import mask as mask_utils
 
+from segbench.engine.metrics.batches import Progress
 from segbench.engine.metrics.coco import IOU_THRESHOLDS, MATCH_THRESHOLDS, RECALL_THRESHOLDS, accumulate, order_by_score
 from segbench.engine.metrics.evaluation import (
     AP50,
@@ -106,7 +107,7 @@ def evaluate_coco_json(
     max_detections: Sequence[int] = (MAX_DETECTIONS,),
     area_ranges: AreaRanges = COCO_AREAS,
     iou_type: IouType = "segm",
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress | None = None,
 ) -> CocoEvaluation:
     """Score a COCO results file against a COCO dataset file, to the last bit as pycocotools 2.0.11.
 
@@ -125,7 +126,7 @@ def evaluate_coco_json(
     iou_type
         Compare masks or boxes.
     progress
-        Called with how many of how many pairs of image and category are done.
+        Called with how many pairs of image and category are done.
 
     Raises
     ------
@@ -155,7 +156,7 @@ def evaluate_coco_json(
             if true or found:
                 parts.append(_match(true, found, images[image], ranges, limits[-1], iou_type))
             if progress is not None:
-                progress(k * len(images) + n + 1, len(categories) * len(images))
+                progress(k * len(images) + n + 1)
         if not parts:
             continue
         scores = np.concatenate([part.scores for part in parts])

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from segbench.engine.metrics import matching
-from segbench.engine.metrics.batches import LARGEST_LABEL, LabelMaps, checked_map, paired
+from segbench.engine.metrics.batches import LARGEST_LABEL, LabelMaps, Progress, checked_map, paired
 from segbench.engine.metrics.coco import MATCH_THRESHOLDS
 from segbench.engine.metrics.evaluation import (
     MAX_DETECTIONS,
@@ -30,6 +30,7 @@ def evaluate_instances(
     max_detections: int = MAX_DETECTIONS,
     *,
     area_ranges: AreaRanges | None = None,
+    progress: Progress | None = None,
 ) -> Evaluation:
     """Score possibly overlapping masks as pycocotools' ``COCOeval`` (segm) does, to the last bit.
 
@@ -40,7 +41,7 @@ def evaluate_instances(
     predictions
         The masks of each image as COCO's uncompressed run lengths, with their scores; ties are broken by position, then by
         image.
-    groups, max_detections, area_ranges
+    groups, max_detections, area_ranges, progress
         As in `evaluate_labels`.
 
     Raises
@@ -57,6 +58,8 @@ def evaluate_instances(
         counts, sums, lowest, *rest = matching.match_masks(flat, runs, cuts, scores, limit, MATCH_THRESHOLDS)
         refuse_negative(np.asarray([lowest]), n)
         parts.append((counts[None], sums[None], scores, *rest))
+        if progress is not None:
+            progress(n + 1)
     counts, sums, *arrays = joined(parts)
     return evaluated(counts, sums, arrays, names, area_ranges)
 
@@ -69,14 +72,24 @@ def evaluate_prediction_set(
     *,
     area_ranges: AreaRanges | None = None,
     threads: int = 1,
+    progress: Progress | None = None,
 ) -> Evaluation:
     """Score a folder of predictions, whatever its kind: see `evaluate_labels` and `evaluate_instances`."""
     if prediction_set.kind == "labels":
         scores = scores_of_set(prediction_set)
         return evaluate_labels(
-            truth, prediction_set.labels, scores, groups, max_detections, area_ranges=area_ranges, threads=threads
+            truth,
+            prediction_set.labels,
+            scores,
+            groups,
+            max_detections,
+            area_ranges=area_ranges,
+            threads=threads,
+            progress=progress,
         )
-    return evaluate_instances(truth, masks_of_set(prediction_set), groups, max_detections, area_ranges=area_ranges)
+    return evaluate_instances(
+        truth, masks_of_set(prediction_set), groups, max_detections, area_ranges=area_ranges, progress=progress
+    )
 
 
 def scores_of_set(prediction_set: PredictionSet) -> list[npt.NDArray[np.float64]]:

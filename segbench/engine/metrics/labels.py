@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from segbench.engine.metrics import matching
-from segbench.engine.metrics.batches import Batch, LabelMaps, mapped, paired_batches
+from segbench.engine.metrics.batches import Batch, LabelMaps, Progress, mapped, paired_batches
 from segbench.engine.metrics.coco import MATCH_THRESHOLDS
 from segbench.engine.metrics.evaluation import (
     MAX_DETECTIONS,
@@ -38,6 +38,7 @@ def evaluate_labels(
     *,
     area_ranges: AreaRanges | None = None,
     threads: int = 1,
+    progress: Progress | None = None,
 ) -> Evaluation:
     """Score predicted label maps as pycocotools' ``COCOeval`` (segm) does, to the last bit.
 
@@ -57,6 +58,8 @@ def evaluate_labels(
         Names and bounds of cell areas in pixels to score apart, as COCO's ``areaRng``.
     threads
         On how many threads the maps are read and matched.
+    progress
+        Called with how many images are done.
 
     Raises
     ------
@@ -91,7 +94,7 @@ def evaluate_labels(
             given = np.ones(rest[0].size)
         return counts, sums, given, *rest
 
-    parts = list(mapped(match, paired_batches(truth, predictions), threads))
+    parts = list(mapped(match, paired_batches(truth, predictions), threads, progress))
     counts, sums, *arrays = joined(parts)
     if scores is not None and len(scores) != len(counts):
         raise SegbenchError(f"{len(scores)} arrays of scores for {len(counts)} label maps")

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from segbench.engine.metrics import matching
-from segbench.engine.metrics.batches import Batch, LabelMaps, mapped, paired, paired_batches
+from segbench.engine.metrics.batches import Batch, LabelMaps, Progress, mapped, paired, paired_batches
 from segbench.engine.metrics.coco import MATCH_THRESHOLDS
 from segbench.engine.metrics.evaluation import (
     MAX_DETECTIONS,
@@ -46,6 +46,7 @@ def sweep_labels(
     *,
     structure: Structure = "disk",
     threads: int = 1,
+    progress: Progress | None = None,
 ) -> dict[int, Evaluation]:
     """Return, by radius, the evaluation of predictions that are dilated or eroded by it.
 
@@ -54,7 +55,7 @@ def sweep_labels(
 
     Parameters
     ----------
-    truth, predictions, scores, groups, max_detections, threads
+    truth, predictions, scores, groups, max_detections, threads, progress
         As in `evaluate_labels`; the scores are those of the predicted maps as they come.
     operation, structure
         As in `apply_post_operation`; the truth is left as it is.
@@ -102,7 +103,7 @@ def sweep_labels(
             given = np.ones(matches.shape[1])
         return counts, sums, matches, kept, n_labels, given
 
-    parts = list(mapped(match, paired_batches(truth, predictions), threads))
+    parts = list(mapped(match, paired_batches(truth, predictions), threads, progress))
     if not parts:
         raise SegbenchError("no label maps to evaluate")
     counts, sums, matches, kept = (np.concatenate([part[i] for part in parts], axis=1) for i in range(4))
@@ -132,6 +133,7 @@ def sweep_prediction_set(
     *,
     structure: Structure = "disk",
     threads: int = 1,
+    progress: Progress | None = None,
 ) -> dict[int, Evaluation]:
     """Sweep a folder of predictions, whatever its kind; overlapping masks are first painted, the best on top.
 
@@ -142,7 +144,7 @@ def sweep_prediction_set(
         scores = scores_of_set(prediction_set)
         return sweep_labels(
             truth, prediction_set.labels, operation, radii, scores, groups, max_detections,
-            structure=structure, threads=threads,
+            structure=structure, threads=threads, progress=progress,
         )  # fmt: skip
     shape = (prediction_set.height, prediction_set.width)
     painted = [paint_instances(found, shape)[1] for found in masks_of_set(prediction_set)]
@@ -152,7 +154,16 @@ def sweep_prediction_set(
             yield paint_instances(found, shape)[0]
 
     return sweep_labels(
-        truth, maps(), operation, radii, painted, groups, max_detections, structure=structure, threads=threads
+        truth,
+        maps(),
+        operation,
+        radii,
+        painted,
+        groups,
+        max_detections,
+        structure=structure,
+        threads=threads,
+        progress=progress,
     )
 
 
