@@ -8,7 +8,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from segbench.engine.store import query
+from segbench.analysis.report.snapshot import Snapshot
+from segbench.analysis.source import Source as AnalysisSource
 
 if TYPE_CHECKING:
     import polars as pl
@@ -26,6 +27,8 @@ METRICS: Mapping[str, str] = {
 
 METRIC = "@metric"
 """Stands in a figure for the column of the metric that the reader has chosen."""
+METRIC_NAME = "@metric"
+"""Stands in a figure's ``where`` for the chosen metric's name, for frames with a row a metric."""
 TRAINED_ON = "@train"
 """Stands in a figure's ``where`` for the training tissue that the reader has chosen."""
 
@@ -73,6 +76,8 @@ class Figure:
     y_title: str = ""
     log_x: bool = False
     log_y: bool = False
+    value_title: str = ""
+    """Name of the heat map's value; titles may be METRIC, for the chosen metric's name."""
     low: str | None = None
     """For ``dots`` and ``lines``: the column of the lower end of an interval, in the measure's unit."""
     high: str | None = None
@@ -81,12 +86,20 @@ class Figure:
     """Heat maps and bars: categories by falling mean, or as they come in the frame."""
     label: str | None = None
     """For ``scatter``: the column with the text at each point's hover."""
-    fit: str | None = None
-    """For ``scatter``: a frame with columns ``facet``'s, ``x``, ``fitted``, ``low``, ``high``: a fitted line with its band."""
     range: tuple[float, float] | None = None
     """Limits of the value (heat map's colours) or of the measure's axis."""
     diverging: bool = False
     """Heat maps: colours on both sides of zero."""
+    text: str | None = None
+    """For ``heatmap``: the column whose text stands in the cells, instead of the value."""
+    whole: bool = False
+    """The measure is a whole number: shown without decimals."""
+    relative: bool = False
+    """For ``lines``: each line as a share of its first value, for measures that cannot be compared."""
+    best: bool = False
+    """For ``lines``: a ring at each line's greatest value."""
+    front: bool = False
+    """For ``scatter``: a line through the points that none beats both to the left and above."""
 
 
 @dataclass(frozen=True)
@@ -106,6 +119,10 @@ class Content:
 
     sentence: str
     """How to read it, made from the data."""
+    findings: tuple[str, ...] = ()
+    """What else is to be seen, made from the data."""
+    warnings: tuple[str, ...] = ()
+    """What limits the figures."""
     frames: tuple[Frame, ...] = ()
     """Frames that this section brings; a frame that another brought under the same name is kept once."""
     figures: tuple[Figure, ...] = ()
@@ -119,6 +136,14 @@ class Content:
 
 
 @dataclass(frozen=True)
+class Missing:
+    """Why a section has nothing to show."""
+
+    reason: str = ""
+    """In one sentence, made from the data; the section adds the command that fills it."""
+
+
+@dataclass(frozen=True)
 class Section:
     """One part of the report."""
 
@@ -129,31 +154,36 @@ class Section:
     """What is shown, in one sentence that holds for any data."""
     fill: str
     """The command that brings data for it where there are none."""
-    build: Callable[[Source], Content | None]
-    """Asks the store; None where it has nothing for this section."""
+    build: Callable[[Source], Content | Missing]
+    """Asks the store."""
+    optional: bool = False
+    """Left out where it has nothing to show and was not asked for."""
 
 
 class Source:
-    """What sections read: the store of a results folder, asked once for each frame.
+    """What sections read: the store of a results folder as it was when the report was begun.
 
     Parameters
     ----------
     out
         The results folder.
     compare
-        Results folders beside it, by the name under which they are shown.
+        Another results folder to show beside it.
     published
         Whether the published scores are shown beside the user's.
     """
 
-    def __init__(self, out: Path, compare: Mapping[str, Path] | None = None, published: bool = False) -> None:
+    def __init__(self, out: Path, compare: Path | None = None, published: bool = False) -> None:
         self.out = out
-        self.compare = dict(compare or {})
+        self.compare = compare
         self.published = published
+        self._snapshot = Snapshot(out)
+        self.answers = AnalysisSource("these results", self.query, published=False)
+        """The same store, as the analyses ask it."""
 
     def query(self, sql: str, parameters: Sequence[Any] = ()) -> pl.DataFrame:
         """Return the rows of a read-only query over the store."""
-        return query(self.out, sql, parameters)
+        return self._snapshot.query(sql, parameters)
 
     @cached_property
     def scores(self) -> Frame:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib.resources
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -12,7 +12,7 @@ from typing import Any
 
 from segbench import __version__
 from segbench.analysis.report.embed import frame_data, packed_json, safe_json
-from segbench.analysis.report.model import METRICS, Content, Frame, Section, Source
+from segbench.analysis.report.model import METRICS, Content, Frame, Missing, Section, Source
 from segbench.analysis.report.wording import duration
 from segbench.errors import SegbenchError, unknown_name
 
@@ -39,6 +39,8 @@ class _Part:
 
     section: Section
     content: Content | None
+    reason: str
+    """Why there is none."""
 
     @property
     def body(self) -> Content:
@@ -50,7 +52,7 @@ def build_report(
     out: Path,
     title: str | None = None,
     sections: Sequence[str] = (),
-    compare: Mapping[str, Path] | None = None,
+    compare: Path | None = None,
     published: bool = False,
 ) -> Report:
     """Build the report of a results folder.
@@ -64,7 +66,7 @@ def build_report(
     sections
         Keys of the sections to show, in this order; all where empty.
     compare
-        Other results folders, by the name under which they are shown beside this one.
+        Another results folder, or its store's file, to show beside this one.
     published
         Show the published scores beside the folder's own.
 
@@ -75,7 +77,11 @@ def build_report(
     """
     chosen = choose_sections(sections)
     source = Source(out, compare, published)
-    parts = [_Part(section, section.build(source)) for section in chosen]
+    parts = [
+        part
+        for part in (_part(section, source) for section in chosen)
+        if part.content or sections or not part.section.optional
+    ]
     frames: dict[str, Frame] = {}
     for part in parts:
         for frame in part.content.frames if part.content else ():
@@ -111,6 +117,11 @@ def build_report(
         filled=tuple(part.section.key for part in parts if part.content),
         empty=tuple(part.section.key for part in parts if not part.content),
     )
+
+
+def _part(section: Section, source: Source) -> _Part:
+    content = section.build(source)
+    return _Part(section, None, content.reason) if isinstance(content, Missing) else _Part(section, content, "")
 
 
 def write_report(report: Report, path: Path) -> None:

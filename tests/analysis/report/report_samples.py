@@ -14,11 +14,16 @@ import numpy as np
 from segbench.engine.record import AttemptRow, EvaluationRow, HistoryRow, Record, Status, TissueRow
 from segbench.engine.store import StoreWriter
 
-TISSUES = ("Breast", "Lung", "Spleen")
+TISSUES = ("Breast", "Colon", "Epidermis", "Esophagus", "Pancreas", "Tonsil")
 TASKS = {
     "synthetic-nuclear-1ch": (("nuclear",), "nuclear"),
+    "synthetic-nuclear-2ch": (("nuclear", "membrane"), "nuclear"),
+    "synthetic-wholecell-1ch": (("membrane",), "wholecell"),
     "synthetic-wholecell-2ch": (("nuclear", "membrane"), "wholecell"),
 }
+OTHER = {"synthetic-nuclear-1ch": "synthetic-wholecell-1ch", "synthetic-wholecell-1ch": "synthetic-nuclear-1ch"}
+RADII = range(7)
+USABILITY = {"watershed": 0.7, "stardist": 0.59, "cellpose": 0.67}
 METHODS = {"watershed": "Watershed", "stardist": "StarDist", "cellpose": "Cellpose"}
 SKILL = {"watershed": 0.45, "stardist": 0.62, "cellpose": 0.7}
 START = datetime(2026, 3, 1, 9, tzinfo=UTC)
@@ -35,7 +40,6 @@ def make_record(
     log_tail: str | None = None,
     skill: float = 0.6,
     tissues: Sequence[str] = TISSUES,
-    radii: Sequence[int] = (),
 ) -> Record:
     """Return the record of one attempt whose scores follow ``skill``."""
     channels, target = TASKS.get(task, (("nuclear",), "nuclear"))
@@ -44,25 +48,41 @@ def make_record(
     draw = random.Random(run_id)
     done = status is Status.DONE
 
-    def row(tissue: str, operation: str = "none", radius: int = 0) -> EvaluationRow:
-        spread = 0.0 if tissue == "all" else 0.12 * (list(tissues).index(tissue) - 1) / max(1, len(tissues) - 1)
-        best = {"dilate": 2, "erode": -1, "none": 0}[operation]
-        level = max(0.05, min(0.95, skill - spread - 0.01 * abs(radius - best) + draw.uniform(-0.02, 0.02)))
+    def row(
+        tissue: str, test_task: str, operation: str = "none", radius: int = 0, level: float = skill
+    ) -> EvaluationRow:
+        place = 0 if tissue == "all" else list(tissues).index(tissue) - 1
+        level += 0.1 * (tissue == train_tissue) - 0.03 * place + draw.uniform(-0.02, 0.02)
+        level = max(0.05, min(0.85, level))
         return EvaluationRow(
-            test_task=task, test_tissue=tissue, operation=operation, radius=radius,
-            map=level * 0.8, ap50=level, ap75=level * 0.85, ar=level * 0.9, ar50=min(1, level * 1.1), ar75=level * 0.95,
+            test_task=test_task, test_tissue=tissue, operation=operation, radius=radius,
+            map=level * 0.8, ap50=level, ap75=level * 0.85, ar=level * 0.9, ar50=level * 1.1, ar75=level * 0.95,
             n_images=12, n_truth=840, n_predictions=800,
         )  # fmt: skip
 
-    evaluations = [row(tissue) for tissue in ("all", *tissues)] if done else []
-    evaluations += [row("all", operation, radius) for operation in ("dilate", "erode") for radius in radii if done]
+    evaluations = []
+    if done:
+        evaluations = [row(tissue, task) for tissue in ("all", *tissues)]
+        if task in OTHER:
+            operation, best = ("dilate", 3) if target == "nuclear" else ("erode", 2)
+            evaluations += [
+                row(
+                    tissue,
+                    OTHER[task],
+                    operation if radius else "none",
+                    radius,
+                    skill - 0.2 - 0.03 * abs(radius - best),
+                )
+                for tissue in ("all", *tissues)
+                for radius in RADII
+            ]
     train_s = {"watershed": 0.0, "stardist": 95.0}.get(method, 160.0) + draw.uniform(0, 5)
     phases = {"wait": 1.0, "environment": 2.0, "data": 0.5, "import": 4.0, "load": 0.3, "predict": 3.0, "evaluate": 2.0}
     return Record(
         attempt=AttemptRow(
             run_id=run_id, attempt=1, status=status, error=error, log_tail=log_tail, method=method, method_title=title,
             method_revision=1, family=method, environment="engine", category="classical", trained=trained, attention=False,
-            usability=None, task=task, dataset="synthetic", dataset_kind="synthetic", dataset_fingerprint="f00d",
+            usability=USABILITY.get(method), task=task, dataset="synthetic", dataset_kind="synthetic", dataset_fingerprint="f00d",
             channels=list(channels), n_channels=len(channels), target=target, train_tissue=train_tissue, seed=seed,
             settings={"sigma": 1.0, "note": "plain"}, batch_size=4, epochs=10 if trained else None, n_train_images=120,
             n_train_cells=8400, versions={"numpy": "2.4.6"}, segbench_version="0.1.0", host="bench-1", cpu_name="a CPU",
@@ -74,8 +94,8 @@ def make_record(
         history=[HistoryRow(epoch=n, loss=1 / n, val_loss=1.2 / n) for n in range(1, 5)] if trained else [],
         tissues=[
             TissueRow(
-                dataset_fingerprint="f00d", dataset="synthetic", split=split, target=target, tissue=tissue, n_images=12,
-                n_cells=840, area=120.0 + 10 * n, elongation=0.7 - 0.05 * n, convexity=0.9 - 0.02 * n, pixel_size_um=0.5,
+                dataset_fingerprint="f00d", dataset="synthetic", split=split, target=target, tissue=tissue, n_images=12 + 7 * (n * 3 % 5),
+                n_cells=840, area=120.0 + 10 * n, elongation=0.7 - 0.05 * (n * n % 5), convexity=0.9 - 0.02 * n, pixel_size_um=0.5,
             )
             for split in ("train", "test")
             for n, tissue in enumerate(("all", *tissues))
@@ -133,22 +153,22 @@ def discs(size: int, seed: int) -> np.ndarray:
 
 
 def make_results(out: Path) -> Path:
-    """Fill a folder with three methods on two tasks, one of them also trained on a single tissue, and one failed run."""
+    """Fill a folder with three methods on four tasks, one of them also trained on single tissues, and one failed run."""
     records = [
-        make_record(name, title, task, skill=SKILL[name] - 0.08 * n, radii=(1, 2, 3, 4))
+        make_record(name, title, task, skill=SKILL[name] - 0.05 * n)
         for n, task in enumerate(TASKS)
         for name, title in METHODS.items()
     ]
-    records.append(make_record("stardist", "StarDist", train_tissue="Lung", skill=0.5))
+    records += [make_record("stardist", "StarDist", train_tissue=tissue, skill=0.5) for tissue in TISSUES]
     StoreWriter(out).add(
         [
             *records,
             make_record(
-                "cellpose", "Cellpose", train_tissue="Spleen", status=Status.OUT_OF_MEMORY,
+                "cellpose", "Cellpose", train_tissue="Tonsil", status=Status.OUT_OF_MEMORY,
                 error="needed more memory than the 4 GB it was granted", log_tail="epoch 3\nMemoryError",
             ),
         ]
     )  # fmt: skip
     for record in records:
-        write_examples(out, record)
+        write_examples(out, record, TISSUES[:3])
     return out

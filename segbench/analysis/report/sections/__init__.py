@@ -3,13 +3,36 @@
 from __future__ import annotations
 
 from segbench.analysis.report.model import Section
-from segbench.analysis.report.sections import accuracy, examples, overview, ranking, runs, time
+from segbench.analysis.report.sections import (
+    accuracy,
+    channels,
+    dilation,
+    examples,
+    methods,
+    modality,
+    morphology,
+    overview,
+    ranking,
+    recommendation,
+    regression,
+    runs,
+    time,
+    transfer,
+)
 
 SECTIONS: tuple[Section, ...] = (
     overview.SECTION,
     ranking.SECTION,
     examples.SECTION,
     accuracy.SECTION,
+    regression.SECTION,
+    morphology.SECTION,
+    channels.SECTION,
+    transfer.SECTION,
+    modality.SECTION,
+    dilation.SECTION,
     time.SECTION,
+    recommendation.SECTION,
     runs.SECTION,
+    methods.SECTION,
 )

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import polars as pl
 
-from segbench.analysis.report.model import METRIC, TRAINED_ON, Content, Figure, Section, Source, Table
+from segbench.analysis.report.model import METRIC, TRAINED_ON, Content, Figure, Missing, Section, Source, Table
 from segbench.analysis.report.wording import score
 
 
-def _build(source: Source) -> Content | None:
+def _build(source: Source) -> Content | Missing:
     scores = source.scores
     rows = scores.data.filter((pl.col("own_task") == 1) & pl.col("accuracy").is_not_null())
     if not rows.height:
-        return None
+        return Missing()
     sentence = _sentence(rows)
     return Content(
         sentence=sentence,

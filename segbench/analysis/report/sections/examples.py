@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from segbench.analysis.report import tiles
-from segbench.analysis.report.model import Content, Section, Source
+from segbench.analysis.report.model import Content, Missing, Section, Source
 from segbench.analysis.report.wording import count, score
 
 _log = logging.getLogger(__name__)
@@ -110,7 +110,7 @@ class _Example:
         return {**self.__dict__, "mean_ap50": mean}
 
 
-def _build(source: Source) -> Content | None:
+def _build(source: Source) -> Content | Missing:
     examples: dict[tuple[str, str, int], _Example] = {}
     left_out = 0
     size = 0
@@ -142,7 +142,7 @@ def _build(source: Source) -> Content | None:
                 )
                 size += len(overlay.png)
     if not examples:
-        return None
+        return Missing()
     data = [example.as_data() for example in examples.values()]
     return Content(
         sentence=_sentence(data, left_out),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from segbench.analysis.report.model import Content, Figure, Frame, Section, Source, Table
+from segbench.analysis.report.model import Content, Figure, Frame, Missing, Section, Source, Table
 from segbench.analysis.report.wording import count, duration, listed
 
 _STATUS_SQL = """\
@@ -44,10 +44,10 @@ order by dataset, target, split, tissue"""
 _SHOWN_FAILURES = 50
 
 
-def _build(source: Source) -> Content | None:
+def _build(source: Source) -> Content | Missing:
     summary = source.query(_SUMMARY_SQL).row(0, named=True)
     if not summary["runs"]:
-        return None
+        return Missing()
     statuses = Frame("statuses", source.query(_STATUS_SQL), _STATUS_SQL, {"method": ("method",), "task": ("task",)})
     failures = source.query(_FAILURES_SQL)
     data = Frame("data", source.query(_DATA_SQL), _DATA_SQL, {"tissue": ("tissue",)})

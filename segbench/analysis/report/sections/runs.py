@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from segbench.analysis.report.model import Content, Frame, Section, Source, Table
+from segbench.analysis.report.model import TRAINED_ON, Content, Figure, Frame, Missing, Section, Source, Table
 from segbench.analysis.report.wording import count
 
 _SQL = """\
@@ -14,19 +14,56 @@ select
 from attempts
 order by method_title, task, train_tissue, seed, attempt"""
 
+# About 50 points a curve are enough to see its course; seeds are averaged
+_HISTORY_SQL = """\
+with points as (
+    select
+        method, method_title, task, train_tissue, epoch, step, loss, val_loss,
+        percent_rank() over (partition by run_id order by point) as share
+    from history
+    join runs_latest using (run_id, attempt)
+    where loss is not null
+)
+select
+    method, method_title, task, train_tissue, round(100 * share / 2) * 2 as percent,
+    avg(loss) as loss, avg(val_loss) as val_loss, max(epoch) as epoch, max(step) as step
+from points
+group by all
+order by method_title, task, train_tissue, percent"""
+_FILTERS = {"method": ("method",), "task": ("task",), "train": ("train_tissue",)}
 
-def _build(source: Source) -> Content | None:
-    frame = Frame(
-        "runs", source.query(_SQL), _SQL, {"method": ("method",), "task": ("task",), "train": ("train_tissue",)}
-    )
+
+def _build(source: Source) -> Content | Missing:
+    frame = Frame("runs", source.query(_SQL), _SQL, _FILTERS)
     if not frame.data.height:
-        return None
+        return Missing()
     hosts = frame.data["host"].n_unique()
     sentence = (
         f"{count(frame.data.height, 'attempt')} at {count(frame.data['run_id'].n_unique(), 'run')} on "
         f"{count(hosts, 'machine')}; a row holds all that is needed to repeat its run."
     )
-    return Content(sentence=sentence, frames=(frame,), tables=(Table("runs", title="Every attempt"),))
+    history = Frame("history", source.query(_HISTORY_SQL), _HISTORY_SQL, _FILTERS)
+    losses = Figure(
+        kind="lines",
+        frame="history",
+        title="Training loss, relative to where it began",
+        alt="Each method's training loss from its start to its end, as a share of the first value.",
+        x="percent",
+        y="loss",
+        group="method_title",
+        facet="task",
+        where={"train_tissue": TRAINED_ON},
+        x_title="percent of the training",
+        y_title="loss / first loss",
+        relative=True,
+    )
+    drawn = bool(history.data.height)
+    return Content(
+        sentence=sentence,
+        frames=(frame, *([history] if drawn else [])),
+        figures=(losses,) if drawn else (),
+        tables=(Table("runs", title="Every attempt"), *([Table("history", title="Training losses")] if drawn else [])),
+    )
 
 
 SECTION = Section(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import polars as pl
 
-from segbench.analysis.report.model import METRIC, TRAINED_ON, Content, Figure, Frame, Section, Source, Table
+from segbench.analysis.report.model import METRIC, TRAINED_ON, Content, Figure, Frame, Missing, Section, Source, Table
 from segbench.analysis.report.wording import duration
 
 _FILTERS = {"method": ("method",), "task": ("task",), "train": ("train_tissue",)}
@@ -36,10 +36,10 @@ group by all
 order by l.task, l.train_tissue, seconds"""
 
 
-def _build(source: Source) -> Content | None:
+def _build(source: Source) -> Content | Missing:
     timings = source.timings
     if not timings.data.height:
-        return None
+        return Missing()
     phases = Frame("phases", source.query(_PHASES_SQL), _PHASES_SQL, _FILTERS)
     times = Frame("times", source.query(_TIMES_SQL), _TIMES_SQL, _FILTERS)
     cost = Frame("cost", source.query(_COST_SQL), _COST_SQL, _FILTERS)
@@ -79,8 +79,8 @@ def _build(source: Source) -> Content | None:
             Figure(
                 kind="scatter",
                 frame="cost",
-                title="Score against time to train and predict",
-                alt="Each method as a point: to the left is faster, above is better.",
+                title="Score against time to train and predict; the line is the Pareto front",
+                alt="Each method as a point: to the left is faster, above is better; the line joins the methods that no other beats in both.",
                 x="seconds",
                 y=METRIC,
                 group="method_title",
@@ -89,6 +89,7 @@ def _build(source: Source) -> Content | None:
                 x_title="seconds, logarithmic",
                 log_x=True,
                 label="method_title",
+                front=True,
             )
         )
     return Content(

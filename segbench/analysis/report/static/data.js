@@ -39,7 +39,7 @@ SB.Frame = class {
     const tests = [];
     for (const [name, wanted] of Object.entries(where)) {
       const values = this.column(name);
-      const allowed = new Set([].concat(wanted === "@train" ? SB.state.train : wanted));
+      const allowed = new Set([].concat(wanted === "@train" ? SB.state.train : wanted === "@metric" ? SB.state.metric : wanted));
       tests.push((row) => allowed.has(values[row]));
     }
     for (const [filter, names] of Object.entries(this.filters)) {

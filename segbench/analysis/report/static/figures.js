@@ -1,6 +1,6 @@
 // Draws a figure's description with Plotly, one small plot a facet.
 "use strict";
-// Okabe and Ito's colours, which stay apart for every kind of colour vision; marks repeat them no sooner than after 48
+// Okabe and Ito's colours, which stay apart for every kind of colour vision; a colour and a mark meet again after 24 groups
 SB.COLOURS = ["#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#B8A200", "#888888"];
 SB.SYMBOLS = ["circle", "square", "diamond", "triangle-up", "cross", "x"];
 SB.GLYPHS = ["●", "■", "◆", "▲", "✚", "✖"];
@@ -15,13 +15,11 @@ SB.axisTitle = (name) => (name === "@metric" ? SB.metrics.get(SB.state.metric) :
 
 // A colour and a mark for each group, the same wherever the group stands: methods by their place in the list of all
 SB.look = function (spec, groups) {
-  const titles = SB.choices.method.map(([, title]) => title);
+  const methods = ["method_title", "title"].includes(spec.group) ? SB.choices.method.map(([, title]) => title) : [];
   return new Map(groups.map((group, place) => {
-    const n = spec.group === "method_title" && titles.includes(group) ? titles.indexOf(group) : place;
+    const n = methods.includes(group) ? methods.indexOf(group) : place;
     const colour = (spec.group === "status" && SB.STATUS_COLOURS[group]) || SB.COLOURS[n % SB.COLOURS.length];
-    const mark = Math.floor(n / SB.COLOURS.length) % SB.SYMBOLS.length;
-    // Where there are few groups, every one has its own mark
-    const m = groups.length <= SB.SYMBOLS.length && spec.group !== "method_title" ? place : mark;
+    const m = n % SB.SYMBOLS.length;
     return [group, { colour, symbol: SB.SYMBOLS[m], glyph: spec.kind === "bars" ? "■" : SB.GLYPHS[m], dash: SB.DASHES[m] }];
   }));
 };
@@ -99,7 +97,7 @@ SB.drawLegend = function (spec, legend, shared) {
     const scale = spec.diverging ? SB.DIVERGING : SB.SEQUENTIAL;
     const ramp = SB.make("i", { class: "ramp" });
     ramp.style.background = `linear-gradient(to right, ${scale.map(([at, colour]) => `${colour} ${at * 100}%`).join(",")})`;
-    legend.append(SB.make("li", {}, `${SB.axisTitle(spec.value)}: ${low.toFixed(2)} `, ramp, ` ${high.toFixed(2)}`));
+    legend.append(SB.make("li", {}, `${SB.axisTitle(spec.value_title || spec.value)}: ${low.toFixed(spec.whole ? 0 : 2)} `, ramp, ` ${high.toFixed(spec.whole ? 0 : 2)}`));
   } else if (spec.group && !(spec.label === spec.group && spec.kind === "scatter")) {
     for (const [group, look] of shared.look) {
       const glyph = SB.make("i", { class: "glyph" }, look.glyph);
@@ -115,7 +113,7 @@ SB.valueRange = function (spec, frame, rows) {
   if (!means.length) return null;
   const low = Math.min(...means), high = Math.max(...means);
   if (spec.diverging) { const most = Math.max(Math.abs(low), Math.abs(high)) || 1; return [-most, most]; }
-  return low < high ? [low, high] : [low - 0.05, high + 0.05];
+  return low < high ? [low, high] : [low, high + (spec.whole ? 1 : 0.05)];
 };
 
 // Means of a heat map's cells over (facet, y, x)
@@ -129,6 +127,17 @@ SB.cells = function (spec, frame, rows) {
     cells.get(key).push(value[row]);
   }
   return { keys: [...cells.keys()].map(JSON.parse), means: [...cells.values()].map(SB.mean) };
+};
+
+// The first text of each of a heat map's cells
+SB.firsts = function (spec, frame, rows) {
+  const x = frame.column(spec.x), y = frame.column(spec.y), text = frame.column(spec.text);
+  const words = new Map();
+  for (const row of rows) {
+    const key = JSON.stringify([y[row], x[row]]);
+    if (!words.has(key)) words.set(key, text[row]);
+  }
+  return words;
 };
 
 SB.order = function (names, means, given) {
@@ -153,15 +162,20 @@ SB.DRAW = {
     };
     const ys = side(1), xs = side(2);
     const z = ys.map((y) => xs.map((x) => at.get(JSON.stringify([y, x])) ?? null));
-    const text = ys.map((y) => xs.map((x) => `${SB.plain(y)}<br>${SB.plain(x)}`));
+    const digits = spec.whole ? 0 : 2;
+    const sign = spec.diverging ? "+" : "";
+    const words = spec.text ? SB.firsts(spec, frame, rows) : null;
+    const word = (y, x) => SB.plain(SB.cut(words.get(JSON.stringify([y, x])) ?? ""));
+    const text = ys.map((y) => xs.map((x) => (words ? word(y, x) : "")));
+    const hover = ys.map((y) => xs.map((x) => `${SB.plain(y)}<br>${SB.plain(x)}${words ? "<br>" + word(y, x) : ""}`));
     const height = Math.max(140, ys.length * 26 + 110);
     return {
       empty: !means.some((value) => value !== null),
       height,
       traces: [{
-        type: "heatmap", z, x: xs.map((_, n) => n), y: ys.map((_, n) => n), text, xgap: 2, ygap: 2, zmin: shared.range?.[0], zmax: shared.range?.[1],
+        type: "heatmap", z, x: xs.map((_, n) => n), y: ys.map((_, n) => n), text, hovertext: hover, xgap: 2, ygap: 2, zmin: shared.range?.[0], zmax: shared.range?.[1],
         colorscale: spec.diverging ? SB.DIVERGING : SB.SEQUENTIAL, showscale: false, hoverongaps: false,
-        texttemplate: "%{z:.2f}", textfont: { size: 11 }, hovertemplate: "%{text}<br><b>%{z:.4f}</b><extra></extra>",
+        texttemplate: words ? "%{text}" : `%{z:${sign}.${digits}f}`, textfont: { size: 11 }, hovertemplate: `%{hovertext}<br><b>%{z:${sign}.${spec.whole ? 0 : 4}f}</b><extra></extra>`,
       }],
       layout: {
         xaxis: { ...SB.ticks(xs), title: { text: spec.x_title }, showgrid: false, zeroline: false, tickangle: xs.length > 4 ? -40 : 0, ticks: "" },
@@ -190,7 +204,7 @@ SB.DRAW = {
     const traces = shared.groups.map((g) => ({
       type: "bar", orientation: "h", y: ys.map((_, n) => n), x: ys.map((name) => value(g, name)),
       marker: { color: single ? SB.COLOURS[0] : shared.look.get(g).colour, line: { width: 1, color: SB.isDark() ? "#171b21" : "#ffffff" } },
-      texttemplate: single ? "%{x:.3f}" : undefined, textposition: single ? "auto" : "none", insidetextanchor: "end", cliponaxis: false,
+      texttemplate: single ? (spec.whole ? "%{x:,.0f}" : "%{x:.3f}") : undefined, textposition: single ? "auto" : "none", insidetextanchor: "end", cliponaxis: false,
       hovertext: ys.map((name) => SB.plain(name) + (g === null ? "" : `<br>${SB.plain(g)}`)), hovertemplate: "%{hovertext}<br><b>%{x:.4~g}</b><extra></extra>",
     }));
     return {
@@ -198,7 +212,7 @@ SB.DRAW = {
       height: Math.max(110, ys.length * 30 + 60),
       traces,
       layout: {
-        xaxis: { title: { text: spec.x_title || SB.axisTitle(spec.x) }, range: shared.range ?? undefined, rangemode: "tozero" },
+        xaxis: { title: { text: SB.axisTitle(spec.x_title || spec.x) }, range: shared.range ?? undefined, rangemode: "tozero" },
         yaxis: { ...SB.ticks(ys), autorange: "reversed", ticks: "", showgrid: false },
       },
     };
@@ -213,11 +227,13 @@ SB.DRAW = {
     const average = new Map(names.map((name) => [name, SB.mean(kept.filter((row) => y[row] === name).map((row) => -x[row]))]));
     const ys = SB.order(names, average, spec.order === "given");
     const place = new Map(ys.map((name, n) => [name, n]));
-    const traces = shared.groups.map((g) => {
+    // Intervals of several groups at one place would hide each other: they stand below each other
+    const shift = (n) => (low && shared.groups.length > 1 ? (n - (shared.groups.length - 1) / 2) * 0.22 : 0);
+    const traces = shared.groups.map((g, n) => {
       const own = kept.filter((row) => !group || group[row] === g);
       const look = shared.look.get(g);
       return {
-        type: "scatter", mode: "markers", x: own.map((row) => x[row]), y: own.map((row) => place.get(y[row])),
+        type: "scatter", mode: "markers", x: own.map((row) => x[row]), y: own.map((row) => place.get(y[row]) + shift(n)),
         marker: { size: 10, color: look.colour, symbol: look.symbol },
         error_x: low ? { type: "data", symmetric: false, array: own.map((row) => (high[row] ?? x[row]) - x[row]), arrayminus: own.map((row) => x[row] - (low[row] ?? x[row])), color: look.colour, thickness: 1.5, width: 4 } : undefined,
         hovertext: own.map((row) => SB.plain(y[row]) + (g === null ? "" : `<br>${SB.plain(g)}`)), hovertemplate: "%{hovertext}<br><b>%{x:.4~g}</b><extra></extra>",
@@ -225,11 +241,11 @@ SB.DRAW = {
     });
     return {
       empty: !kept.length,
-      height: Math.max(120, ys.length * 28 + 70),
+      height: Math.max(120, ys.length * (low && shared.groups.length > 1 ? 16 + 12 * shared.groups.length : 28) + 70),
       traces,
       layout: {
-        xaxis: { title: { text: spec.x_title || SB.axisTitle(spec.x) }, type: spec.log_x ? "log" : "linear", range: spec.range ?? undefined, ...(spec.log_x ? SB.logTicks(kept.map((row) => x[row])) : {}) },
-        yaxis: { ...SB.ticks(ys), autorange: "reversed", range: undefined, ticks: "" },
+        xaxis: { title: { text: SB.axisTitle(spec.x_title || spec.x) }, type: spec.log_x ? "log" : "linear", range: spec.range ?? undefined, dtick: spec.whole && ys.length < 20 ? 1 : undefined, zeroline: !spec.log_x, ...(spec.log_x ? SB.logTicks(kept.map((row) => x[row])) : {}) },
+        yaxis: { ...SB.ticks(ys), range: [ys.length - 0.4, -0.6], zeroline: false, ticks: "" },
       },
     };
   },
@@ -249,13 +265,14 @@ SB.DRAW = {
         hovertext: own.map((row) => SB.plain(label ? label[row] : group ? group[row] : "")), hovertemplate: "%{hovertext}<br>%{x:.4~g}, <b>%{y:.4~g}</b><extra></extra>",
       };
     });
+    if (spec.front) traces.unshift(SB.front(kept.map((row) => [x[row], y[row]])));
     return {
       empty: !kept.length,
       height: 320,
       traces,
       layout: {
-        xaxis: { title: { text: spec.x_title || SB.axisTitle(spec.x) }, type: spec.log_x ? "log" : "linear", ...(spec.log_x ? SB.logTicks(kept.map((row) => x[row])) : {}) },
-        yaxis: { title: { text: spec.y_title || SB.axisTitle(spec.y) }, type: spec.log_y ? "log" : "linear", range: spec.range ?? undefined },
+        xaxis: { title: { text: SB.axisTitle(spec.x_title || spec.x) }, type: spec.log_x ? "log" : "linear", ...(spec.log_x ? SB.logTicks(kept.map((row) => x[row])) : {}) },
+        yaxis: { title: { text: SB.axisTitle(spec.y_title || spec.y) }, type: spec.log_y ? "log" : "linear", range: spec.range ?? undefined },
       },
     };
   },
@@ -266,11 +283,16 @@ SB.DRAW = {
     const kept = rows.filter((row) => y[row] !== null);
     const traces = shared.groups.map((g) => {
       const own = kept.filter((row) => !group || group[row] === g);
-      const xs = SB.distinct(own.map((row) => x[row])).sort((a, b) => a - b);
+      const at = SB.groupBy(own, (row) => x[row]);
+      const xs = [...at.keys()].sort((a, b) => a - b);
+      let ys = xs.map((value) => SB.mean(at.get(value).map((row) => y[row])));
+      if (spec.relative) { const first = ys.find((value) => value > 0) ?? 1; ys = ys.map((value) => value / first); }
+      const most = ys.indexOf(Math.max(...ys));
       const look = shared.look.get(g);
       return {
-        type: "scatter", mode: "lines+markers", x: xs, y: xs.map((at) => SB.mean(own.filter((row) => x[row] === at).map((row) => y[row]))),
-        line: { color: look.colour, dash: look.dash, width: 2 }, marker: { size: 6, color: look.colour, symbol: look.symbol },
+        type: "scatter", mode: "lines+markers", x: xs, y: ys,
+        line: { color: look.colour, dash: look.dash, width: 2 },
+        marker: { size: ys.map((_, n) => (spec.best && n === most ? 13 : 5)), color: look.colour, symbol: ys.map((_, n) => (spec.best && n === most ? "circle-open-dot" : look.symbol)) },
         hovertemplate: `${SB.plain(g ?? "")}<br>%{x:.4~g}: <b>%{y:.4~g}</b><extra></extra>`,
       };
     });
@@ -279,11 +301,32 @@ SB.DRAW = {
       height: 320,
       traces,
       layout: {
-        xaxis: { title: { text: spec.x_title || SB.axisTitle(spec.x) } },
-        yaxis: { title: { text: spec.y_title || SB.axisTitle(spec.y) } },
+        xaxis: { title: { text: SB.axisTitle(spec.x_title || spec.x) } },
+        yaxis: { title: { text: SB.axisTitle(spec.y_title || spec.y) } },
       },
     };
   },
+};
+
+SB.groupBy = function (rows, key) {
+  const groups = new Map();
+  for (const row of rows) {
+    const value = key(row);
+    if (!groups.has(value)) groups.set(value, []);
+    groups.get(value).push(row);
+  }
+  return groups;
+};
+
+// The points that no other is both left of and above, joined
+SB.front = function (points) {
+  const sorted = points.sort(([x1, y1], [x2, y2]) => x1 - x2 || y2 - y1);
+  const front = [];
+  for (const point of sorted) if (!front.length || point[1] > front.at(-1)[1]) front.push(point);
+  return {
+    type: "scatter", mode: "lines", x: front.map(([x]) => x), y: front.map(([, y]) => y), hoverinfo: "skip",
+    line: { color: SB.isDark() ? "#aab4bf" : "#52606d", dash: "dot", width: 1.5 },
+  };
 };
 
 // Seconds from milliseconds to days: one label a power of ten, with room at both ends

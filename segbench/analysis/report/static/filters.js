@@ -96,7 +96,7 @@ SB.showFilters = function () {
   }
   document.getElementById("reset").hidden = !SB.isFiltered();
   for (const note of document.querySelectorAll(".filtered")) note.hidden = !SB.isFiltered();
-  for (const item of document.querySelectorAll(".failures > li")) {
-    item.hidden = ["method", "task"].some((name) => SB.state[name] && !SB.state[name].has(item.dataset[name]));
+  for (const item of document.querySelectorAll(".failures > li, .cards > article")) {
+    item.hidden = ["method", "task"].some((name) => SB.state[name] && item.dataset[name] && !SB.state[name].has(item.dataset[name]));
   }
 };

@@ -1,0 +1,100 @@
+"""Recommendation: which method to take for a tissue, and what to train it on."""
+
+from __future__ import annotations
+
+import polars as pl
+
+from segbench.analysis.recommend import recommend_methods
+from segbench.analysis.report.model import Content, Figure, Frame, Missing, Section, Source, Table
+from segbench.analysis.report.sections._answers import answer_frame, told
+from segbench.analysis.result import Result
+from segbench.analysis.transfer import measure_transfer, recommend_training_data
+
+# What can be asked for: the purposes that the store's own scores answer, and the tissues of each
+_PURPOSES_SQL = """\
+select
+    target,
+    channels = ['phase'] as phase,
+    n_channels,
+    list(distinct test_tissue order by test_tissue = 'all' desc, test_tissue) as tissues
+from runs_latest
+join evaluations using (run_id)
+where status = 'done' and test_task = task and operation = 'none' and evaluations.map is not null
+    and (channels = ['phase'] or list_has_all(['nuclear', 'membrane'], channels))
+group by all
+order by target, phase, n_channels"""
+_MOST = 3
+
+
+def _build(source: Source) -> Content | Missing:
+    results: list[Result] = []
+    rows: list[pl.DataFrame] = []
+    for purpose in source.query(_PURPOSES_SQL).iter_rows(named=True):
+        for tissue in purpose["tissues"]:
+            result = recommend_methods(
+                source.answers,
+                tissue=tissue,
+                target=purpose["target"],
+                channels=purpose["n_channels"],
+                images="phase" if purpose["phase"] else "fluorescence",
+            )
+            wanted = f"{purpose['target']}, {purpose['n_channels']} channel{'s' * (purpose['n_channels'] > 1)}"
+            if purpose["phase"]:
+                wanted += " (phase contrast)"
+            results.append(result)
+            rows.append(
+                result.table.head(_MOST).select(
+                    pl.lit(wanted).alias("to_segment"), pl.lit(tissue).alias("of"), pl.all()
+                )
+            )
+    if not any(row.height for row in rows):
+        return Missing("The store has no score of the layouts that recommendations are made for.")
+    sentence, _ = told(results[0])
+    methods = answer_frame(
+        "recommendation", pl.concat(row for row in rows if row.height), results[0], {"tissue": ("of",)}
+    )
+    training = _training_data(source)
+    return Content(
+        sentence=sentence,
+        warnings=tuple(dict.fromkeys(warning for result in results for warning in result.warnings)),
+        frames=(methods, *([training] if training else [])),
+        figures=(
+            Figure(
+                kind="heatmap",
+                frame="recommendation",
+                title="The method to take, by tissue and by what is to be segmented; colour is its accuracy",
+                alt=sentence,
+                x="to_segment",
+                y="of",
+                value="score",
+                value_title="accuracy",
+                text="title",
+                where={"place": 1},
+                order="given",
+            ),
+        ),
+        tables=(
+            Table("recommendation", title="The three best methods for each purpose, with the reason"),
+            *([Table("training-data", title="What to train on, for each tissue")] if training else []),
+        ),
+    )
+
+
+def _training_data(source: Source) -> Frame | None:
+    """Return the choices of training data for every test tissue of the tasks with several training tissues."""
+    matrix = measure_transfer(source.answers).table.filter(pl.col("test_tissue") != "all")
+    purposes = matrix.select("task", "test_tissue").unique().sort("task", "test_tissue")
+    answers = [recommend_training_data(source.answers, tissue=tissue, task=task) for task, tissue in purposes.rows()]
+    if not answers:
+        return None
+    table = pl.concat([answer.table.head(_MOST) for answer in answers])
+    return answer_frame("training-data", table, answers[0], {"task": ("task",), "tissue": ("tissue",)})
+
+
+SECTION = Section(
+    key="recommendation",
+    title="Recommendation",
+    about="Which method to take for a tissue, a target and the channels at hand, and what to train it on.",
+    fill="segbench grid launch --preset paper",
+    build=_build,
+)

@@ -1,0 +1,69 @@
+"""The store as it was at one moment, in memory: asked often, while the file is free for the grid that is running."""
+
+from __future__ import annotations
+
+import importlib.resources
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from segbench.engine.store import read_connection
+from segbench.errors import SegbenchError
+
+if TYPE_CHECKING:
+    import duckdb
+    import polars as pl
+
+_TABLES = ("attempts", "phases", "evaluations", "history", "tissues")
+
+
+class Snapshot:
+    """Answers queries from a copy of a store's tables under the store's own views.
+
+    Parameters
+    ----------
+    out
+        The results folder, or a store's file of any name.
+
+    Raises
+    ------
+    SegbenchError
+        There is no store, it cannot be read, or it lacks the tables of one.
+    """
+
+    def __init__(self, out: Path) -> None:
+        import duckdb
+
+        self._connection = duckdb.connect(":memory:")
+        with read_connection(out) as store:
+            try:
+                for table in _TABLES:
+                    rows = store.sql(f"select * from {table}").to_arrow_table()
+                    self._take(table, rows)
+            except duckdb.Error as error:
+                raise SegbenchError(f"{out} holds no segbench store: {_line(error)}") from None
+        views = importlib.resources.files("segbench.engine.store") / "views.sql"
+        self._connection.execute(views.read_text())
+        # A store may come from anyone: no query over it needs a file or the network
+        self._connection.execute("set enable_external_access = false")
+
+    def query(self, sql: str, parameters: Sequence[Any] = ()) -> pl.DataFrame:
+        """Return the rows of one query; raises SegbenchError where DuckDB refuses it."""
+        import duckdb
+        import polars as pl
+
+        try:
+            frame = pl.from_arrow(self._connection.sql(sql, params=list(parameters)).to_arrow_table())
+        except duckdb.Error as error:
+            raise SegbenchError(_line(error)) from None
+        assert isinstance(frame, pl.DataFrame)
+        return frame
+
+    def _take(self, table: str, rows: Any) -> None:
+        self._connection.register("rows", rows)
+        self._connection.execute(f"create table {table} as select * from rows")
+        self._connection.unregister("rows")
+
+
+def _line(error: duckdb.Error) -> str:
+    return " ".join(line.strip() for line in str(error).splitlines()[:2] if line.strip())
