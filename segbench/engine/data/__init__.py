@@ -6,6 +6,7 @@ Importing this package loads neither Polars nor the preparation's compiled code;
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 
 from segbench.engine.data.prepared import PreparedDataset
 from segbench.engine.data.registry import get_spec, layout, register, registered, usual_tissues
@@ -43,8 +44,8 @@ def dataset_tasks(spec: DatasetSpec) -> tuple[Task, ...]:
 def dataset_tissues(spec: DatasetSpec) -> tuple[str, ...]:
     """Return the tissues that a dataset can be trained on.
 
-    Of a prepared dataset they are what its training split has; of the study's layouts before that, the study's tissues;
-    of a user's own folder, what its index says.
+    Of a prepared dataset they are what its training split has. Before that: the study's tissues for TissueNet and the
+    synthetic datasets, the cell types in the image names for LIVECell, and what the index says for a folder.
 
     Examples
     --------
@@ -59,6 +60,10 @@ def dataset_tissues(spec: DatasetSpec) -> tuple[str, ...]:
     prepared = find_prepared(spec)
     if prepared is not None:
         return prepared.tissues("train")
+    if spec.kind == "livecell" and spec.source is not None and Path(spec.source).is_dir():
+        from segbench.engine.data.livecell import cell_types
+
+        return cell_types(Path(spec.source))
     if usual is not None:
         return usual
     from segbench.engine.data.folder import training_tissues

@@ -15,6 +15,7 @@ import numpy.typing as npt
 from pycocotools import mask as coco_mask
 
 from segbench.engine.data.files import read_image, to_grey
+from segbench.engine.data.prepared import in_order
 from segbench.engine.data.source import Load, RawImage, Source
 from segbench.engine.data.spec import SPLITS
 from segbench.engine.tasks import ALL_TISSUES, LIVECELL_CHANNELS, LIVECELL_TARGETS, LIVECELL_TISSUES
@@ -147,6 +148,11 @@ def cell_type(file_name: str) -> str:
     """
     prefix = file_name.partition("_")[0]
     return _CELL_TYPES.get(prefix.lower(), prefix)
+
+
+def cell_types(folder: Path) -> tuple[str, ...]:
+    """Return the cell types of the image names below a folder."""
+    return in_order({cell_type(path.name) for path in folder.rglob("*") if path.suffix.lower() in _IMAGE_SUFFIXES})
 
 
 def rasterize(cells: tuple[Segmentation, ...], height: int, width: int) -> npt.NDArray[np.int32]:

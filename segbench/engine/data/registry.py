@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 from segbench.engine.data.spec import DatasetSpec
@@ -72,6 +73,14 @@ def layout(spec: DatasetSpec) -> tuple[tuple[str, ...], tuple[str, ...]]:
 
         channels = channel_names(Path(str(spec.source)))
     return tuple(channels), (str(spec.options.get("target", "cell")),)
+
+
+def complete(spec: DatasetSpec) -> DatasetSpec:
+    """Return a folder's spec with its target and channel names filled in, so that its tasks are known without its data."""
+    if spec.kind != "folder":
+        return spec
+    channels, targets = layout(spec)
+    return replace(spec, options={**spec.options, "target": targets[0], "channels": list(channels)})
 
 
 def usual_tissues(spec: DatasetSpec) -> tuple[str, ...] | None:

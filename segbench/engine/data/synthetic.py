@@ -35,18 +35,18 @@ class Tissue:
 
 
 TISSUES: Mapping[str, Tissue] = {
-    "Breast": Tissue(Shape(19, 0.16, 1.35, 0.20, 0.0, 0.80, 0.80, 0.62, "glands"), Stain(60, 1.0, 0.35, 0.5)),
-    "Colon": Tissue(Shape(17, 0.14, 1.70, 0.14, 0.0, 0.90, 0.78, 0.58, "glands"), Stain(45, 1.1, 0.25, 0.8)),
-    "Epidermis": Tissue(Shape(22, 0.14, 1.50, 0.13, 0.0, 0.75, 0.80, 0.48, "layers"), Stain(80, 1.0, 0.45, 0.9)),
-    "Esophagus": Tissue(Shape(26, 0.18, 1.30, 0.16, 0.0, 0.92, 0.82, 0.45, "layers"), Stain(90, 0.9, 0.50, 0.8)),
-    "Lung": Tissue(Shape(18, 0.22, 1.60, 0.26, 0.20, 0.38, 0.90, 0.62, "septa"), Stain(35, 1.2, 0.35, 0.5), 0.34),
-    "Lymph Node": Tissue(Shape(12, 0.12, 1.12, 0.14, 0.0, 0.94, 0.80, 0.78, "follicles"), Stain(40, 1.0, 0.20, 0.6)),
+    "Breast": Tissue(Shape(23, 0.16, 1.35, 0.20, 0.0, 0.80, 0.80, 0.62, "glands"), Stain(60, 1.0, 0.35, 0.5)),
+    "Colon": Tissue(Shape(22, 0.14, 1.70, 0.14, 0.0, 0.90, 0.78, 0.64, "glands"), Stain(45, 1.1, 0.25, 0.8)),
+    "Epidermis": Tissue(Shape(27, 0.14, 1.50, 0.13, 0.0, 0.75, 0.80, 0.48, "layers"), Stain(80, 1.0, 0.45, 0.9)),
+    "Esophagus": Tissue(Shape(31, 0.18, 1.30, 0.16, 0.0, 0.92, 0.82, 0.45, "layers"), Stain(90, 0.9, 0.50, 0.8)),
+    "Lung": Tissue(Shape(22, 0.22, 1.60, 0.26, 0.20, 0.38, 0.90, 0.62, "septa"), Stain(35, 1.2, 0.35, 0.5), 0.34),
+    "Lymph Node": Tissue(Shape(15, 0.12, 1.12, 0.14, 0.0, 0.94, 0.80, 0.78, "follicles"), Stain(40, 1.0, 0.20, 0.6)),
     "Lymph Node Metastasis": Tissue(
-        Shape(21, 0.26, 1.30, 0.24, 0.12, 0.85, 0.80, 0.64, "islands"), Stain(50, 1.1, 0.40, 0.5)
+        Shape(26, 0.26, 1.30, 0.24, 0.12, 0.85, 0.80, 0.64, "islands"), Stain(50, 1.1, 0.40, 0.5)
     ),
-    "Pancreas": Tissue(Shape(20, 0.15, 1.20, 0.17, 0.0, 0.80, 0.85, 0.48, "glands"), Stain(70, 0.9, 0.55, 0.6)),
-    "Spleen": Tissue(Shape(13, 0.20, 1.25, 0.24, 0.0, 0.82, 0.82, 0.74, "follicles"), Stain(25, 1.3, 0.30, 0.5), 0.34),
-    "Tonsil": Tissue(Shape(14, 0.15, 1.15, 0.16, 0.0, 0.90, 0.80, 0.72, "follicles"), Stain(65, 0.9, 0.25, 0.7)),
+    "Pancreas": Tissue(Shape(25, 0.15, 1.20, 0.17, 0.0, 0.80, 0.85, 0.54, "glands"), Stain(70, 0.9, 0.55, 0.6)),
+    "Spleen": Tissue(Shape(16, 0.20, 1.25, 0.24, 0.0, 0.82, 0.82, 0.74, "follicles"), Stain(25, 1.3, 0.30, 0.5), 0.34),
+    "Tonsil": Tissue(Shape(17, 0.15, 1.15, 0.16, 0.0, 0.90, 0.80, 0.72, "follicles"), Stain(65, 0.9, 0.25, 0.7)),
 }
 """The TissueNet-like part; diameters suit TissueNet's 0.5 micrometres a pixel."""
 

@@ -1,0 +1,287 @@
+"""``segbench data``: the datasets, what is in them, and their preparation."""
+
+from __future__ import annotations
+
+import enum
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from segbench.cli._common import Format, FormatOption, print_table
+from segbench.errors import SegbenchError
+
+if TYPE_CHECKING:
+    from segbench.engine.data import DatasetSpec, PreparedDataset
+    from segbench.engine.data.source import ProgressCallback
+
+app = typer.Typer(help="Datasets: list them, prepare your own, look at them.", no_args_is_help=True)
+
+
+class Kind(enum.StrEnum):
+    """What a dataset's files look like."""
+
+    TISSUENET = "tissuenet"
+    LIVECELL = "livecell"
+    FOLDER = "folder"
+    SYNTHETIC = "synthetic"
+
+
+class Edge(enum.StrEnum):
+    """What becomes of the last window of a row."""
+
+    SHIFT = "shift"
+    DROP = "drop"
+
+
+@app.command("list")
+def list_datasets(format: FormatOption = Format.TABLE) -> None:
+    """List the datasets by name, the built-in ones first, and whether they are prepared.
+
+    Examples:
+
+      segbench data list
+
+      segbench data list --format json
+    """
+    from segbench.engine.data import dataset_tasks, registered
+    from segbench.engine.data.cache import find_prepared
+
+    rows = []
+    for spec in registered():
+        prepared = find_prepared(spec)
+        tasks = dataset_tasks(spec) if prepared is None else prepared.tasks
+        rows.append(
+            {
+                "name": spec.name,
+                "kind": spec.kind,
+                "prepared": "no" if prepared is None else "yes",
+                "windows": None if prepared is None else sum(prepared.index(split).height for split in prepared.splits),
+                "tissues": None if prepared is None else len(prepared.tissues()),
+                "tasks": [task.name for task in tasks],
+                "fingerprint": None if prepared is None else prepared.fingerprint,
+                "source": spec.source,
+            }
+        )
+    print_table(rows, format)
+
+
+@app.command()
+def prepare(
+    kind: Annotated[Kind, typer.Argument(help="How the data are laid out.")],
+    path: Annotated[Path | None, typer.Argument(help="Their folder; none for synthetic.", show_default=False)] = None,
+    name: Annotated[
+        str | None,
+        typer.Option(
+            "--name",
+            help="The dataset's name: lower-case letters, digits, - and _.",
+            show_default="the kind, or the folder's name",
+        ),
+    ] = None,
+    target: Annotated[
+        str | None,
+        typer.Option("--target", help="folder: what the masks label: nuclear, wholecell or cell.", show_default="cell"),
+    ] = None,
+    channels: Annotated[
+        str | None,
+        typer.Option(
+            "--channels",
+            help="folder: the channels' names, separated by commas, in their order in the images.",
+            show_default="image, or ch0,ch1,...",
+        ),
+    ] = None,
+    pixel_size: Annotated[
+        float | None,
+        typer.Option("--pixel-size", help="Side of a pixel in micrometres.", show_default="0.5 for tissuenet"),
+    ] = None,
+    edge: Annotated[
+        Edge,
+        typer.Option("--edge", help="Last window of a row or column: moved inward to cover every pixel, or left out."),
+    ] = Edge.SHIFT,
+    layout: Annotated[
+        str | None, typer.Option("--layout", help="synthetic: tissuenet or livecell.", show_default="both")
+    ] = None,
+    seed: Annotated[int, typer.Option("--seed", help="synthetic: another seed makes other images.")] = 0,
+    scale: Annotated[float, typer.Option("--scale", help="synthetic: factor on the number of images.")] = 1.0,
+    workers: Annotated[
+        int | None, typer.Option("--workers", min=1, help="Threads.", show_default="one a core, at most 16")
+    ] = None,
+    format: FormatOption = Format.TABLE,
+) -> None:
+    """Check a dataset, make its windows, and register it under its name.
+
+    What was prepared before from the same data and settings is used again. Examples:
+
+      segbench data prepare synthetic
+
+      segbench data prepare tissuenet ~/tissuenet_v1.1
+
+      segbench data prepare livecell ~/LIVECell_dataset_2021
+
+      segbench data prepare folder ~/nuclei --name nuclei --target nuclear --channels dapi --pixel-size 0.32
+
+      segbench data prepare synthetic --layout livecell --name culture-2 --seed 7 --scale 2
+    """
+    from segbench.engine.data import ensure_prepared, register
+    from segbench.engine.data.summary import counts
+
+    if kind is not Kind.FOLDER and (target is not None or channels is not None):
+        raise SegbenchError(f"--target and --channels are for kind folder, not {kind.value}")
+    if kind is not Kind.SYNTHETIC and (layout is not None or seed != 0 or scale != 1.0):
+        raise SegbenchError(f"--layout, --seed and --scale are for kind synthetic, not {kind.value}")
+    if pixel_size is not None and not 0 < pixel_size < 1000:
+        raise SegbenchError(f"--pixel-size is micrometres above 0, found {pixel_size}")
+    if kind is Kind.SYNTHETIC:
+        if path is not None:
+            raise SegbenchError(f"synthetic data take no path, found {path}")
+        specs = _synthetic_specs(name, layout, seed, scale, edge.value)
+    else:
+        specs = [_spec(kind.value, path, name, target, channels, pixel_size, edge.value)]
+    tables = []
+    for spec in specs:
+        with _progress(spec.name) as progress:
+            prepared = ensure_prepared(spec, progress, workers)
+        register(spec)
+        tables.append(counts(prepared))
+        if format is Format.TABLE:
+            _describe(prepared)
+            print_table(tables[-1], format)
+    if format is not Format.TABLE:
+        named = [
+            {"dataset": spec.name, **row} for spec, table in zip(specs, tables, strict=True) for row in table.to_dicts()
+        ]
+        columns = dict.fromkeys(key for row in named for key in row)
+        print_table([{key: row.get(key) for key in columns} for row in named], format)
+
+
+@app.command()
+def show(
+    name: Annotated[str, typer.Argument(help="The dataset's name.")],
+    png: Annotated[
+        Path | None, typer.Option("--png", help="Also write a picture: a window of each tissue, and its outlines.")
+    ] = None,
+    split: Annotated[str, typer.Option("--split", help="The picture's split.")] = "test",
+    format: FormatOption = Format.TABLE,
+) -> None:
+    """Show a prepared dataset: images, windows, cells, and mean shapes of the cells, for each split and tissue.
+
+    Area is in pixels; elongation is 1 for a round cell and near 0 for a long one; convexity is 1 for a cell without dents.
+    Examples:
+
+      segbench data show synthetic
+
+      segbench data show synthetic --png synthetic.png
+
+      segbench data show dsb2018 --format csv
+    """
+    from segbench.engine.data import open_prepared
+    from segbench.engine.data.summary import shapes
+
+    prepared = open_prepared(name)
+    if png is not None:
+        from segbench.engine.data.picture import mosaic, save_small
+
+        picture = mosaic(prepared, split)
+        try:
+            save_small(picture, png)
+        except OSError as error:
+            raise SegbenchError(f"{png} cannot be written: {error.strerror or error}") from None
+        typer.echo(f"picture: {png} ({picture.width}x{picture.height} pixels)", err=True)
+    if format is Format.TABLE:
+        _describe(prepared)
+    print_table(shapes(prepared), format)
+
+
+def _spec(
+    kind: str, path: Path | None, name: str | None, target: str | None, channels: str | None,
+    pixel_size: float | None, edge: str,
+) -> DatasetSpec:  # fmt: skip
+    from segbench.engine.data import DatasetSpec, PreparationSettings
+    from segbench.engine.data.registry import complete
+
+    if path is None:
+        raise SegbenchError(f"where are the data? segbench data prepare {kind} PATH")
+    source = path.expanduser().resolve()
+    if name is None:
+        name = kind if kind != "folder" else re.sub(r"[^a-z0-9]+", "-", source.name.lower()).strip("-")
+    options: dict[str, Any] = {}
+    if target is not None:
+        options["target"] = target
+    if channels is not None:
+        options["channels"] = [channel.strip() for channel in channels.split(",")]
+    if pixel_size is not None or kind == "tissuenet":
+        options["pixel_size_um"] = 0.5 if pixel_size is None else pixel_size
+    return complete(DatasetSpec(name, kind, str(source), options, PreparationSettings(edge=edge)))
+
+
+def _synthetic_specs(name: str | None, layout: str | None, seed: int, scale: float, edge: str) -> list[DatasetSpec]:
+    from segbench.engine.data import DatasetSpec, PreparationSettings
+    from segbench.engine.data.registry import BUILT_IN
+    from segbench.errors import unknown_name
+
+    if layout is not None and layout not in ("tissuenet", "livecell"):
+        raise unknown_name("layout", layout, ("tissuenet", "livecell"))
+    named = {spec.name: spec for spec in BUILT_IN}
+    specs = [named[name]] if name in named else list(named.values())
+    if layout is not None:
+        specs = [spec for spec in specs if spec.options["layout"] == layout]
+        if not specs:
+            raise SegbenchError(f"dataset {name!r} is of the other layout than {layout}")
+    if name is not None and name not in named and layout is None:
+        specs = specs[:1]
+    return [
+        DatasetSpec(
+            name or spec.name,
+            spec.kind,
+            None,
+            {**spec.options, "seed": seed, "scale": scale},
+            PreparationSettings(edge=edge),
+        )
+        for spec in specs
+    ]
+
+
+def _describe(prepared: PreparedDataset) -> None:
+    size = "" if prepared.pixel_size_um is None else f", {prepared.pixel_size_um:g} um a pixel"
+    typer.echo(f"{prepared.spec.name}: {prepared.spec.kind}, channels {', '.join(prepared.channels)}{size}")
+    typer.echo(f"tasks: {', '.join(task.name for task in prepared.tasks)}")
+    typer.echo(f"folder: {prepared.folder}")
+
+
+@contextmanager
+def _progress(name: str) -> Iterator[ProgressCallback]:
+    """Show a bar for each split on a terminal, and a line for each finished split elsewhere; on standard error."""
+    from rich.console import Console
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
+
+    console = Console(stderr=True, soft_wrap=True)
+    if not console.is_terminal:
+
+        def tell(split: str, done: int, total: int) -> None:
+            if done == total:
+                typer.echo(f"prepared {name} {split}: {total} images", err=True)
+
+        yield tell
+        return
+    columns = (
+        TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn(),
+    )  # fmt: skip
+    with Progress(*columns, console=console) as progress:
+        bars: dict[str, Any] = {}
+
+        def draw(split: str, done: int, total: int) -> None:
+            if split not in bars:
+                bars[split] = progress.add_task(f"preparing {name} {split}", total=total)
+            progress.update(bars[split], completed=done)
+
+        yield draw
