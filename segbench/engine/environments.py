@@ -207,7 +207,8 @@ def _describe(environment: str, variant: str) -> tuple[Path, Environment]:
     versions = _parse(text)
     lock_hash = _digest(_as_lock(versions))
     tag = f"cp{sys.version_info.major}{sys.version_info.minor}"
-    folder = cache_folder() / "environments" / f"{environment}-{variant}-{lock_hash}-{tag}"
+    home = (cache_folder() / "environments").resolve()  # its interpreters remember where they were installed
+    folder = home / f"{environment}-{variant}-{lock_hash}-{tag}"
     return folder, Environment(environment, variant, folder / "bin" / "python", lock_hash, versions)
 
 

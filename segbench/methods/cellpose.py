@@ -105,11 +105,14 @@ class Cellpose(Method):
         if enough.size == 0:
             raise ValueError("no training window has a cell")
         self._used: list[int] = enough.tolist()
-        self._train = self._pairs(train, self._used)
+        self._windows = self._pairs(train, self._used)
         cells = [] if val is None else [n for n in range(len(val)) if val.labels(n).any()]
         shuffled = np.random.default_rng(job.seed).permutation(cells)
         most = max(job.settings["val_windows"], job.settings["calibration_windows"])
         self._val = None if val is None or not cells else self._pairs(val, np.sort(shuffled[:most]).tolist())
+        few = job.settings["calibration_windows"]
+        images, flows = self._val or self._windows
+        self._calibration = images[:few], [each[0].astype(np.int32) for each in flows[:few]]
         self._model = self._cellpose.models.CellposeModel(
             device=self._device, nchan=train.n_channels, diam_mean=job.settings["diam_mean"], mkldnn=False
         )
@@ -117,8 +120,9 @@ class Cellpose(Method):
     def train(self, job: Job, progress: Progress) -> None:
         """Train by upstream's ``train_seg``, its epochs cut as :func:`plan_epochs` says."""
         settings, budget = job.settings, job.budget
-        windows = len(self._train[0])
-        plan = plan_epochs(windows, budget.batch_size, budget.epochs or 1)
+        images, *handed_over = self._windows
+        del self._windows  # upstream copies the flows, the largest arrays: popped, they are in memory once
+        plan = plan_epochs(len(images), budget.batch_size, budget.epochs or 1)
         val = self._val and tuple(part[: settings["val_windows"]] for part in self._val)
         trainer = self._cellpose.train
         original = trainer._loss_fn_seg
@@ -129,8 +133,8 @@ class Cellpose(Method):
             with self._precision():
                 trainer.train_seg(
                     self._model.net,
-                    train_data=self._train[0],
-                    train_labels=self._train[1],
+                    train_data=images,
+                    train_labels=handed_over.pop(),
                     test_data=val and val[0],
                     test_labels=val and val[1],
                     batch_size=budget.batch_size,
@@ -162,13 +166,9 @@ class Cellpose(Method):
         if chosen != "auto":
             self._flow_threshold = float(chosen)
             return
-        images, labels = self._val or self._train
-        most = job.settings["calibration_windows"]
-        truth = [flows[0].astype(np.int32) for flows in labels[:most]]
+        images, truth = self._calibration
         outputs = [
-            output
-            for n in range(0, len(truth), _TOGETHER)
-            for output in self._outputs(images[:most][n : n + _TOGETHER])
+            output for n in range(0, len(truth), _TOGETHER) for output in self._outputs(images[n : n + _TOGETHER])
         ]
         scores = []
         for threshold in FLOW_THRESHOLDS:

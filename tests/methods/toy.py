@@ -1,0 +1,65 @@
+"""A third party's method for the runner's tests: it learns one threshold, and misbehaves on request (setting ``do``)."""
+
+# ruff: noqa: ARG002, T201 - it prints as a library would, and ignores what it does not need
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+
+from segbench.methods import Budget, Card, ImageStack, Job, LabelInstances, Method, Progress
+
+
+class Toy(Method):
+    """One instance an image: all that is brighter than the mean of the training images."""
+
+    card = Card(
+        name="toy", title="Toy", family="toy", environment="engine", category="classical", trained=True, attention=False,
+        budget=Budget(batch_size=2, epochs=3), libraries=("scipy",), settings={"do": "well"}, score_rule="always one half",
+    )  # fmt: skip
+
+    def import_library(self, job: Job) -> None:
+        self.job = job
+        print("threads", os.environ["OMP_NUM_THREADS"], os.environ["OMP_WAIT_POLICY"])
+        subprocess.run([sys.executable, "-c", "print('a child wrote this')"], check=True)
+
+    def load(self, job: Job, train: ImageStack | None, val: ImageStack | None) -> None:
+        assert train is not None
+        self.mean = float(np.mean([train[n] for n in range(len(train))]))
+
+    def train(self, job: Job, progress: Progress) -> None:
+        do = job.settings["do"]
+        epochs = job.budget.epochs or 1
+        for epoch in range(1, epochs + 1):
+            progress.train(epoch=epoch, epochs=epochs, step=2 * epoch, loss=1 / epoch)
+            if do == "raise":
+                raise ValueError("the toy\nbroke")
+            if do == "nan":
+                progress.train(epoch=epoch, step=2 * epoch + 1, loss=float("nan"))
+            if do == "memory":
+                raise MemoryError
+            if do == "sleep":
+                subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
+                time.sleep(600)
+
+    def calibrate(self, job: Job, progress: Progress) -> None:
+        self.threshold = self.mean
+
+    def save(self, folder: Path) -> None:
+        (folder / "threshold.txt").write_text(repr(self.threshold))
+
+    def restore(self, job: Job, folder: Path) -> None:
+        self.threshold = float((folder / "threshold.txt").read_text())
+
+    def predict(self, job: Job, images: ImageStack) -> Iterator[LabelInstances]:
+        for n in range(len(images)):
+            labels = (images[n][0] > self.threshold).astype(np.int32)
+            yield LabelInstances(labels, np.full(labels.max(), 0.5))
+
+    def n_parameters(self) -> int:
+        return 1
