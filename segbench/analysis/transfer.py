@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from segbench.analysis.frames import groups, mean
+from segbench.analysis.frames import groups
 from segbench.analysis.result import Result, list_names, unique
 from segbench.analysis.scores import Floats, check_metric
 from segbench.analysis.source import Source, read_sql
@@ -16,14 +16,6 @@ from segbench.engine.tasks import ALL_TISSUES
 from segbench.errors import unknown_name
 
 _FIT = ["suite", "dataset", "task", "method", "title"]
-_TRANSFERABILITY = {
-    **dict.fromkeys([*_FIT, "train_tissue"], pl.String), "own": pl.Float64, "others": pl.Float64, "n_others": pl.Int64,
-    "pooled": pl.Float64,
-}  # fmt: skip
-_BEST = {
-    **dict.fromkeys([*_FIT, "test_tissue", "best"], pl.String), "best_value": pl.Float64, "best_other": pl.String,
-    "best_other_value": pl.Float64, "own_value": pl.Float64, "all_value": pl.Float64,
-}  # fmt: skip
 _ORDER = {**dict.fromkeys([*_FIT, "axis", "tissue"], pl.String), "position": pl.Int64}
 _OPTIONS = {
     "place": pl.Int64, "train_on": pl.String, "tissue": pl.String, "task": pl.String, "expected": pl.Float64,
@@ -53,17 +45,16 @@ def measure_transfer(source: Source, *, metric: str = "accuracy") -> Result:
     sql, health = read_sql("transfer"), source.health()
     cells = source.frame(sql).with_columns(pl.col(metric).alias("value"))
     table = cells.select([*_FIT, "target", "n_channels", "train_tissue", "test_tissue", "value", "runs", "n_images"])
-    transferability, best, order, unordered = [], [], [], []
+    order: list[dict[str, Any]] = []
+    unordered: list[str] = []
     for key, group in groups(cells, _FIT):
-        transferability += [{**key, **row} for row in _transferability(group)]
-        best += [{**key, **row} for row in _best(group)]
         positions = _order(group)
         order += [{**key, **row} for row in positions]
         if not positions:
             unordered.append(f"{key['title']} on {key['task']}")
     parts = {
-        "transferability": pl.DataFrame(transferability, schema=_TRANSFERABILITY),
-        "best": pl.DataFrame(best, schema=_BEST),
+        "transferability": _transferability(cells),
+        "best": _best(cells),
         "order": pl.DataFrame(order, schema=_ORDER),
     }
     warnings = list(health.warnings)
@@ -198,48 +189,39 @@ def _words(train_tissue: str) -> str:
     return "all tissues" if train_tissue == ALL_TISSUES else train_tissue
 
 
-def _transferability(group: pl.DataFrame) -> list[dict[str, Any]]:
-    rows = []
-    for key, row in groups(group.filter(pl.col("train_tissue") != ALL_TISSUES), ["train_tissue"]):
-        name = key["train_tissue"]
-        others = row.filter(~pl.col("test_tissue").is_in([name, ALL_TISSUES]))["value"].drop_nulls()
-        rows.append(
-            {
-                "train_tissue": name,
-                "own": _at(row, "test_tissue", name),
-                "others": mean(others) if len(others) else None,
-                "n_others": len(others),
-                "pooled": _at(row, "test_tissue", ALL_TISSUES),
-            }
+def _transferability(cells: pl.DataFrame) -> pl.DataFrame:
+    value, train, test = pl.col("value"), pl.col("train_tissue"), pl.col("test_tissue")
+    others = value.filter((test != train) & (test != ALL_TISSUES))
+    return (
+        cells.filter(train != ALL_TISSUES)
+        .group_by([*_FIT, "train_tissue"], maintain_order=True)
+        .agg(
+            value.filter(test == train).first().alias("own"),
+            others.mean().alias("others"),
+            others.count().cast(pl.Int64).alias("n_others"),
+            value.filter(test == ALL_TISSUES).first().alias("pooled"),
         )
-    return rows
+    )
 
 
-def _best(group: pl.DataFrame) -> list[dict[str, Any]]:
-    rows = []
-    for key, column in groups(group.filter(pl.col("test_tissue") != ALL_TISSUES).drop_nulls("value"), ["test_tissue"]):
-        name = key["test_tissue"]
-        single = column.filter(pl.col("train_tissue") != ALL_TISSUES).sort(
-            "value", "train_tissue", descending=[True, False]
+def _best(cells: pl.DataFrame) -> pl.DataFrame:
+    value, train, test = pl.col("value"), pl.col("train_tissue"), pl.col("test_tissue")
+    single = train != ALL_TISSUES
+    return (
+        cells.filter(test != ALL_TISSUES)
+        .drop_nulls("value")
+        .sort("value", "train_tissue", descending=[True, False])
+        .group_by([*_FIT, "test_tissue"])
+        .agg(
+            train.filter(single).first().alias("best"),
+            value.filter(single).first().alias("best_value"),
+            train.filter(single & (train != test)).first().alias("best_other"),
+            value.filter(single & (train != test)).first().alias("best_other_value"),
+            value.filter(train == test).first().alias("own_value"),
+            value.filter(train == ALL_TISSUES).first().alias("all_value"),
         )
-        other = single.filter(pl.col("train_tissue") != name)
-        rows.append(
-            {
-                "test_tissue": name,
-                "best": single["train_tissue"][0] if single.height else None,
-                "best_value": single["value"][0] if single.height else None,
-                "best_other": other["train_tissue"][0] if other.height else None,
-                "best_other_value": other["value"][0] if other.height else None,
-                "own_value": _at(column, "train_tissue", name),
-                "all_value": _at(column, "train_tissue", ALL_TISSUES),
-            }
-        )
-    return rows
-
-
-def _at(frame: pl.DataFrame, column: str, name: str) -> float | None:
-    found = frame.filter(pl.col(column) == name)["value"]
-    return found[0] if len(found) else None
+        .sort([*_FIT, "test_tissue"])
+    )
 
 
 def _order(group: pl.DataFrame) -> list[dict[str, Any]]:
@@ -249,7 +231,8 @@ def _order(group: pl.DataFrame) -> list[dict[str, Any]]:
         .pivot("test_tissue", index="train_tissue", values="value")
         .sort("train_tissue")
     )
-    known = [s.name for s in wide.iter_columns() if s.name != "train_tissue" and not s.null_count()]
+    gaps = wide.drop("train_tissue").null_count().row(0, named=True) if wide.height else {}
+    known = [name for name, n in gaps.items() if not n]
     if wide.height < 2 or len(known) < 2:
         return []
     matrix = wide.select(sorted(known)).to_numpy()
