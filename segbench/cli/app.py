@@ -8,7 +8,7 @@ import sys
 import typer
 
 from segbench import __version__
-from segbench.cli import data, evaluate, grid, methods, report, sql, sweep
+from segbench.cli import analyze, data, evaluate, grid, methods, report, sql, sweep
 from segbench.errors import SegbenchError
 
 app = typer.Typer(
@@ -23,6 +23,7 @@ app = typer.Typer(
 app.add_typer(grid.app, name="grid")
 app.add_typer(data.app, name="data")
 app.add_typer(methods.app, name="methods")
+app.add_typer(analyze.app, name="analyze")
 app.command()(evaluate.evaluate)
 app.command()(sweep.sweep)
 app.command()(sql.sql)
