@@ -58,7 +58,7 @@ with tests as (
     union all
     select *, other, 'none', 0 from wanted where other is not null
     union all
-    select wanted.*, other, operation, unnest(range(1, radii + 1)) from wanted where other is not null
+    select wanted.*, other, operation, unnest(range(radii + 1)) from wanted where other is not null
 )
 select
     run_id, 1 as attempt, test_task, names.tissue as test_tissue, op as operation, radius, random() as map,

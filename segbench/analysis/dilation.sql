@@ -1,26 +1,20 @@
 -- Nuclei dilated and scored against whole cells, and whole cells eroded and scored against nuclei: one row a method, pair of
--- tasks, test tissue and radius (pixels), of models trained on all tissues, over seeds. Radius 0 is the plain prediction
--- scored on the other target.
+-- tasks, test tissue and radius (pixels), of models trained on all tissues, over seeds. Radius 0 is a row
+-- of the sweep too; rows without an operation are predictions on the other target's images, which is another thing.
 , sizes as (
     select dataset_fingerprint, tissue, max(pixel_size_um) as pixel_size_um
     from tissues
     group by all
 ),
-points as (
-    select
-        *,
-        case when operation <> 'none' then operation when target = 'nuclear' then 'dilate' else 'erode' end as direction
-    from scored
-    where train_tissue = 'all' and test_task <> task and layout = 'tissuenet'
-),
 curves as (
     select
-        suite, dataset, method, any_value(method_title) as title, task, test_task, direction as operation, test_tissue, radius,
+        suite, dataset, method, any_value(method_title) as title, task, test_task, operation, test_tissue, radius,
         any_value(pixel_size_um) as pixel_size_um,
         avg(accuracy) as accuracy, avg(map) as map, avg(ap50) as ap50, avg(ap75) as ap75, avg(ar) as ar, avg(ar50) as ar50,
         avg(ar75) as ar75, count(*) as runs, max(n_images) as n_images
-    from points
-    left join sizes on sizes.dataset_fingerprint = points.dataset_fingerprint and sizes.tissue = points.test_tissue
+    from scored
+    left join sizes on sizes.dataset_fingerprint = scored.dataset_fingerprint and sizes.tissue = scored.test_tissue
+    where train_tissue = 'all' and test_task <> task and layout = 'tissuenet' and operation in ('dilate', 'erode')
     group by all
 )
 select *

@@ -128,7 +128,7 @@ def dilations(
 ) -> tuple[Any, ...]:
     """Return the evaluations of curves: the score at radius 0, 1, ... per tissue."""
     return tuple(
-        make_evaluation(test_task, tissue, score, operation=operation if radius else "none", radius=radius)
+        make_evaluation(test_task, tissue, score, operation=operation, radius=radius)
         for tissue, scores in curves.items()
         for radius, score in enumerate(scores)
     )
@@ -153,6 +153,16 @@ def test_best_radius_gain_and_the_loss_of_one_radius(results: Any, make_evaluati
     assert result.part("curves").height == 14
     assert any("0.20 to 0.50 at 2 px" in finding for finding in result.findings)
     assert any("between 1 and 2 px" in finding for finding in result.findings)
+
+
+def test_a_prediction_on_the_other_modalitys_images_is_no_point_of_the_sweep(
+    results: Any, make_evaluation: Any
+) -> None:
+    cross = make_evaluation(CELLS, "all", 0.9)
+    results.run("a", NUCLEAR, 0.8, other=(cross, *dilations(make_evaluation, {"all": [0.2, 0.4, 0.3]})))
+    source = results.source()
+    assert measure_dilation(source).table.select("at_zero", "best").row(0) == (0.2, 0.4)
+    assert compare_modalities(source).table["cross"].to_list() == [0.9]
 
 
 def test_limits_of_a_sweep_are_told(results: Any, make_evaluation: Any, make_shape: Any) -> None:
