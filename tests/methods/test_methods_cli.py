@@ -1,0 +1,78 @@
+"""``segbench methods`` at the prompt."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from segbench.cli.methods import app
+from segbench.errors import SegbenchError
+
+
+def ask(*arguments: str) -> Result:
+    return CliRunner().invoke(app, list(arguments), catch_exceptions=False)
+
+
+def test_list_gives_every_method_with_its_budget() -> None:
+    rows = {row["method"]: row for row in json.loads(ask("list", "--format", "json").stdout)}
+    assert len(rows) >= 19
+    assert rows["centermask2"]["iterations"] == 100_000
+    assert (rows["stardist"]["epochs"], rows["stardist"]["state"]) == (100, "ready")
+    assert rows["mesmer"]["state"] == "planned"
+    ready = ask("list", "--implemented", "--format", "csv").stdout.splitlines()
+    assert {line.split(",")[0] for line in ready[1:]} >= {"watershed", "stardist", "cellpose"}
+    assert not any("planned" in line for line in ready)
+
+
+def test_show_tells_all_of_one_method() -> None:
+    card = json.loads(ask("show", "cellpose", "--format", "json").stdout)
+    assert card["libraries"]["cellpose"] == "3.1.1.3"
+    assert card["settings"]["flow_threshold"] == "auto"
+    assert card["distribution"] == "segbench"
+    assert "settings.flow_threshold" in ask("show", "cellpose").stdout
+    assert ask("show", "mesmer").exit_code == 0
+
+
+@pytest.mark.parametrize("command", ["show", "install", "check"])
+def test_misspelt_names_are_answered_with_the_nearest(command: str) -> None:
+    with pytest.raises(SegbenchError, match="did you mean stardist"):
+        ask(command, "stardst")
+
+
+def test_planned_methods_cannot_be_checked() -> None:
+    with pytest.raises(SegbenchError, match="can be planned but not run yet"):
+        ask("check", "mesmer")
+
+
+def test_install_of_the_baselines_environment_is_the_engine() -> None:
+    result = ask("install", "watershed", "--cpu")
+    assert result.exit_code == 0
+    assert result.stdout.startswith("engine: ")
+
+
+def test_check_runs_the_baseline_for_real() -> None:
+    (row,) = json.loads(ask("check", "watershed", "--cpu", "--format", "json").stdout)
+    assert (row["method"], row["ok"], row["error"]) == ("watershed", "ok", None)
+    assert row["instances"] > 10
+
+
+@pytest.mark.usefixtures("plugin")
+def test_check_runs_a_third_partys_method() -> None:
+    (row,) = json.loads(ask("check", "threshold", "--cpu", "--format", "json").stdout)
+    assert (row["method"], row["ok"]) == ("threshold", "ok")
+
+
+def test_check_of_a_method_that_fails_tells_why_and_ends_with_status_1(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    broken = tmp_path / "python"
+    broken.write_text("#!/bin/sh\ncase \"$1\" in -c) echo '{}';; *) echo no library here >&2; exit 3;; esac\n")
+    broken.chmod(0o755)
+    monkeypatch.setenv("SEGBENCH_ENV_CELLPOSE", str(broken))
+    result = ask("check", "cellpose", "--cpu", "--format", "json")
+    assert result.exit_code == 1
+    (row,) = json.loads(result.stdout)
+    assert (row["ok"], row["error"]) == ("failed", "ended with status 3 and left no result: no library here")

@@ -1,0 +1,51 @@
+"""The parts of the trained methods that need no library."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from segbench.engine.check import draw_discs
+from segbench.methods.cellpose import plan_epochs
+from segbench.methods.stardist import augment
+
+
+def test_augmentation_moves_image_and_labels_together() -> None:
+    rng = np.random.default_rng(0)
+    (image,), (labels,) = draw_discs(1)
+    seen = set()
+    for _ in range(50):
+        changed, moved = augment(image[0], labels, rng)
+        assert changed.dtype == np.float32
+        assert np.array_equal(np.sort(moved.ravel()), np.sort(labels.ravel()))
+        # bright stays bright: were they moved differently, discs and ground would mix
+        assert changed[moved > 0].mean() - changed[moved == 0].mean() > 0.2
+        seen.add(moved.tobytes())
+    assert len(seen) == 8  # the square's symmetries
+
+
+def test_augmentation_changes_brightness_within_the_published_range() -> None:
+    rng = np.random.default_rng(1)
+    flat = np.full((64, 64), 0.5, np.float32)
+    means = [augment(flat, np.zeros((64, 64), np.int32), rng)[0].mean() for _ in range(300)]
+    assert 0.5 * 0.6 - 0.2 <= min(means) < 0.2
+    assert 1.0 < max(means) <= 0.5 * 2 + 0.2 + 0.01
+
+
+def test_several_channels_and_windows_that_are_not_square_are_augmented() -> None:
+    rng = np.random.default_rng(2)
+    image, labels = np.zeros((32, 48, 2), np.float32), np.zeros((32, 48), np.int32)
+    for _ in range(10):
+        changed, moved = augment(image, labels, rng)
+        assert (changed.shape, moved.shape) == ((32, 48, 2), (32, 48))
+
+
+@pytest.mark.parametrize("windows", [1, 7, 80, 1000, 14_107])
+@pytest.mark.parametrize("epochs", [1, 2, 5, 25, 100, 101, 500])
+def test_cellpose_sees_as_many_windows_as_the_budget_says(windows: int, epochs: int) -> None:
+    plan = plan_epochs(windows, 8, epochs)
+    steps = plan.epochs * plan.steps_per_epoch
+    asked = epochs * -(-windows // 8)
+    assert asked * 0.99 - plan.steps_per_epoch <= steps <= asked
+    if epochs <= 100 and asked >= 200:
+        assert 200 <= plan.epochs < 400
