@@ -97,6 +97,8 @@ class Block(_Setting):
     tissues: tuple[str, ...] = (ALL_TISSUES,)
     """Training tissues; ``all`` is every tissue together, ``each`` every tissue of the task's dataset on its own."""
     seeds: tuple[int, ...] = (0,)
+    budgets: dict[str, BudgetChange] = Field(default_factory=dict)
+    """By method, for this block; applied after the grid's own."""
 
     @field_validator("tissues", mode="before")
     @classmethod
@@ -274,20 +276,21 @@ def expand(
         An unknown method, task, tissue or setting (with the nearest names), or a filter that leaves nothing.
     """
     cards = all_cards()
-    for group in (spec.budgets, spec.settings, spec.resources):
-        for name in group:
-            get_card(name)
+    for name in {*spec.budgets, *spec.settings, *spec.resources, *(n for block in spec.blocks for n in block.budgets)}:
+        get_card(name)
     runs: dict[str, Run] = {}
-    for method, task, tissue, seed in _points(spec, catalogue, filters):
+    for method, task, tissue, seed, of_block in _points(spec, catalogue, filters):
         card = cards[method]
         change = spec.settings.get(method, {})
         for key in change:
             if key not in card.settings:
                 raise unknown_name(f"setting of {method}", key, card.settings)
         facts = catalogue.datasets[task.dataset]
-        per_method = spec.budgets.get(method, BudgetChange())
         settings = {**card.settings, **change}
-        final_budget = budget.apply(spec.budget.apply(per_method.apply(card.budget)))
+        final_budget = card.budget
+        for budget_change in (spec.budgets.get(method), of_block, spec.budget, budget):
+            if budget_change is not None:
+                final_budget = budget_change.apply(final_budget)
         versions = (lock_versions or {}).get(card.environment, {})
         decisive = {
             "method": method,
@@ -313,14 +316,16 @@ def expand(
     return list(runs.values())
 
 
-def _points(spec: GridSpec, catalogue: Catalogue, filters: Filters) -> Iterable[tuple[str, Task, str, int]]:
-    points: dict[tuple[str, str, str, int], Task] = {}
+def _points(
+    spec: GridSpec, catalogue: Catalogue, filters: Filters
+) -> Iterable[tuple[str, Task, str, int, BudgetChange | None]]:
+    points: dict[tuple[str, str, str, int], tuple[Task, BudgetChange | None]] = {}
     for block in spec.blocks:
         for method, name in itertools.product(block.methods, block.tasks):
             get_card(method)
             task = catalogue.task(name)
             for tissue, seed in itertools.product(_tissues(block, task, catalogue), block.seeds):
-                points[method, name, tissue, seed] = task
+                points[method, name, tissue, seed] = task, block.budgets.get(method)
     for kind, position, wanted in (
         ("method", 0, filters.methods),
         ("task", 1, filters.tasks),
@@ -332,8 +337,8 @@ def _points(spec: GridSpec, catalogue: Catalogue, filters: Filters) -> Iterable[
             if name not in held:
                 raise unknown_name(f"{kind} (in this grid)", name, held)
     chosen = [
-        (method, task, tissue, seed)
-        for (method, name, tissue, seed), task in points.items()
+        (method, task, tissue, seed, of_block)
+        for (method, name, tissue, seed), (task, of_block) in points.items()
         if (not filters.methods or method in filters.methods)
         and (not filters.tasks or name in filters.tasks)
         and (not filters.tissues or tissue in filters.tissues)

@@ -85,6 +85,14 @@ def test_a_budget_changes_only_in_the_unit_that_the_method_counts() -> None:
             assert 1 <= run.budget.iterations <= 4000
 
 
+def test_a_block_s_budget_wins_over_the_grid_s_and_the_command_line_s_over_both() -> None:
+    block = SMALL.blocks[0].model_copy(update={"budgets": {"stardist": BudgetChange(epochs=7)}})
+    spec = GridSpec(blocks=(block,), budgets={"stardist": BudgetChange(epochs=5, steps_per_epoch=9)})
+    only = Filters(methods=("stardist",), tissues=("all",))
+    assert [(r.budget.epochs, r.budget.steps_per_epoch) for r in expand(spec, CATALOGUE, only)] == [(7, 9)]
+    assert expand(spec, CATALOGUE, only, BudgetChange(epochs=2))[0].budget.epochs == 2
+
+
 @pytest.mark.parametrize(
     ("spec", "filters", "message"),
     [
