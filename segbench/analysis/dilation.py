@@ -142,10 +142,10 @@ def _tell(table: pl.DataFrame, metric: str, fixed_um: float) -> tuple[str, ...]:
         if pooled.height:
             best = pooled.sort("gain", descending=True).row(0, named=True)
             helped = pooled.filter(pl.col("gain") > 0).height
-            findings.append(
-                f"{where}: to {key['operation']} raises {metric} for {helped} of {pooled.height} methods, most for {best['title']} "
-                f"({best['at_zero']:.2f} to {best['best']:.2f} at {best['best_radius']} px)"
-            )
+            sentence = f"{where}: to {key['operation']} raises {metric} for {helped} of {pooled.height} methods"
+            if helped:
+                sentence += f", most for {best['title']} ({best['at_zero']:.2f} to {best['best']:.2f} at {best['best_radius']} px)"
+            findings.append(sentence)
         tissues = group.filter(pl.col("test_tissue") != ALL_TISSUES)
         if tissues["test_tissue"].n_unique() > 1:
             radii = tissues["best_radius"]

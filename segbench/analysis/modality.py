@@ -66,7 +66,7 @@ def compare_modalities(
     if source.published:
         warnings.append("the published table has no model applied to the other modality")
     elif not table.height:
-        warnings.append("no single-channel model was applied to its dataset's other single-channel task")
+        warnings.append("no trained single-channel model was applied to its dataset's other single-channel task")
     lonely = table.filter(pl.col("same").is_null()).height
     if lonely:
         warnings.append(

@@ -1,4 +1,4 @@
--- Single-channel models trained on all tissues, scored on their own task and on the other single-channel task of their
+-- Single-channel models trained on all tissues (a method that is not trained has no modality of its own), scored on their own task and on the other single-channel task of their
 -- dataset; over seeds. The target of a task that was not trained itself is read from its name.
 , targets as (
     select distinct task as test_task, target from runs
@@ -9,7 +9,7 @@ tests as (
         coalesce(targets.target, nullif(regexp_extract(test_task, '-(nuclear|wholecell)(-|$)', 1), '')) as test_target
     from scored
     left join targets using (test_task)
-    where train_tissue = 'all' and layout = 'tissuenet' and n_channels = 1 and operation = 'none'
+    where trained and train_tissue = 'all' and layout = 'tissuenet' and n_channels = 1 and operation = 'none'
 )
 select
     suite, dataset, method, any_value(method_title) as title, task, target, test_task, test_target, test_tissue,

@@ -226,8 +226,9 @@ def _tell(table: pl.DataFrame, tissue: str, metric: str, label: str) -> tuple[st
         f"for {purpose}, {label} speak for {best['title']} trained on {_trained_on(best['train_on'])} ({best['task']}): {metric} "
         f"{best['reason']}"
     ]
-    if fitting.height > 1:
-        findings.append(f"next are {list_names(dict.fromkeys(fitting['title'][1:4]))}")
+    others = [title for title in fitting["title"].unique(maintain_order=True) if title != best["title"]]
+    if others:
+        findings.append(f"next: {list_names(others[:3])}")
     return tuple(findings)
 
 

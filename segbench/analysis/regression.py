@@ -136,20 +136,17 @@ def _fit_group(key: dict[str, Any], group: pl.DataFrame, metric: str) -> tuple[l
     trouble = []
     if whole.height < group.height:
         trouble.append("tissues without a score, training images or cell shapes are left out")
-    if whole.height < len(terms) + 2:
-        return [], [
-            *trouble,
-            f"too few tissues ({whole.height}) to fit {len(terms)} predictors, at least {len(terms) + 2} are needed",
-        ]
-    values = whole.select(columns).to_numpy().astype(np.float64)
-    constant = [term for term, spread in zip(terms, np.ptp(values, axis=0), strict=True) if spread == 0]
+    constant = [term for term in terms if whole.height > 1 and whole[PREDICTORS[term]].n_unique() == 1]
     if constant:
-        return [], [*trouble, f"{' and '.join(constant)} is the same in all tissues, so nothing can be fitted"]
+        trouble.append(f"{list_names(constant)} is the same in all tissues and left out of the model")
+        terms = tuple(term for term in terms if term not in constant)
+        columns = [PREDICTORS[term] for term in terms]
+    if not terms or whole.height < len(terms) + 2:
+        needed = f"{len(terms)} predictors, at least {len(terms) + 2} are needed"
+        return [], [*trouble, f"too few tissues ({whole.height}) to fit {needed}"]
+    values = whole.select(columns).to_numpy().astype(np.float64)
     if np.linalg.matrix_rank(np.column_stack([np.ones(len(values)), scale(values)])) <= len(terms):
-        return [], [
-            *trouble,
-            f"{', '.join(terms)} depend linearly on each other in these tissues, so nothing can be fitted",
-        ]
+        return [], [*trouble, f"{', '.join(terms)} depend linearly on each other, so nothing can be fitted"]
     if whole["value"].n_unique() == 1:
         return [], [*trouble, f"{metric} is the same in all tissues, so nothing can be fitted"]
     if whole.height < _TOO_FEW * len(terms):

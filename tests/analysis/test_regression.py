@@ -92,7 +92,7 @@ def test_livecell_is_fitted_on_size_and_elongation_alone(results: Any, make_shap
     ("n", "area", "elongation", "message"),
     [
         ([1, 2, 3, 4], [1, 3, 2, 9], [0.1, 0.5, 0.2, 0.9], "too few tissues \\(4\\) to fit 3 predictors, at least 5"),
-        ([5] * 6, [1, 3, 2, 9, 4, 5], [0.1, 0.5, 0.2, 0.9, 0.4, 0.3], "N is the same in all tissues"),
+        ([5] * 6, [7] * 6, [0.5] * 6, "too few tissues \\(6\\) to fit 0 predictors"),
         ([1, 2, 3, 4, 5, 6], [1, 2, 3, 4, 5, 6], [0.1, 0.5, 0.2, 0.9, 0.4, 0.3], "depend linearly on each other"),
     ],
 )
@@ -105,6 +105,17 @@ def test_what_cannot_be_fitted_is_told(
     result = fit_regressions(results.source())
     assert result.table.height == 0
     assert any(pl.Series([w]).str.contains(message)[0] and w.endswith(f"A on {TASK}") for w in result.warnings)
+
+
+def test_a_predictor_that_does_not_vary_is_left_out_of_the_model(results: Any, make_shape: Any) -> None:
+    area, elongation = [100, 200, 150, 400, 300, 250], [0.2, 0.9, 0.4, 0.5, 0.3, 0.8]
+    rows = tissue_rows(make_shape, [24] * 6, area, elongation)
+    scores = 0.2 + scale(np.column_stack([area, elongation]).astype(float)) @ [0.4, 0.1]
+    results.run("a", TASK, dict(zip(TISSUES, scores, strict=False)), tissues=rows)
+    result = fit_regressions(results.source())
+    assert result.table["formula"].unique().to_list() == ["map ~ S + E"]
+    np.testing.assert_allclose(result.table["coefficient"], [0.2, 0.4, 0.1], atol=1e-12)
+    assert any(w.startswith("N is the same in all tissues and left out of the model") for w in result.warnings)
 
 
 def test_predictors_that_go_together_are_told(results: Any, make_shape: Any) -> None:

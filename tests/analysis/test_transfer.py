@@ -106,6 +106,7 @@ def test_the_other_modality_is_compared_with_a_model_of_its_own(results: Any, ma
     results.run("a", NUCLEAR, {"all": 0.8, "Breast": 0.7, "Colon": 0.9}, other=cross)
     results.run("a", CELLS, {"all": 0.5, "Breast": 0.6, "Colon": 0.4}, other=(make_evaluation(NUCLEAR, "all", 0.6),))
     results.run("b", NUCLEAR, 0.7, other=(make_evaluation(CELLS, "all", 0.3),))
+    results.run("untrained", NUCLEAR, 0.7, other=(make_evaluation(CELLS, "all", 0.3),), trained=False)
     result = compare_modalities(results.source())
     rows = {(r["method"], r["target"], r["test_tissue"]): r for r in result.table.iter_rows(named=True)}
     pooled = rows["a", "nuclear", "all"]
@@ -115,6 +116,7 @@ def test_the_other_modality_is_compared_with_a_model_of_its_own(results: Any, ma
     assert (pooled["change_low"], pooled["change_high"]) == pytest.approx((-0.5, -0.1))
     assert rows["a", "wholecell", "all"]["change"] == pytest.approx(-0.2)
     assert rows["b", "nuclear", "all"]["same"] is None
+    assert {method for method, _, _ in rows} == {"a", "b"}
     assert any(w.startswith("1 rows have no same-modality score") for w in result.warnings)
 
 
