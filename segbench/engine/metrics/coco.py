@@ -19,20 +19,21 @@ MATCH_THRESHOLDS: npt.NDArray[np.float64] = np.minimum(IOU_THRESHOLDS, 1 - 1e-10
 """(T,), what an IoU must reach to match: ``COCOeval.evaluateImg`` starts from these."""
 
 
-def order_by_score(scores: npt.NDArray[np.float64]) -> npt.NDArray[np.int64]:
+def order_by_score(scores: npt.NDArray[np.float64]) -> npt.NDArray[np.int32]:
     """Return the stable order of descending score, that of ``np.argsort(-scores, kind="mergesort")``; scores are not NaN.
 
     Examples
     --------
     >>> order_by_score(np.array([0.5, 0.9, 0.5, -1.0]))
-    array([1, 0, 2, 3])
+    array([1, 0, 2, 3], dtype=int32)
     """
-    # adding zero turns -0.0 into 0.0, whose bits differ
-    return _radix_order((-scores + 0.0).astype(np.float64).view(np.uint64))
+    keys = np.negative(scores, dtype=np.float64)
+    keys += 0.0  # turns -0.0 into 0.0, whose bits differ
+    return _radix_order(keys.view(np.uint64))
 
 
 def accumulate(
-    order: npt.NDArray[np.int64],
+    order: npt.NDArray[np.int32],
     matches: npt.NDArray[np.uint16],
     scores: npt.NDArray[np.float64],
     n_truth: int,
@@ -229,14 +230,14 @@ def _end_row(t: int, tp: Any, counted: Any, needed: Array, stretch: Array, best_
 
 
 @compiled
-def _radix_order(bits: Array) -> Array:
-    """Return the stable ascending order of float64 numbers, given as their bits, by four digits of 16 bits."""
-    size = bits.size
-    keys, order = np.empty(size, np.uint64), np.arange(size)
+def _radix_order(keys: Array) -> Array:
+    """Return the stable ascending order of float64 numbers by four digits of 16 bits; ``keys``, their bits, are overwritten."""
+    size = keys.size
+    order = np.arange(size).astype(np.int32)
     sign = np.uint64(1) << np.uint64(63)
     for i in range(size):
-        keys[i] = ~bits[i] if bits[i] & sign else bits[i] | sign
-    next_keys, next_order = np.empty(size, np.uint64), np.empty(size, np.int64)
+        keys[i] = ~keys[i] if keys[i] & sign else keys[i] | sign
+    next_keys, next_order = np.empty(size, np.uint64), np.empty(size, np.int32)
     starts = np.empty(65537, np.int64)
     for digit in range(4):
         shift = np.uint64(16 * digit)

@@ -203,7 +203,7 @@ class Evaluation:
 
 def assemble(
     detections: Detections,
-    order: npt.NDArray[np.int64],
+    order: npt.NDArray[np.int32],
     images: ImageCounts,
     areas: dict[str, Scores] | None = None,
 ) -> Evaluation:
@@ -237,7 +237,7 @@ def assemble(
 def scores_by_area(
     ranges: AreaRanges,
     detections: Detections,
-    order: npt.NDArray[np.int64],
+    order: npt.NDArray[np.int32],
     areas: npt.NDArray[np.int32],
     matched_areas: npt.NDArray[np.int32],
     truth_areas: npt.NDArray[np.int32],
@@ -282,7 +282,7 @@ def scores_by_area(
 
 def ordered_by_score(
     detections_scores: npt.NDArray[np.float64], images: npt.NDArray[np.int32]
-) -> npt.NDArray[np.int64]:
+) -> npt.NDArray[np.int32]:
     """Return the stable order (M,) by descending score; NaN scores raise SegbenchError."""
     wrong = np.flatnonzero(np.isnan(detections_scores))
     if wrong.size:

@@ -57,7 +57,9 @@ def evaluate_instances(
         scores = np.ascontiguousarray(found.scores, dtype=np.float64)
         counts, sums, lowest, *rest = matching.match_masks(flat, runs, cuts, scores, limit, MATCH_THRESHOLDS)
         refuse_negative(np.asarray([lowest]), n)
-        parts.append((counts[None], sums[None], scores, *rest))
+        matches, kept, *areas = rest
+        extra = areas if area_ranges is not None else ()
+        parts.append((counts[None], sums[None], scores, matches, kept, *extra))
         if progress is not None:
             progress(n + 1)
     counts, sums, *arrays = joined(parts)

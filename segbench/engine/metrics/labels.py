@@ -92,7 +92,8 @@ def evaluate_labels(
             refuse_other_counts(counts[:, matching.N_PREDICTIONS], np.diff(cuts), batch.first)
         else:
             given = np.ones(rest[0].size)
-        return counts, sums, given, *rest
+        matches, kept, *areas = rest
+        return counts, sums, given, matches, kept, *(areas if area_ranges is not None else ())
 
     parts = list(mapped(match, paired_batches(truth, predictions), threads, progress))
     counts, sums, *arrays = joined(parts)
@@ -124,10 +125,13 @@ def refuse_other_counts(found: npt.NDArray[np.int64], given: npt.NDArray[np.int6
 
 
 def joined(parts: list[tuple[npt.NDArray[Any], ...]]) -> list[npt.NDArray[Any]]:
-    """Return each array of the parts end to end; no parts at all raise SegbenchError."""
+    """Return each array of the parts end to end, and empty the list; no parts at all raise SegbenchError."""
     if not parts:
         raise SegbenchError("no label maps to evaluate")
-    return [np.concatenate(arrays) for arrays in zip(*parts, strict=True)]
+    columns = [list(arrays) for arrays in zip(*parts, strict=True)]
+    parts.clear()
+    # one column after the other, so that never all are there twice
+    return [np.concatenate(columns.pop(0)) for _ in range(len(columns))]
 
 
 def evaluated(
@@ -139,15 +143,16 @@ def evaluated(
 ) -> Evaluation:
     """Return the evaluation of matched images.
 
-    ``counts`` (N, ...) and ``sums`` (N, ...) are `matching`'s tables; ``arrays`` holds scores, matches, kept, areas, matched
-    areas (M,) and the truth's areas (G,).
+    ``counts`` (N, ...) and ``sums`` (N, ...) are `matching`'s tables; ``arrays`` holds scores, matches, kept (M,) and, for area
+    ranges, areas, matched areas (M,) and the truth's areas (G,).
     """
     check_group_count(groups, len(counts))
-    scores, matches, kept, areas, matched_areas, truth_areas = arrays
+    scores, matches, kept, *areas = arrays
     images = np.repeat(np.arange(len(counts), dtype=np.int32), counts[:, matching.N_PREDICTIONS])
     order = ordered_by_score(scores, images)
     detections = Detections(images, scores, matches, kept)
     by_area = None
     if area_ranges is not None:
-        by_area = scores_by_area(area_ranges, detections, order, areas, matched_areas, truth_areas, len(counts))
+        own, matched, true = areas
+        by_area = scores_by_area(area_ranges, detections, order, own, matched, true, len(counts))
     return assemble(detections, order, ImageCounts.from_tables(counts, sums, groups), by_area)

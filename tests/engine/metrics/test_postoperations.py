@@ -73,9 +73,9 @@ def random_map(rng: np.random.Generator) -> Labels:
 @pytest.mark.parametrize(("operation", "structure"), OPERATIONS)
 def test_post_operation_equals_its_naive_definition(operation: str, structure: str) -> None:
     rng = np.random.default_rng(7)
-    for _ in range(120):
+    for _ in range(80):
         labels = random_map(rng)
-        radius = int(rng.choice([0, 1, 2, 3, 5, 9, 20, 60]))
+        radius = int(rng.choice([0, 1, 2, 3, 5, 9, 20, 41]))
         expected = NAIVE[operation, structure](labels, radius)
         np.testing.assert_array_equal(apply_post_operation(labels, operation, radius, structure), expected)
 
