@@ -1,4 +1,4 @@
-"""Makes the pictures of the examples: microscopy as small WebP tiles, outlines as transparent PNG laid over them."""
+"""Makes the pictures of the examples: microscopy as small WebP tiles, outlines as transparent ones laid over them."""
 
 from __future__ import annotations
 
@@ -12,8 +12,11 @@ import numpy.typing as npt
 IOU = 0.5
 """Overlap from which a predicted instance counts as the true one (AP50's threshold)."""
 
-# Palette of an overlay: nothing, found, false positive, missed, truth
-PALETTE = ((0, 0, 0), (0x56, 0xD4, 0xFF), (0xFF, 0x8C, 0x1A), (0xFF, 0xF1, 0x3D), (0xFF, 0xFF, 0xFF))
+PALETTE = np.array(
+    [(0, 0, 0, 0), (0x56, 0xD4, 0xFF, 255), (0xFF, 0x8C, 0x1A, 255), (0xFF, 0xF1, 0x3D, 255), (255, 255, 255, 255)],
+    np.uint8,
+)
+"""Colours (RGBA) of an overlay: nothing, found, false positive, missed, truth; light enough for any microscopy."""
 FOUND, FALSE, MISSED, TRUTH = 1, 2, 3, 4
 # Two channels as two colours that stay apart for every kind of colour vision, and dim enough for the outlines above them
 _TWO_CHANNELS = np.array([[0.25, 0.45, 1.0], [0.75, 0.55, 0.25]])
@@ -23,8 +26,8 @@ _TWO_CHANNELS = np.array([[0.25, 0.45, 1.0], [0.75, 0.55, 0.25]])
 class Overlay:
     """One prediction against the truth."""
 
-    png: str
-    """Base64 of a PNG (H, W) with transparent ground."""
+    picture: str
+    """Base64 of a WebP (H, W) with transparent ground."""
     found: int
     """True instances with a predicted one of IoU 0.5 or more."""
     false: int
@@ -51,8 +54,8 @@ def picture(image: npt.NDArray[np.uint8]) -> str:
 
 
 def truth_overlay(truth: npt.NDArray[np.int32]) -> str:
-    """Return base64 of a PNG with the outlines of a label map (H, W)."""
-    return _png(np.where(boundary(truth), np.uint8(TRUTH), np.uint8(0)))
+    """Return base64 of a WebP with the outlines of a label map (H, W)."""
+    return _overlay(np.where(boundary(truth), np.uint8(TRUTH), np.uint8(0)))
 
 
 def prediction_overlay(truth: npt.NDArray[np.int32], prediction: npt.NDArray[np.int32]) -> Overlay:
@@ -63,15 +66,15 @@ def prediction_overlay(truth: npt.NDArray[np.int32], prediction: npt.NDArray[np.
     """
     found_true, found_predicted = matched(truth, prediction)
     drawn = np.zeros(truth.shape, np.uint8)
-    missed = boundary(truth) & ~np.isin(truth, found_true)
+    missed = boundary(truth) & ~_is_one_of(truth, found_true)
     diagonals = np.add.outer(np.arange(truth.shape[0]), np.arange(truth.shape[1]))
     drawn[missed & (diagonals // 3 % 2 == 0)] = MISSED
     edges = boundary(prediction)
-    right = np.isin(prediction, found_predicted)
+    right = _is_one_of(prediction, found_predicted)
     drawn[edges & right] = FOUND
     drawn[edges & ~right] = FALSE
     n_true, n_predicted = _count(truth), _count(prediction)
-    return Overlay(_png(drawn), found_true.size, n_predicted - found_predicted.size, n_true - found_true.size)
+    return Overlay(_overlay(drawn), found_true.size, n_predicted - found_predicted.size, n_true - found_true.size)
 
 
 def matched(
@@ -87,15 +90,23 @@ def matched(
     >>> matched(truth, np.array([[5, 5, 5, 0]], np.int32))
     (array([1]), array([5]))
     """
+    area_true, area_predicted = np.bincount(truth.ravel()), np.bincount(prediction.ravel())
     both = (truth > 0) & (prediction > 0)
-    pairs, overlap = np.unique(np.stack([truth[both], prediction[both]]), axis=1, return_counts=True)
-    area_true = np.bincount(truth.ravel())
-    area_predicted = np.bincount(prediction.ravel())
-    iou = overlap / (area_true[pairs[0]] + area_predicted[pairs[1]] - overlap)
-    alike = pairs[:, iou >= IOU].astype(np.int64)
-    true, first = np.unique(alike[0], return_index=True)
-    predicted, second = np.unique(alike[1][first], return_index=True)
+    # A pair of labels as one number: sorting numbers is much faster than sorting pairs
+    pairs, overlap = np.unique(
+        truth[both].astype(np.int64) * area_predicted.size + prediction[both], return_counts=True
+    )
+    true, predicted = np.divmod(pairs, area_predicted.size)
+    alike = overlap / (area_true[true] + area_predicted[predicted] - overlap) >= IOU
+    true, first = np.unique(true[alike], return_index=True)
+    predicted, second = np.unique(predicted[alike][first], return_index=True)
     return true[second], predicted
+
+
+def _is_one_of(labels: npt.NDArray[np.int32], wanted: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
+    table = np.zeros(int(labels.max(initial=0)) + 1, bool)
+    table[wanted] = True
+    return table[labels]
 
 
 def boundary(labels: npt.NDArray[np.int32]) -> npt.NDArray[np.bool_]:
@@ -110,15 +121,13 @@ def boundary(labels: npt.NDArray[np.int32]) -> npt.NDArray[np.bool_]:
 
 
 def _count(labels: npt.NDArray[np.int32]) -> int:
-    present = np.unique(labels)
-    return int(np.count_nonzero(present))
+    return int(np.count_nonzero(np.bincount(labels.ravel())[1:]))
 
 
-def _png(indices: npt.NDArray[np.uint8]) -> str:
+def _overlay(indices: npt.NDArray[np.uint8]) -> str:
     from PIL import Image
 
-    image = Image.fromarray(indices, mode="P")
-    image.putpalette([value for colour in PALETTE for value in colour])
     buffer = io.BytesIO()
-    image.save(buffer, "PNG", transparency=0, bits=4, compress_level=9)
+    # Lossless, and a third smaller than the same as PNG
+    Image.fromarray(PALETTE[indices]).save(buffer, "WEBP", lossless=True, method=1, quality=20)
     return base64.b64encode(buffer.getvalue()).decode()

@@ -157,7 +157,8 @@ def test_outlines_tell_found_false_and_missed_cells_apart() -> None:
     prediction[2:10, 3:10], prediction[33:38, 2:8] = 4, 9
     overlay = tiles.prediction_overlay(truth, prediction)
     assert (overlay.found, overlay.false, overlay.missed) == (1, 1, 1)
-    drawn = np.asarray(Image.open(io.BytesIO(base64.b64decode(overlay.png))))
+    colours = np.asarray(Image.open(io.BytesIO(base64.b64decode(overlay.picture))).convert("RGBA"))
+    drawn = np.argmax((colours[:, :, None] == tiles.PALETTE).all(axis=-1), axis=-1)
     assert (drawn[2:10, 3] == tiles.FOUND).all()
     assert (drawn[33, 2:8] == tiles.FALSE).all()
     assert set(drawn[20, 20:30]) == {0, tiles.MISSED}, "missed cells are dashed"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,8 +22,8 @@ _log = logging.getLogger(__name__)
 
 ARRAYS_NAME = "examples.npz"
 META_NAME = "examples.json"
-MOST_BYTES = 12_000_000
-"""Pictures beyond this many bytes (of base64) are left out, and the report says so."""
+MOST_BYTES = 17_000_000
+"""Bytes of pictures (in base64), shared evenly by the runs; what goes beyond is left out, and the report says so."""
 
 # One run a (method, task): trained on all tissues where there is one, lowest seed
 _RUNS_SQL = """\
@@ -111,36 +111,24 @@ class _Example:
 
 
 def _build(source: Source) -> Content | Missing:
+    runs = source.query(_RUNS_SQL).to_dicts()
     examples: dict[tuple[str, str, int], _Example] = {}
     left_out = 0
-    size = 0
-    runs = source.query(_RUNS_SQL).to_dicts()
     with ThreadPoolExecutor() as pool:
         for run, windows in _windows(source.out, runs):
-            overlays = pool.map(tiles.prediction_overlay, windows.truth, windows.prediction)
-            for k, overlay in enumerate(overlays):
-                key = (run["task"], windows.fingerprint, int(windows.rows[k]))
-                if size > MOST_BYTES:
+            size = 0
+            order = by_turns(windows.tissues)
+            overlays = pool.map(tiles.prediction_overlay, windows.truth[order], windows.prediction[order])
+            for k, overlay in zip(order, overlays, strict=True):
+                if size > MOST_BYTES / len(runs):
                     left_out += 1
                     continue
+                key = (run["task"], windows.fingerprint, int(windows.rows[k]))
                 if key not in examples:
                     examples[key] = _example(run["task"], windows, k)
                     size += len(examples[key].picture) + len(examples[key].truth)
-                ap50 = float(windows.ap50[k])
-                examples[key].panels.append(
-                    {
-                        "method": run["method"],
-                        "title": run["method_title"],
-                        "train_tissue": run["train_tissue"],
-                        "run": run["run_id"],
-                        "ap50": None if np.isnan(ap50) else round(ap50, 4),
-                        "overlay": overlay.png,
-                        "found": overlay.found,
-                        "false": overlay.false,
-                        "missed": overlay.missed,
-                    }
-                )
-                size += len(overlay.png)
+                size += len(overlay.picture)
+                examples[key].panels.append(_panel(run, overlay, float(windows.ap50[k])))
     if not examples:
         return Missing()
     data = [example.as_data() for example in examples.values()]
@@ -150,6 +138,32 @@ def _build(source: Source) -> Content | Missing:
         context={"palette": {"found": tiles.FOUND, "false": tiles.FALSE, "missed": tiles.MISSED}},
         data={"examples": data},
     )
+
+
+def by_turns(tissues: Sequence[str]) -> list[int]:
+    """Return the places of windows with each tissue's first before any tissue's second.
+
+    Examples
+    --------
+    >>> by_turns(["Lung", "Lung", "Spleen", "Spleen"])
+    [0, 2, 1, 3]
+    """
+    turns = [tissues[:k].count(tissue) for k, tissue in enumerate(tissues)]
+    return sorted(range(len(tissues)), key=lambda k: (turns[k], k))
+
+
+def _panel(run: dict[str, Any], overlay: tiles.Overlay, ap50: float) -> dict[str, Any]:
+    return {
+        "method": run["method"],
+        "title": run["method_title"],
+        "train_tissue": run["train_tissue"],
+        "run": run["run_id"],
+        "ap50": None if np.isnan(ap50) else round(ap50, 4),
+        "overlay": overlay.picture,
+        "found": overlay.found,
+        "false": overlay.false,
+        "missed": overlay.missed,
+    }
 
 
 def _windows(out: Path, runs: list[dict[str, Any]]) -> Iterator[tuple[dict[str, Any], Windows]]:

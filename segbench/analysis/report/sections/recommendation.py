@@ -8,7 +8,7 @@ from segbench.analysis.recommend import recommend_methods
 from segbench.analysis.report.model import Content, Figure, Frame, Missing, Section, Source, Table
 from segbench.analysis.report.sections._answers import answer_frame, told
 from segbench.analysis.result import Result
-from segbench.analysis.transfer import measure_transfer, recommend_training_data
+from segbench.analysis.transfer import measure_transfer
 
 # What can be asked for: the purposes that the store's own scores answer, and the tissues of each
 _PURPOSES_SQL = """\
@@ -24,6 +24,19 @@ where status = 'done' and test_task = task and operation = 'none' and evaluation
 group by all
 order by target, phase, n_channels"""
 _MOST = 3
+_TRAINING = Figure(
+    kind="heatmap",
+    frame="training-data",
+    title="The tissue to train on, by task and by the tissue to be segmented; colour is the accuracy, over methods",
+    alt="For each task and tissue, the training tissue whose models scored best on it.",
+    x="task",
+    y="test_tissue",
+    value="expected",
+    value_title="accuracy",
+    text="train_on",
+    where={"place": 1},
+    order="given",
+)
 
 
 def _build(source: Source) -> Content | Missing:
@@ -72,23 +85,30 @@ def _build(source: Source) -> Content | Missing:
                 where={"place": 1},
                 order="given",
             ),
+            *([_TRAINING] if training else []),
         ),
         tables=(
             Table("recommendation", title="The three best methods for each purpose, with the reason"),
-            *([Table("training-data", title="What to train on, for each tissue")] if training else []),
+            *([Table("training-data", title="The three best training tissues for each tissue")] if training else []),
         ),
     )
 
 
 def _training_data(source: Source) -> Frame | None:
-    """Return the choices of training data for every test tissue of the tasks with several training tissues."""
-    matrix = measure_transfer(source.answers).table.filter(pl.col("test_tissue") != "all")
-    purposes = matrix.select("task", "test_tissue").unique().sort("task", "test_tissue")
-    answers = [recommend_training_data(source.answers, tissue=tissue, task=task) for task, tissue in purposes.rows()]
-    if not answers:
+    """Return the best training tissues for every test tissue of the tasks with several training tissues."""
+    result = measure_transfer(source.answers)
+    table = (
+        result.table.filter(pl.col("test_tissue") != "all")
+        .group_by("task", "test_tissue", pl.col("train_tissue").alias("train_on"))
+        .agg(pl.col("value").mean().alias("expected"), pl.col("method").n_unique().alias("methods"))
+        .drop_nulls("expected")
+        .sort("task", "test_tissue", "expected", "train_on", descending=[False, False, True, False])
+        .with_columns(pl.int_range(1, pl.len() + 1).over("task", "test_tissue").alias("place"))
+        .filter(pl.col("place") <= _MOST)
+    )
+    if not table.height:
         return None
-    table = pl.concat([answer.table.head(_MOST) for answer in answers])
-    return answer_frame("training-data", table, answers[0], {"task": ("task",), "tissue": ("tissue",)})
+    return answer_frame("training-data", table, result, {"task": ("task",), "tissue": ("test_tissue",)})
 
 
 SECTION = Section(

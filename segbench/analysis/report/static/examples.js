@@ -15,7 +15,7 @@ SB.buildExamples = function (section) {
   const allowed = (filter, value) => !SB.state[filter] || SB.state[filter].has(value);
   const picture = (base, overlay, alt) => {
     const tile = SB.make("div", { class: "tile" }, SB.make("img", { src: `data:image/webp;base64,${base}`, alt, loading: "lazy", decoding: "async" }));
-    if (overlay) tile.append(SB.make("img", { class: "overlay", src: `data:image/png;base64,${overlay}`, alt: "", loading: "lazy", decoding: "async" }));
+    if (overlay) tile.append(SB.make("img", { class: "overlay", src: `data:image/webp;base64,${overlay}`, alt: "", loading: "lazy", decoding: "async" }));
     return tile;
   };
   const panel = (title, detail, tile, run) =>
