@@ -7,6 +7,7 @@ import dataclasses
 import json
 import os
 import socket
+import sys
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -163,6 +164,7 @@ def execute(
     SegbenchError
         Ray cannot be reached or started, or no node can ever hold one of the runs.
     """
+    _set_ray_environment(options)
     import ray
 
     out = options.out.absolute()
@@ -331,13 +333,17 @@ class _Driver:
                 self.observe(Progressed(flight.request.run, json.loads(whole.rpartition(b"\n")[2])))
 
 
-@contextlib.contextmanager
-def _ray(options: LaunchOptions) -> Iterator[None]:
+def _set_ray_environment(options: LaunchOptions) -> None:
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
-    if options.address is None:
-        # Ray listens on every interface: whoever else is on the network must not be able to run code here
+    # Ray listens on every interface: whoever else is on the network must not be able to run code here. It reads this when
+    # it is imported, so that a process that has imported it keeps what it has.
+    if options.address is None and "ray" not in sys.modules:
         os.environ.setdefault("RAY_AUTH_MODE", "token")
+
+
+@contextlib.contextmanager
+def _ray(options: LaunchOptions) -> Iterator[None]:
     import ray
 
     quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR", "configure_logging": False}
