@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import enum
+import io
 import struct
 from pathlib import Path
 from typing import Any
@@ -12,6 +14,7 @@ import numpy.typing as npt
 from segbench.errors import SegbenchError
 
 _PNG_MAGIC = b"\x89PNG\r\n\x1a\n"
+_PNG_PALETTE = 3
 _TIFF_SUFFIXES = (".tif", ".tiff")
 
 
@@ -21,12 +24,12 @@ def read_image(path: Path) -> npt.NDArray[Any]:
     A plane is one channel. Of a stack the channel axis is the one that the TIFF names; else the shorter one of the first and
     the last axis. Colour pictures give red, green and blue; an alpha channel is left out; palettes are looked up.
     """
-    pixels, samples_last = _read(path, palette=True)
+    pixels, axis = _read(path, palette=True)
     if pixels.ndim == 2:
         return pixels[None]
-    if samples_last or pixels.shape[-1] < pixels.shape[0]:
+    if axis is _Axis.SAMPLES or (axis is _Axis.UNKNOWN and pixels.shape[-1] < pixels.shape[0]):
         pixels = np.moveaxis(pixels, -1, 0)
-    if samples_last and pixels.shape[0] in (2, 4):
+    if axis is _Axis.SAMPLES and pixels.shape[0] in (2, 4):
         pixels = pixels[:-1]
     return pixels
 
@@ -52,17 +55,25 @@ def is_colour(pixels: npt.NDArray[Any]) -> bool:
     return bool((pixels[0] != pixels[1]).any() or (pixels[0] != pixels[2]).any())
 
 
-def _read(path: Path, palette: bool) -> tuple[npt.NDArray[Any], bool]:
-    """Return the array without axes of length one, and whether its last axis is known to be colour samples."""
+class _Axis(enum.Enum):
+    """Which axis of three holds the channels."""
+
+    FIRST = "first"
+    SAMPLES = "last, and they are colours"
+    UNKNOWN = "unknown"
+
+
+def _read(path: Path, palette: bool) -> tuple[npt.NDArray[Any], _Axis]:
+    """Return the array without axes of length one, and what is known of its channels."""
     if not path.is_file():
         raise SegbenchError(f"{path} does not exist")
     try:
         if path.suffix.lower() in _TIFF_SUFFIXES:
-            array, samples_last = _read_tiff(path)
+            array, axis = _read_tiff(path)
         elif path.suffix.lower() == ".npy":
-            array, samples_last = np.load(path, allow_pickle=False), False
+            array, axis = np.load(path, allow_pickle=False), _Axis.UNKNOWN
         else:
-            array, samples_last = _read_picture(path, palette)
+            array, axis = _read_picture(path, palette)
     # what the decoders raise for broken files: Pillow OSError and SyntaxError, imagecodecs RuntimeError, numpy and
     # tifffile ValueError and the errors of parsing short files
     except (OSError, SyntaxError, RuntimeError, ValueError, EOFError, IndexError, KeyError, struct.error) as error:
@@ -70,15 +81,14 @@ def _read(path: Path, palette: bool) -> tuple[npt.NDArray[Any], bool]:
         raise SegbenchError(f"{path} cannot be read: {lines[0] if lines else type(error).__name__}") from None
     if not isinstance(array, np.ndarray) or array.dtype.kind not in "biuf":
         raise SegbenchError(f"{path}: expected numbers, found {getattr(array, 'dtype', type(array).__name__)}")
-    if samples_last and array.shape[-1] == 1:
-        samples_last = False
-    array = array.squeeze()
+    if array.ndim > 2:
+        array = array.squeeze()
     if array.ndim not in (2, 3):
         raise SegbenchError(f"{path}: expected (height, width) or a stack of channels, found shape {array.shape}")
-    return array, samples_last
+    return array, axis
 
 
-def _read_tiff(path: Path) -> tuple[npt.NDArray[Any], bool]:
+def _read_tiff(path: Path) -> tuple[npt.NDArray[Any], _Axis]:
     import tifffile
 
     with tifffile.TiffFile(path) as file:
@@ -86,22 +96,21 @@ def _read_tiff(path: Path) -> tuple[npt.NDArray[Any], bool]:
         axes = series.axes
         array = series.asarray()
     if axes.endswith("S"):
-        return array, True
-    # a named channel axis decides, wherever it lies
-    return (np.moveaxis(array, axes.index("C"), 0), False) if "C" in axes and array.ndim == 3 else (array, False)
+        return array, _Axis.SAMPLES
+    if "C" in axes and array.ndim == 3:
+        return np.moveaxis(array, axes.index("C"), 0), _Axis.FIRST
+    return array, _Axis.UNKNOWN
 
 
-def _read_picture(path: Path, palette: bool) -> tuple[npt.NDArray[Any], bool]:
+def _read_picture(path: Path, palette: bool) -> tuple[npt.NDArray[Any], _Axis]:
     data = path.read_bytes()
     if data.startswith(_PNG_MAGIC) and len(data) > 26:
         depth, colour = data[24], data[25]
-        if depth in (8, 16) and colour != 3:
+        # Pillow would cut 16-bit colours to 8 bits, and keeps the interpreter's lock; it alone gives palette indices
+        if depth in (8, 16) and colour != _PNG_PALETTE:
             import imagecodecs
 
-            array: npt.NDArray[Any] = imagecodecs.png_decode(data)
-            return array, array.ndim == 3
-    import io
-
+            return imagecodecs.png_decode(data), _Axis.SAMPLES
     from PIL import Image
 
     with Image.open(io.BytesIO(data)) as picture:
@@ -109,4 +118,4 @@ def _read_picture(path: Path, palette: bool) -> tuple[npt.NDArray[Any], bool]:
             array = np.asarray(picture.convert("RGB"))
         else:
             array = np.asarray(picture)
-    return array, array.ndim == 3
+    return array, _Axis.SAMPLES

@@ -78,8 +78,11 @@ class FolderSource(Source):
                 yield partial(self._load, row)
 
     def files(self) -> list[Path]:
-        """Images, masks and the files of further channels; the index itself counts by its rows."""
-        return [self._folder / name for row in self._rows for name in (row.image, row.mask, *row.more)]
+        """The index, images, masks and the files of further channels."""
+        return [
+            self._folder / INDEX,
+            *(self._folder / name for row in self._rows for name in (row.image, row.mask, *row.more)),
+        ]
 
     def content(self, digest: Callable[[Path], str]) -> Any:
         """Return the index's rows with each file's digest."""

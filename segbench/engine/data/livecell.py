@@ -188,14 +188,19 @@ def _mask(cell: Segmentation, height: int, width: int) -> tuple[npt.NDArray[np.b
             raise SegbenchError(f"a run-length encoding of size {cell.get('size')} on an image of {[height, width]}")
         rle = coco_mask.frPyObjects(cell, height, width) if isinstance(cell["counts"], list) else cell
         return coco_mask.decode(rle).astype(bool), 0, 0
-    # pycocotools draws on a grid of fifths of pixels, so a shift by whole pixels changes nothing, and a small canvas is fast
-    xy = np.concatenate(cell).reshape(-1, 2)
-    left, top = (max(0, int(v) - 1) for v in np.floor(xy.min(axis=0)))
-    right, bottom = (int(v) + 2 for v in np.ceil(xy.max(axis=0)))
+    # a small canvas is fast; pycocotools rounds to fifths of pixels first, so a shift after that rounding changes nothing
+    fifths = [np.trunc(5 * part.reshape(-1, 2) + 0.5) for part in cell]
+    first, last = np.concatenate(fifths).min(axis=0), np.concatenate(fifths).max(axis=0)
+    left, top = (max(0, int(v // 5) - 1) for v in first)
+    right, bottom = (int(-(-v // 5)) + 2 for v in last)
     right, bottom = min(width, max(right, left + 1)), min(height, max(bottom, top + 1))
     if left >= width or top >= height:
         return np.zeros((0, 0), np.bool_), 0, 0
-    shifted = [(part.reshape(-1, 2) - (left, top)).ravel().tolist() for part in cell]
+    shifted = []
+    for part in fifths:
+        moved = part - (5 * left, 5 * top)
+        # its rounding cuts towards zero: below zero a quarter more keeps the number
+        shifted.append((np.where(moved < 0, moved - 0.75, moved) / 5).ravel().tolist())
     rles = coco_mask.frPyObjects(shifted, bottom - top, right - left)
     return coco_mask.decode(coco_mask.merge(rles)).astype(bool), top, left
 
