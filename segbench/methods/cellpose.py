@@ -113,9 +113,7 @@ class Cellpose(Method):
         few = job.settings["calibration_windows"]
         images, flows = self._val or self._windows
         self._calibration = images[:few], [each[0].astype(np.int32) for each in flows[:few]]
-        self._model = self._cellpose.models.CellposeModel(
-            device=self._device, nchan=train.n_channels, diam_mean=job.settings["diam_mean"], mkldnn=False
-        )
+        self._model = self._network(nchan=train.n_channels, diam_mean=job.settings["diam_mean"])
 
     def train(self, job: Job, progress: Progress) -> None:
         """Train by upstream's ``train_seg``, its epochs cut as :func:`plan_epochs` says."""
@@ -188,9 +186,7 @@ class Cellpose(Method):
     def restore(self, job: Job, folder: Path) -> None:
         """Load a folder that ``save`` wrote; an explicit ``flow_threshold`` of the job comes first."""
         about = json.loads((folder / "prediction.json").read_text())
-        self._model = self._cellpose.models.CellposeModel(
-            device=self._device, nchan=about["n_channels"], pretrained_model=str(folder / "cellpose"), mkldnn=False
-        )
+        self._model = self._network(nchan=about["n_channels"], pretrained_model=str(folder / "cellpose"))
         chosen = job.settings["flow_threshold"]
         self._flow_threshold = about["flow_threshold"] if chosen == "auto" else float(chosen)
 
@@ -228,6 +224,13 @@ class Cellpose(Method):
         """Return images (C, H, W) and flows (4, H, W): labels, cell or not, flow along y, flow along x."""
         flows = self._cellpose.dynamics.labels_to_flows([stack.labels(n) for n in windows], device=self._device)
         return [stack[n] for n in windows], flows
+
+    def _network(self, **options: Any) -> Any:
+        model = self._cellpose.models.CellposeModel(device=self._device, mkldnn=False, **options)
+        if self._settings["precision"] == "bfloat16":
+            # upstream hands the outputs to NumPy, which has no such type
+            model.net.register_forward_hook(lambda _net, _x, out: (out[0].float(), out[1].float(), out[2]))
+        return model
 
     def _adopt_diameter(self) -> None:
         # train_seg leaves the mean diameter of the training cells in the network only

@@ -41,6 +41,8 @@ def trained(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
         channels = tuple(range(n_channels))
         arrays[split] = Arrays(str(folder / f"{split}_x.npy"), channels, None, str(folder / f"{split}_y.npy"))
     budget, changed = BUDGETS[name]
+    if n_channels == 2:
+        changed = {**changed, "precision": "bfloat16"}
     job = Job(
         run_id=name, method=method_object(name), budget=budget, seed=1, output=str(folder / "run"),
         task=TaskSpec("t", "d", ("nuclear", "membrane")[:n_channels], "nuclear"), train=arrays["train"],
