@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from segbench.engine.record import AttemptRow, EvaluationRow, HistoryRow, Record, Status, TissueRow
+from segbench.engine.record import AttemptRow, EvaluationRow, HistoryRow, ImageTable, Record, Status, TissueRow
 from segbench.paths import cache_folder
 
 PLUGIN = Path(__file__).parent / "plugin"
@@ -57,6 +57,14 @@ def plugin(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     sys.modules.pop("segbench_plugin", None)
 
 
+# two windows: 10 true cells with 9 found, 8 of them well, one split; 20 true cells of which none is found
+IMAGE_COLUMNS: dict[str, Any] = {
+    "image": [0, 1], "name": ["a", "b"], "tissue": ["lung", "skin"], "n_truth": [10, 20], "n_predictions": [11, 0],
+    **{f"tp_{t}": [9 if t < 70 else 8, 0] for t in range(50, 100, 5)}, **{f"iou_{t}": [7.5, 0.0] for t in range(50, 100, 5)},
+    "pq_matches": [9, 0], "pq_iou": [7.5, 0.0], "aji_intersection": [90, 0], "aji_union": [120, 60], "seg": [7.5, 0.0],
+    "splits": [1, 0], "merges": [0, 0],
+}  # fmt: skip
+
 MakeRecord = Callable[..., Record]
 
 
@@ -87,6 +95,7 @@ def make_record() -> MakeRecord:
             attempt=AttemptRow(run_id=run_id, attempt=attempt, status=status, **{**fields, **row}),
             phases={"train": 20.0, "wait": 1.0} if phases is None else phases,
             evaluations=[evaluation] if done else [],
+            images=[ImageTable(test_task="synthetic-nuclear-1ch", columns=IMAGE_COLUMNS)] if done else [],
             history=[HistoryRow(epoch=1, loss=0.5), HistoryRow(epoch=2, loss=0.25, val_loss=0.3)] if done else [],
             tissues=[
                 TissueRow(

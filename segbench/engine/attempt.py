@@ -13,7 +13,7 @@ import subprocess
 import time
 from collections import deque
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -29,7 +29,7 @@ from segbench.engine.examples import choose_examples, write_examples
 from segbench.engine.grid import Run
 from segbench.engine.metrics import Evaluation, evaluate_prediction_set, sweep_prediction_set
 from segbench.engine.metrics.postoperations import Operation
-from segbench.engine.record import AttemptRow, EvaluationRow, HistoryRow, Record, Status, TissueRow
+from segbench.engine.record import AttemptRow, EvaluationRow, HistoryRow, ImageTable, Record, Status, TissueRow
 from segbench.engine.tasks import ALL_TISSUES, Task, counterpart
 from segbench.errors import SegbenchError
 from segbench.methods.job import Arrays, Devices, Job, TaskSpec
@@ -88,6 +88,15 @@ class _EndedError(Exception):
         self.status = status
 
 
+@dataclass(frozen=True)
+class _Measured:
+    """What the record says of a finished attempt's predictions and of the data."""
+
+    evaluations: list[EvaluationRow] = field(default_factory=list)
+    images: list[ImageTable] = field(default_factory=list)
+    tissues: list[TissueRow] = field(default_factory=list)
+
+
 def run_attempt(request: AttemptRequest) -> Outcome:
     """Run one attempt to its end and leave its record, whatever happens short of this process's own death.
 
@@ -97,12 +106,11 @@ def run_attempt(request: AttemptRequest) -> Outcome:
     phases = {"wait": max(0.0, time.time() - request.submitted_at)}
     request.folder.mkdir(parents=True, exist_ok=True)
     facts: dict[str, Any] = {}
-    scored: list[EvaluationRow] = []
-    tissues: list[TissueRow] = []
+    measured = _Measured()
     status, error = Status.DONE, None
     cancelled: BaseException | None = None
     try:
-        scored, tissues = _attempt(request, phases, facts)
+        measured = _attempt(request, phases, facts)
     except _EndedError as failure:
         status, error = failure.status, str(failure)
     except SegbenchError as failure:
@@ -120,14 +128,15 @@ def run_attempt(request: AttemptRequest) -> Outcome:
     record = Record(
         attempt=attempt_row(request, status, error, started, result, **facts),
         phases=phases,
-        evaluations=scored,
+        evaluations=measured.evaluations,
+        images=measured.images,
         history=[] if status is not Status.DONE else list(_history(result.get("history", []))),
-        tissues=tissues,
+        tissues=measured.tissues,
     )
     record.write(request.folder)
     if cancelled is not None:
         raise cancelled
-    pooled = next((row.ap50 for row in scored if row.test_tissue == ALL_TISSUES), None)
+    pooled = next((row.ap50 for row in measured.evaluations if row.test_tissue == ALL_TISSUES), None)
     return Outcome(request.run.id, request.attempt, status, record.attempt.error, pooled)
 
 
@@ -172,9 +181,7 @@ def log_tail(folder: Path) -> str | None:
     return "".join(lines)[-_LOG_CHARACTERS:].strip() or None
 
 
-def _attempt(
-    request: AttemptRequest, phases: dict[str, float], facts: dict[str, Any]
-) -> tuple[list[EvaluationRow], list[TissueRow]]:
+def _attempt(request: AttemptRequest, phases: dict[str, float], facts: dict[str, Any]) -> _Measured:
     run, card = request.run, get_card(request.run.method)
     with _timed(phases, "data"):
         data = ensure_prepared(request.dataset)
@@ -192,7 +199,7 @@ def _attempt(
     job.write(request.folder / "job.json")
     _run_subprocess(request, environment)
     with _timed(phases, "evaluate"):
-        return _evaluate(request, data), tissue_rows(data)
+        return _evaluate(request, data)
 
 
 def _job(request: AttemptRequest, data: PreparedDataset) -> Job:
@@ -292,17 +299,21 @@ def _other_modality(run: Run, data: PreparedDataset) -> Task | None:
     return counterpart(run.task, data.tasks)
 
 
-def _evaluate(request: AttemptRequest, data: PreparedDataset) -> list[EvaluationRow]:
+def _evaluate(request: AttemptRequest, data: PreparedDataset) -> _Measured:
     run, index = request.run, data.index(_TEST)
     task, tissues = run.task, index["tissue"].to_list()
     truth = {target: np.load(data.labels_path(_TEST, target), mmap_mode="r") for target in data.targets}
     predictions = PredictionSet(request.folder / "predictions" / _TEST)
-    rows = list(evaluation_rows(evaluate_prediction_set(truth[task.target], predictions, groups=tissues), task))
+    own = evaluate_prediction_set(truth[task.target], predictions, groups=tissues)
+    rows = list(evaluation_rows(own, task))
+    images = [image_table(own, task, index["image"].to_list())]
 
     other = _other_modality(run, data)
     if other is not None:
         crossed = PredictionSet(request.folder / "predictions" / _CROSS)
-        rows += evaluation_rows(evaluate_prediction_set(truth[other.target], crossed, groups=tissues), other)
+        across = evaluate_prediction_set(truth[other.target], crossed, groups=tissues)
+        rows += evaluation_rows(across, other)
+        images.append(image_table(across, other, index["image"].to_list()))
     opposite = counterpart(task, data.tasks) if run.train_tissue == ALL_TISSUES else None
     if opposite is not None:
         operation: Operation = "dilate" if task.target == "nuclear" else "erode"
@@ -317,7 +328,14 @@ def _evaluate(request: AttemptRequest, data: PreparedDataset) -> list[Evaluation
         [data.channels.index(name) for name in task.channels], data.labels_path(_TEST, task.target), predictions, shown,
         [tissues[row] for row in shown], [index["image"][row] for row in shown],
     )  # fmt: skip
-    return rows
+    return _Measured(rows, images, tissue_rows(data))
+
+
+def image_table(evaluation: Evaluation, task: Task, names: Sequence[str]) -> ImageTable:
+    """Return the counts of every test window; ``names`` are those of the images that the windows were cut from."""
+    columns = evaluation.images.columns()
+    columns["name"], columns["tissue"] = list(names), columns.pop("group")
+    return ImageTable(test_task=task.name, columns={name: list(np.asarray(c).tolist()) for name, c in columns.items()})
 
 
 def evaluation_rows(

@@ -99,6 +99,14 @@ class EvaluationRow(_Model):
     n_predictions: int
 
 
+class ImageTable(_Model):
+    """Rows of the table ``images`` of one test task, by column: far smaller than a row an object."""
+
+    test_task: str
+    columns: dict[str, list[int] | list[float] | list[str]]
+    """Every column of the table but the run, attempt and test task; all of one length."""
+
+
 class HistoryRow(_Model):
     """One row of the table ``history``."""
 
@@ -131,6 +139,7 @@ class Record(_Model):
     attempt: AttemptRow
     phases: dict[str, float]
     evaluations: list[EvaluationRow] = Field(default_factory=list)
+    images: list[ImageTable] = Field(default_factory=list)
     history: list[HistoryRow] = Field(default_factory=list)
     tissues: list[TissueRow] = Field(default_factory=list)
 

@@ -108,6 +108,9 @@ def test_a_grid_runs_is_recorded_and_is_not_run_again(tmp_path: Path) -> None:
         ("all", other, "none", 1, 11),
     ]
 
+    sql = "select n_truth, n_predictions from cell_metrics where task = test_task and test_tissue = 'all'"
+    assert set(query(out, sql).rows()) <= set(query(out, "select n_truth, n_predictions from evaluations").rows())
+
     assert run_grid(out, path) is None
     assert query(out, "select count(*) from attempts").item() == 2
     assert {planned.status for planned in plan(GridRequest(grid_file=path), out)} == {"done"}

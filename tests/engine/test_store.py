@@ -84,6 +84,15 @@ def test_the_views_compute_what_the_design_says(tmp_path: Path, make_record: Mak
     assert board == [("b", pytest.approx(mean), 1), ("stardist", pytest.approx(mean), 1), ("c", None, 3)]
 
 
+def test_cell_metrics_add_windows_up(tmp_path: Path, make_record: MakeRecord) -> None:
+    StoreWriter(tmp_path).add([make_record()])
+    sql = "select test_tissue, f1_50, f1_75, tp_fp_fn_50, panoptic_quality, aggregated_jaccard, seg, splits from cell_metrics"
+    rows = {row[0]: row[1:] for row in query(tmp_path, sql).rows()}
+    assert rows["all"] == pytest.approx((18 / 41, 16 / 41, 9 / 32, 15 / 41, 90 / 180, 7.5 / 30, 1))
+    assert rows["lung"] == pytest.approx((18 / 21, 16 / 21, 9 / 12, 15 / 21, 0.75, 0.75, 1))
+    assert rows["skin"] == (0, 0, 0, 0, 0, 0, 0)
+
+
 def test_readers_read_while_the_writer_writes(tmp_path: Path, make_record: MakeRecord) -> None:
     writer = StoreWriter(tmp_path)
     reader = textwrap.dedent(

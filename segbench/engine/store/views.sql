@@ -56,6 +56,33 @@ from runs_latest as runs
 join evaluations as scored using (run_id)
 where runs.status = 'done';
 
+-- Cell metrics other than COCO's, a row a run, test task and tissue ('all' is pooled): F1 and AP = TP/(TP+FP+FN) at IoU 0.5
+-- and 0.75, panoptic quality, aggregated Jaccard index, SEG, splits and merges. A value is null where it divides by zero.
+create or replace view cell_metrics as
+with sums as (
+    select
+        run_id, test_task, coalesce(tissue, 'all') as test_tissue,
+        sum(n_truth) as n_truth, sum(n_predictions) as n_predictions, sum(tp_50) as tp_50, sum(tp_75) as tp_75,
+        sum(pq_matches) as pq_matches, sum(pq_iou) as pq_iou, sum(aji_intersection) as aji_intersection,
+        sum(aji_union) as aji_union, sum(seg) as seg, sum(splits) as splits, sum(merges) as merges
+    from images
+    group by grouping sets ((run_id, test_task, tissue), (run_id, test_task))
+)
+select
+    runs.run_id, runs.method, runs.method_title, runs.task, runs.train_tissue, runs.seed, sums.test_task, sums.test_tissue,
+    n_truth, n_predictions,
+    2 * tp_50 / nullif(n_truth + n_predictions, 0) as f1_50,
+    2 * tp_75 / nullif(n_truth + n_predictions, 0) as f1_75,
+    tp_50 / nullif(n_truth + n_predictions - tp_50, 0) as tp_fp_fn_50,
+    tp_75 / nullif(n_truth + n_predictions - tp_75, 0) as tp_fp_fn_75,
+    2 * pq_iou / nullif(n_truth + n_predictions, 0) as panoptic_quality,
+    aji_intersection / nullif(aji_union, 0) as aggregated_jaccard,
+    seg / nullif(n_truth, 0) as seg,
+    splits, merges
+from sums
+join runs_latest as runs using (run_id)
+where runs.status = 'done';
+
 -- The methods of each task and training tissue, best first: scored on their own task, pooled over all test tissues,
 -- without post-operation, averaged over seeds.
 create or replace view leaderboard as

@@ -144,6 +144,16 @@ def _insert(connection: duckdb.DuckDBPyConnection, records: Iterable[Record]) ->
     _append(connection, "evaluations", [{**k, **row.model_dump()} for k, r in pairs for row in r.evaluations])
     _append(
         connection,
+        "images",
+        [
+            {**k, "test_task": table.test_task, **dict(zip(table.columns, values, strict=True))}
+            for k, r in pairs
+            for table in r.images
+            for values in zip(*table.columns.values(), strict=True)
+        ],
+    )
+    _append(
+        connection,
         "history",
         [{**k, "point": n, **row.model_dump()} for k, r in pairs for n, row in enumerate(r.history)],
     )

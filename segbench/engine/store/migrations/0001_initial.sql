@@ -80,6 +80,47 @@ create table evaluations (
     primary key (run_id, test_task, test_tissue, operation, radius)
 );
 
+-- The whole numbers of each test window, from which cell metrics follow by adding windows up; operation 'none' only.
+create table images (
+    run_id varchar not null,
+    attempt integer not null,
+    test_task varchar not null,
+    image integer not null,                 -- number of the test window
+    name varchar not null,                  -- of the image that the window was cut from
+    tissue varchar not null,
+    n_truth integer not null,
+    n_predictions integer not null,
+    -- pairs matched at IoU 0.50 ... 0.95, and the sums of their IoU
+    tp_50 integer not null,
+    tp_55 integer not null,
+    tp_60 integer not null,
+    tp_65 integer not null,
+    tp_70 integer not null,
+    tp_75 integer not null,
+    tp_80 integer not null,
+    tp_85 integer not null,
+    tp_90 integer not null,
+    tp_95 integer not null,
+    iou_50 double not null,
+    iou_55 double not null,
+    iou_60 double not null,
+    iou_65 double not null,
+    iou_70 double not null,
+    iou_75 double not null,
+    iou_80 double not null,
+    iou_85 double not null,
+    iou_90 double not null,
+    iou_95 double not null,
+    pq_matches integer not null,            -- pairs with IoU above 0.5, and the sum of their IoU
+    pq_iou double not null,
+    aji_intersection bigint not null,       -- aggregated Jaccard index: numerator and denominator, pixels
+    aji_union bigint not null,
+    seg double not null,                    -- sum of SEG's IoU over the true cells
+    splits integer not null,
+    merges integer not null,
+    primary key (run_id, test_task, image)
+);
+
 -- The losses of training, in order.
 create table history (
     run_id varchar not null,
