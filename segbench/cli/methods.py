@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -132,6 +133,39 @@ def check(
     )
     if not all(result.ok for result in results):
         raise typer.Exit(1)
+
+
+@app.command()
+def run(
+    job: Annotated[Path, typer.Argument(help="A job file, such as runs/ID/attempt-001/job.json.")],
+    gpu: GpuOption = None,
+) -> None:
+    """Run one job again by hand, in its method's environment: no Ray, no store.
+
+    Progress comes as JSON lines; the log, the model, the predictions and result.json go where the job says. The exit status is
+    the run's: 0 done, 1 failed.
+
+    Examples:
+
+      segbench methods run segbench-results/runs/3f2a.../attempt-001/job.json
+    """
+    import subprocess
+
+    from segbench.engine.cards import all_cards, method_object
+    from segbench.engine.environments import ensure, subprocess_env
+    from segbench.errors import SegbenchError, unknown_name
+    from segbench.methods.job import Job
+
+    try:
+        wanted = Job.read(job).method
+    except (OSError, ValueError) as error:
+        raise SegbenchError(f"not a job file: {error}") from None
+    environments = {method_object(name): card.environment for name, card in all_cards().items() if card.implemented}
+    if wanted not in environments:
+        raise unknown_name("method class", wanted, environments)
+    environment = ensure(environments[wanted], gpu=_has_gpu() if gpu is None else gpu, progress=_say)
+    command = [str(environment.python), "-m", "segbench.methods", str(job)]
+    raise typer.Exit(subprocess.run(command, env=subprocess_env(environment, (wanted,)), check=False).returncode)
 
 
 def _row(card: Card) -> dict[str, Any]:

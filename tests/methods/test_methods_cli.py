@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 from typer.testing import CliRunner, Result
 
 from segbench.cli.methods import app
+from segbench.engine.cards import get_card
+from segbench.engine.check import draw_discs
 from segbench.errors import SegbenchError
+from segbench.methods import Arrays, Budget, Job, PredictionSet, TaskSpec
 
 
 def ask(*arguments: str) -> Result:
@@ -76,3 +81,23 @@ def test_check_of_a_method_that_fails_tells_why_and_ends_with_status_1(
     assert result.exit_code == 1
     (row,) = json.loads(result.stdout)
     assert (row["ok"], row["error"]) == ("failed", "ended with status 3 and left no result: no library here")
+
+
+def test_a_job_is_run_again_by_hand_in_its_methods_environment(tmp_path: Path) -> None:
+    images, _ = draw_discs(2)
+    np.save(tmp_path / "x.npy", images)
+    job = Job(
+        run_id="r", method="segbench.methods.watershed:Watershed", task=TaskSpec("t", "d", ("nuclear",), "nuclear"),
+        budget=Budget(batch_size=1), seed=0, output=str(tmp_path / "run"), settings=get_card("watershed").settings,
+        predict={"test": Arrays(str(tmp_path / "x.npy"), (0,))},
+    )  # fmt: skip
+    job.write(tmp_path / "job.json")
+    assert ask("run", str(tmp_path / "job.json")).exit_code == 0
+    assert len(PredictionSet(tmp_path / "run" / "predictions" / "test")) == 2
+    replace(job, predict={"test": Arrays(str(tmp_path / "gone.npy"), (0,))}).write(tmp_path / "job.json")
+    assert ask("run", str(tmp_path / "job.json")).exit_code == 1
+    replace(job, method="a:B").write(tmp_path / "job.json")
+    with pytest.raises(SegbenchError, match="unknown method class 'a:B'"):
+        ask("run", str(tmp_path / "job.json"))
+    with pytest.raises(SegbenchError, match=r"not a job file: .*No such file"):
+        ask("run", str(tmp_path / "none.json"))
