@@ -81,6 +81,7 @@ def _measure(labels, k, smooth):  # type: ignore[no-untyped-def]
     elongation = np.ones(k, np.float32)
     convexity = np.ones(k, np.float32)
     cut = np.zeros(k, np.bool_)
+    stack = np.empty((area.max(), 2), np.int32)
     for n in range(k):
         if area[n] == 0:
             continue
@@ -90,7 +91,7 @@ def _measure(labels, k, smooth):  # type: ignore[no-untyped-def]
         for y in range(top, bottom + 1):
             for x in range(left, right + 1):
                 mask[y - top + 1, x - left + 1] = labels[y, x] == n + 1
-        y0, x0 = _largest_piece(mask)
+        y0, x0 = _largest_piece(mask, stack)
         chain = _boundary(mask, y0, x0)
         outline = _smoothed(chain, smooth)
         elongation[n] = _elongation(chain, outline)
@@ -101,10 +102,9 @@ def _measure(labels, k, smooth):  # type: ignore[no-untyped-def]
 
 
 @numba.njit(cache=True, nogil=True)
-def _largest_piece(mask):  # type: ignore[no-untyped-def]
+def _largest_piece(mask, stack):  # type: ignore[no-untyped-def]
     """Keep value 2 in the largest eight-connected piece of a zero-bordered mask; return its first pixel in raster order."""
     best, best_y, best_x = 0, 0, 0
-    stack = np.empty((mask.size, 2), np.int32)
     for y in range(1, mask.shape[0] - 1):
         for x in range(1, mask.shape[1] - 1):
             if mask[y, x] != 1:
@@ -132,7 +132,7 @@ def _boundary(mask, y0, x0):  # type: ignore[no-untyped-def]
     """Return the closed chain (n, 2) of boundary pixels from the first pixel in raster order, by Moore's neighbour walk."""
     step_y = np.array([0, 1, 1, 1, 0, -1, -1, -1])
     step_x = np.array([1, 1, 0, -1, -1, -1, 0, 1])
-    chain = np.empty((4 * mask.size, 2), np.float64)
+    chain = np.empty((256, 2), np.float64)
     chain[0, 0], chain[0, 1] = y0, x0
     n = 1
     first = -1
@@ -154,6 +154,10 @@ def _boundary(mask, y0, x0):  # type: ignore[no-untyped-def]
                 n -= 1
                 break
         y, x = y + step_y[found], x + step_x[found]
+        if n == chain.shape[0]:
+            longer = np.empty((2 * n, 2), np.float64)
+            longer[:n] = chain
+            chain = longer
         chain[n, 0], chain[n, 1] = y, x
         n += 1
         # next, look first at the neighbour after the one that was last seen empty

@@ -1,4 +1,4 @@
-"""Windows: where they lie in an image, and cutting images and label maps into them."""
+"""Windows: where they lie in an image, and label maps numbered anew in each of them."""
 
 from __future__ import annotations
 
@@ -38,15 +38,6 @@ def positions(size: int, window: int, step: int, edge: str) -> tuple[int, ...]:
     return tuple(found)
 
 
-def cut(array: npt.NDArray[Any], y: int, x: int, window: int) -> npt.NDArray[Any]:
-    """Return a copy of one window of an (..., H, W) array, padded with zeros at the bottom and the right."""
-    piece = array[..., y : y + window, x : x + window]
-    short = window - piece.shape[-2], window - piece.shape[-1]
-    if short == (0, 0):
-        return piece.copy()
-    return np.pad(piece, [*[(0, 0)] * (array.ndim - 2), (0, short[0]), (0, short[1])])
-
-
 def check_labels(labels: npt.NDArray[Any], where: str) -> npt.NDArray[np.int32]:
     """Return a label map as int32 numbers 1..K without gaps, in the order of the original labels; 0 is background.
 
@@ -79,7 +70,8 @@ def check_labels(labels: npt.NDArray[Any], where: str) -> npt.NDArray[np.int32]:
     if labels.min() < 0:
         raise SegbenchError(f"{where}: labels must be 0 (background) or above, found {labels.min()}")
     if labels.max() < 2**22:
-        compact: npt.NDArray[np.int32] = relabel(np.ascontiguousarray(labels, dtype=np.int32))[0]
+        compact: npt.NDArray[np.int32] = np.zeros(labels.shape, np.int32)
+        number(np.ascontiguousarray(labels, dtype=np.int32), int(labels.max()), 0, 0, compact)
         return compact
     values, ranks = np.unique(labels, return_inverse=True)
     numbers = ranks.reshape(labels.shape).astype(np.int32)
@@ -87,22 +79,24 @@ def check_labels(labels: npt.NDArray[Any], where: str) -> npt.NDArray[np.int32]:
 
 
 @numba.njit(cache=True, nogil=True)
-def relabel(labels):  # type: ignore[no-untyped-def]
-    """Return a (H, W) int32 label map renumbered 1..k in the order of its labels, and k."""
-    highest = 0
-    for value in labels.flat:
-        highest = max(highest, value)
+def number(labels, highest, top, left, out):  # type: ignore[no-untyped-def]
+    """Write one window of a (H, W) int32 label map into ``out``, numbered 1..k in the order of its labels; return k.
+
+    ``highest`` is the map's highest label. What of the window lies beyond the map is left as it is.
+    """
+    height = min(out.shape[0], labels.shape[0] - top)
+    width = min(out.shape[1], labels.shape[1] - left)
     ranks = np.zeros(highest + 1, np.int32)
-    for value in labels.flat:
-        ranks[value] = 1
+    for y in range(height):
+        for x in range(width):
+            ranks[labels[top + y, left + x]] = 1
     ranks[0] = 0
     k = 0
-    for value in range(highest + 1):
+    for value in range(1, highest + 1):
         if ranks[value]:
             k += 1
             ranks[value] = k
-    result = np.empty(labels.shape, np.int32)
-    for y in range(labels.shape[0]):
-        for x in range(labels.shape[1]):
-            result[y, x] = ranks[labels[y, x]]
-    return result, k
+    for y in range(height):
+        for x in range(width):
+            out[y, x] = ranks[labels[top + y, left + x]]
+    return k

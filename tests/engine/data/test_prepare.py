@@ -7,7 +7,7 @@ import pytest
 from cell_images import discs
 from skimage.exposure import equalize_adapthist
 
-from segbench.engine.data.prepare import normalize, prepare_image
+from segbench.engine.data.prepare import normalize, percentiles, prepare_image
 from segbench.engine.data.source import RawImage
 from segbench.engine.data.spec import PreparationSettings
 from segbench.errors import SegbenchError
@@ -26,6 +26,16 @@ def test_normalisation_is_percentiles_clipping_then_clahe() -> None:
     found = normalize(image, SETTINGS)
     assert found.dtype == np.float32
     assert np.abs(found - expected).max() < 1e-6
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.int32, np.float32])
+@pytest.mark.parametrize("shape", [(1, 1), (1, 2), (37, 41), (300, 280)])
+@pytest.mark.parametrize("percents", [(0.1, 99.9), (0, 100), (33.3, 50)])
+def test_percentiles_are_numpys_to_the_last_bit(
+    dtype: type, shape: tuple[int, int], percents: tuple[float, float]
+) -> None:
+    plane = np.random.default_rng(0).gamma(2.0, 20.0, shape).clip(0, 255).astype(dtype)
+    assert percentiles(plane, percents) == tuple(np.percentile(plane.astype(np.float64), percents))
 
 
 def test_without_clahe_only_the_percentiles_act() -> None:

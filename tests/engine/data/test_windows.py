@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from segbench.engine.data.windows import check_labels, cut, positions
+from segbench.engine.data.windows import check_labels, number, positions
 from segbench.errors import SegbenchError
 
 
@@ -36,11 +36,12 @@ def test_a_512_image_gives_nine_shifted_and_four_dropped_windows() -> None:
     assert len(positions(512, 256, 192, "drop")) ** 2 == 4
 
 
-def test_a_small_image_is_padded_at_the_bottom_and_the_right() -> None:
-    window = cut(np.ones((2, 3, 5)), 0, 0, 8)
-    assert window.shape == (2, 8, 8)
-    assert window[:, :3, :5].all()
-    assert window.sum() == 30
+def test_a_window_beyond_the_map_keeps_zeros_at_the_bottom_and_the_right() -> None:
+    out = np.zeros((8, 8), np.int32)
+    labels = np.array([[9, 9, 4], [0, 4, 4]], np.int32)
+    assert number(labels, 9, 0, 1, out) == 2
+    assert out[:2, :2].tolist() == [[2, 1], [1, 1]]
+    assert out.sum() == 5
 
 
 @pytest.mark.parametrize(
