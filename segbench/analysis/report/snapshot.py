@@ -14,9 +14,8 @@ if TYPE_CHECKING:
     import duckdb
     import polars as pl
 
-_TABLES = ("attempts", "phases", "evaluations", "history", "tissues")
-# In the order in which they build on each other; computed once, for they are asked for many times
-_VIEWS = ("runs_latest", "timings", "accuracy", "leaderboard")
+_OWN_TABLES = "select table_name from duckdb_tables() where not internal order by table_name"
+_OWN_VIEWS = "select view_name from duckdb_views() where not internal order by view_oid"
 
 
 class Snapshot:
@@ -37,16 +36,22 @@ class Snapshot:
         import duckdb
 
         self._connection = duckdb.connect(":memory:")
+        engine = importlib.resources.files("segbench.engine.store")
+        # Made by this version's migrations: the store of an older one fills what it knows
+        for script in sorted((engine / "migrations").iterdir(), key=lambda item: item.name):
+            if script.name.endswith(".sql"):
+                self._connection.execute(script.read_text())
         with read_connection(out) as store:
             try:
-                for table in _TABLES:
-                    rows = store.sql(f"select * from {table}").to_arrow_table()
-                    self._take(table, rows)
+                known = set(self._names(_OWN_TABLES))
+                for (table,) in store.execute(_OWN_TABLES).fetchall():
+                    if table in known:
+                        self._take(table, store.sql(f"select * from {table}").to_arrow_table())
             except duckdb.Error as error:
                 raise SegbenchError(f"{out} holds no segbench store: {_line(error)}") from None
-        views = importlib.resources.files("segbench.engine.store") / "views.sql"
-        self._connection.execute(views.read_text())
-        for view in _VIEWS:
+        self._connection.execute((engine / "views.sql").read_text())
+        # Computed once, in the order in which they build on each other, for they are asked for many times
+        for view in self._names(_OWN_VIEWS):
             self._connection.execute(f"create table made as select * from {view}")
             self._connection.execute(f"drop view {view}")
             self._connection.execute(f"alter table made rename to {view}")
@@ -65,9 +70,12 @@ class Snapshot:
         assert isinstance(frame, pl.DataFrame)
         return frame
 
+    def _names(self, sql: str) -> list[str]:
+        return [name for (name,) in self._connection.execute(sql).fetchall()]
+
     def _take(self, table: str, rows: Any) -> None:
         self._connection.register("rows", rows)
-        self._connection.execute(f"create table {table} as select * from rows")
+        self._connection.execute(f"insert into {table} by name select * from rows")
         self._connection.unregister("rows")
 
 

@@ -61,8 +61,16 @@ SB.start = async function () {
   }
   window.addEventListener("hashchange", () => { const key = SB.readFragment(); refresh(); open(key); });
   window.addEventListener("popstate", () => { const key = SB.readFragment(); refresh(); open(key); });
-  window.addEventListener("beforeprint", () => { document.documentElement.dataset.print = ""; sections.forEach((s) => stale.add(s)); drawAll(); });
-  window.addEventListener("afterprint", () => { delete document.documentElement.dataset.print; refresh(); });
+  // Paper is white: figures drawn for a dark screen are drawn anew for it
+  window.addEventListener("beforeprint", () => {
+    if (SB.isDark()) sections.forEach((section) => stale.add(section));
+    document.documentElement.dataset.print = "";
+    drawAll();
+  });
+  window.addEventListener("afterprint", () => {
+    delete document.documentElement.dataset.print;
+    if (SB.isDark()) refresh();
+  });
   document.getElementById("link").addEventListener("click", () => {
     const url = new URL(location.href);
     url.hash = SB.fragment(current());
