@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
 
@@ -19,18 +20,69 @@ def report(
     sections: Annotated[
         str, typer.Option("--sections", help="Only these sections, separated by commas, in this order.")
     ] = "",
+    compare: Annotated[
+        Path | None,
+        typer.Option("--compare", help="Another results folder, or its DuckDB file, to show beside this one."),
+    ] = None,
+    with_published: Annotated[
+        bool, typer.Option("--with-published", help="Show the published scores beside these.")
+    ] = False,
+    static_dir: Annotated[
+        Path | None, typer.Option("--static-dir", help="Write a static site (index.html and its files) here instead.")
+    ] = None,
+    open_it: Annotated[bool, typer.Option("--open", help="Open the report in the browser.")] = False,
+    watch: Annotated[
+        bool, typer.Option("--watch", help="Write it again whenever results come in, until Ctrl-C.")
+    ] = False,
 ) -> None:
     """Write the results as one HTML file that needs no server and no network.
 
     It works while a grid runs, too. Examples:
 
-      segbench report
+      segbench report --open
 
       segbench report --out my-results --title "Nuclei, March" --sections overview,ranking
-    """
-    from segbench.analysis.report import build_report, write_report
 
-    path = output or out / "report.html"
-    built = build_report(out, title, [key.strip() for key in sections.split(",") if key.strip()])
-    write_report(built, path)
-    typer.echo(f"report: {path} ({len(built.html) / 1e6:.1f} MB)")
+      segbench report --compare last-month/results.duckdb --with-published
+    """
+    from segbench.analysis.report import build_report, write_report, write_site
+    from segbench.errors import SegbenchError
+
+    if output is not None and static_dir is not None:
+        raise SegbenchError("--output and --static-dir exclude each other: one names a file, the other a folder")
+    keys = [key.strip() for key in sections.split(",") if key.strip()]
+    path = static_dir / "index.html" if static_dir else output or out / "report.html"
+
+    def write() -> None:
+        built = build_report(out, title, keys, compare, with_published, linked=static_dir is not None)
+        if static_dir:
+            write_site(built, static_dir)
+        else:
+            write_report(built, path)
+        typer.echo(f"report: {path} ({path.stat().st_size / 1e6:.1f} MB)")
+
+    write()
+    if open_it:
+        import webbrowser
+
+        webbrowser.open(path.resolve().as_uri())
+    if watch:
+        _watch(out, write)
+
+
+def _watch(out: Path, write: Callable[[], None], every_s: float = 5.0) -> None:
+    """Write again after each change of the store, until the user stops it."""
+    import time
+
+    from segbench.engine.store import store_path
+
+    seen = store_path(out).stat().st_mtime_ns
+    try:
+        while True:
+            time.sleep(every_s)
+            now = store_path(out).stat().st_mtime_ns
+            if now != seen:
+                seen = now
+                write()
+    except KeyboardInterrupt:
+        typer.echo("stopped watching")

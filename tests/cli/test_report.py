@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import signal
+import subprocess
+import sys
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -42,3 +45,28 @@ def test_a_folder_without_results_is_told_in_one_line(tmp_path: Path) -> None:
     with pytest.raises(SegbenchError, match="no results in"):
         CliRunner().invoke(app, ["--out", str(tmp_path / "none")], catch_exceptions=False)
     assert not (tmp_path / "none").exists()
+
+
+def test_watch_writes_again_when_results_come_in(tmp_path: Path, make_record: object) -> None:
+    writer = StoreWriter(tmp_path)
+    writer.add([make_record()])  # type: ignore[operator]
+    command = [sys.executable, "-c", "from segbench.cli.report import report; import typer; typer.run(report)"]
+    process = subprocess.Popen(
+        [*command, "--out", str(tmp_path), "--sections", "runs", "--watch"], stdout=subprocess.PIPE, text=True
+    )
+    try:
+        assert process.stdout is not None
+        assert "report.html" in process.stdout.readline()
+        before = (tmp_path / "report.html").stat().st_mtime_ns
+        writer.add([make_record(run_id="bbbbbbbbbbbb")])  # type: ignore[operator]
+        assert "report.html" in process.stdout.readline()
+        assert (tmp_path / "report.html").stat().st_mtime_ns > before
+        process.send_signal(signal.SIGINT)
+        assert process.wait(timeout=60) == 0
+    finally:
+        process.kill()
+
+
+def test_a_file_and_a_site_at_once_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(SegbenchError, match="exclude each other"):
+        CliRunner().invoke(app, ["--output", "a.html", "--static-dir", str(tmp_path)], catch_exceptions=False)

@@ -168,7 +168,7 @@ class Source:
     out
         The results folder.
     compare
-        Another results folder to show beside it.
+        Another results folder, or a store's file of any name, to show beside it.
     published
         Whether the published scores are shown beside the user's.
     """
@@ -178,12 +178,17 @@ class Source:
         self.compare = compare
         self.published = published
         self._snapshot = Snapshot(out)
+        self._other = Snapshot(compare) if compare else None
         self.answers = AnalysisSource("these results", self.query, published=False)
         """The same store, as the analyses ask it."""
 
     def query(self, sql: str, parameters: Sequence[Any] = ()) -> pl.DataFrame:
         """Return the rows of a read-only query over the store."""
         return self._snapshot.query(sql, parameters)
+
+    def query_other(self, sql: str, parameters: Sequence[Any] = ()) -> pl.DataFrame | None:
+        """Return the rows of a query over the store that is compared with; None where there is none."""
+        return self._other.query(sql, parameters) if self._other else None
 
     @cached_property
     def scores(self) -> Frame:

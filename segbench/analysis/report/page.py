@@ -26,7 +26,7 @@ class Report:
     """A report, built."""
 
     html: str
-    """The whole page: it needs no other file and no network."""
+    """The whole page: it needs no other file and no network (but for a linked page, the files beside it)."""
     filled: tuple[str, ...]
     """Keys of the sections with data."""
     empty: tuple[str, ...]
@@ -54,6 +54,7 @@ def build_report(
     sections: Sequence[str] = (),
     compare: Path | None = None,
     published: bool = False,
+    linked: bool = False,
 ) -> Report:
     """Build the report of a results folder.
 
@@ -69,6 +70,8 @@ def build_report(
         Another results folder, or its store's file, to show beside this one.
     published
         Show the published scores beside the folder's own.
+    linked
+        Name Plotly, style and script as files beside the page (``site_files``) instead of holding them.
 
     Raises
     ------
@@ -105,9 +108,8 @@ def build_report(
         parts=parts,
         data=packed_json(data),
         own=[(key, safe_json(value)) for key, value in own.items()],
-        style=_asset("report.css"),
-        plotly=plotly_bundle(),
-        scripts="\n".join(_asset(name) for name in _SCRIPTS),
+        linked=linked,
+        files={} if linked else site_files(),
         metrics=METRICS,
         made=datetime.now(UTC),
         version=__version__,
@@ -126,17 +128,37 @@ def _part(section: Section, source: Source) -> _Part:
 
 def write_report(report: Report, path: Path) -> None:
     """Write a report's file, whole or not at all; raises SegbenchError where the folder cannot be written."""
+    _write(path, report.html)
+
+
+def _write(path: Path, text: str) -> None:
     part = path.with_name(f"{path.name}.part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
             # A hostile store can hold text that is no Unicode: it must not keep the report from being written
-            part.write_bytes(report.html.encode("utf-8", "replace"))
+            part.write_bytes(text.encode("utf-8", "replace"))
             part.replace(path)
         finally:
             part.unlink(missing_ok=True)
     except OSError as error:
-        raise SegbenchError(f"cannot write the report to {path}: {error.strerror}") from None
+        raise SegbenchError(f"cannot write {path}: {error.strerror}") from None
+
+
+def site_files() -> dict[str, str]:
+    """Return what a linked page needs beside it: file names and contents."""
+    return {
+        "plotly.min.js": plotly_bundle(),
+        "report.css": _asset("report.css"),
+        "report.js": "\n".join(_asset(name) for name in _SCRIPTS),
+    }
+
+
+def write_site(report: Report, folder: Path) -> None:
+    """Write a linked report as a static site; raises SegbenchError where the folder cannot be written."""
+    for name, text in site_files().items():
+        _write(folder / name, text)
+    _write(folder / "index.html", report.html)
 
 
 def choose_sections(keys: Sequence[str]) -> tuple[Section, ...]:

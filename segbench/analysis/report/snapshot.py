@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import importlib.resources
-from collections.abc import Sequence
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from segbench.engine.store import read_connection
+from segbench.engine.store import read_connection, store_path
+from segbench.engine.store.reader import STORE_NAME
 from segbench.errors import SegbenchError
 
 if TYPE_CHECKING:
@@ -41,7 +44,7 @@ class Snapshot:
         for script in sorted((engine / "migrations").iterdir(), key=lambda item: item.name):
             if script.name.endswith(".sql"):
                 self._connection.execute(script.read_text())
-        with read_connection(out) as store:
+        with _folder(out) as folder, read_connection(folder) as store:
             try:
                 known = set(self._names(_OWN_TABLES))
                 for (table,) in store.execute(_OWN_TABLES).fetchall():
@@ -77,6 +80,17 @@ class Snapshot:
         self._connection.register("rows", rows)
         self._connection.execute(f"insert into {table} by name select * from rows")
         self._connection.unregister("rows")
+
+
+@contextmanager
+def _folder(path: Path) -> Iterator[Path]:
+    """Give the results folder of a folder's or a file's path: the reader knows the store by its name in a folder."""
+    if path.is_file() and path.name != STORE_NAME:
+        with tempfile.TemporaryDirectory() as folder:
+            store_path(Path(folder)).symlink_to(path.resolve())
+            yield Path(folder)
+    else:
+        yield path.parent if path.is_file() else path
 
 
 def _line(error: duckdb.Error) -> str:

@@ -15,7 +15,7 @@ import pytest
 from PIL import Image
 from report_samples import METHODS, TASKS, discs, make_record, write_examples
 
-from segbench.analysis.report import Report, build_report, tiles, write_report
+from segbench.analysis.report import Report, build_report, tiles, write_report, write_site
 from segbench.analysis.report.embed import frame_data, safe_json
 from segbench.analysis.report.model import Frame
 from segbench.analysis.report.sections import SECTIONS
@@ -195,8 +195,35 @@ def test_sections_are_shown_in_the_order_asked_for(results: Path) -> None:
 def test_the_file_is_written_whole_or_not_at_all(results: Path, tmp_path: Path) -> None:
     built = build_report(results, sections=["runs"])
     (tmp_path / "taken").write_text("a file")
-    with pytest.raises(SegbenchError, match="cannot write the report"):
+    with pytest.raises(SegbenchError, match="cannot write"):
         write_report(built, tmp_path / "taken" / "report.html")
     write_report(built, tmp_path / "new" / "report.html")
     assert (tmp_path / "new" / "report.html").read_text(encoding="utf-8") == built.html
     assert [path.name for path in (tmp_path / "new").iterdir()] == ["report.html"]
+
+
+def test_the_published_scores_stand_beside_these(results: Path) -> None:
+    built = build_report(results, sections=["published"], published=True)
+    frame = embedded(built.html)["frames"]["published"]
+    columns = {column["name"]: column for column in frame["columns"]}
+    assert set(columns["source"]["levels"]) == {"published", "these results"}
+    assert "The study scored 18 methods" in built.html
+
+
+def test_another_stores_scores_stand_beside_these(results: Path, tmp_path: Path) -> None:
+    StoreWriter(tmp_path).add([make_record("stardist", "StarDist", skill=0.3)])
+    (tmp_path / "results.duckdb").rename(tmp_path / "last month.duckdb")
+    built = build_report(results, sections=["compare"], compare=tmp_path / "last month.duckdb")
+    assert built.filled == ("compare",)
+    assert "1 method on a task in both stores: accuracy is higher here for 1 of 1" in built.html
+
+
+def test_what_was_not_asked_for_is_left_out(built: Report) -> None:
+    assert not {"compare", "published"} & {*built.filled, *built.empty}
+
+
+def test_a_site_links_its_files(results: Path, tmp_path: Path) -> None:
+    write_site(build_report(results, sections=["overview"], linked=True), tmp_path)
+    assert {path.name for path in tmp_path.iterdir()} == {"index.html", "plotly.min.js", "report.css", "report.js"}
+    assert (tmp_path / "index.html").stat().st_size < 200_000
+    assert '<script src="plotly.min.js">' in (tmp_path / "index.html").read_text(encoding="utf-8")

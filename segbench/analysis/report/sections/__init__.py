@@ -6,12 +6,14 @@ from segbench.analysis.report.model import Section
 from segbench.analysis.report.sections import (
     accuracy,
     channels,
+    compare,
     dilation,
     examples,
     methods,
     modality,
     morphology,
     overview,
+    published,
     ranking,
     recommendation,
     regression,
@@ -33,6 +35,8 @@ SECTIONS: tuple[Section, ...] = (
     dilation.SECTION,
     time.SECTION,
     recommendation.SECTION,
+    compare.SECTION,
+    published.SECTION,
     runs.SECTION,
     methods.SECTION,
 )

@@ -213,7 +213,7 @@ SB.DRAW = {
       traces,
       layout: {
         xaxis: { title: { text: SB.axisTitle(spec.x_title || spec.x) }, range: shared.range ?? undefined, rangemode: "tozero" },
-        yaxis: { ...SB.ticks(ys), autorange: "reversed", ticks: "", showgrid: false },
+        yaxis: { ...SB.ticks(ys), autorange: "reversed", ticks: "", showgrid: false, zeroline: false },
       },
     };
   },

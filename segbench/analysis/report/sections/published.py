@@ -1,0 +1,72 @@
+"""Published: these results beside the scores that the study published."""
+
+from __future__ import annotations
+
+import polars as pl
+
+from segbench.analysis.report.model import Content, Figure, Frame, Missing, Section, Source, Table
+from segbench.analysis.report.wording import count, score
+from segbench.analysis.source import Source as AnalysisSource
+
+_SQL = """\
+select task, train_tissue, method, method_title, accuracy
+from leaderboard
+where train_tissue = 'all'
+order by task, accuracy desc, method"""
+_FILTERS = {"method": ("method",)}
+_HERE, _THERE = "these results", "published"
+
+
+def _build(source: Source) -> Content | Missing:
+    if not source.published:
+        return Missing("The published scores were not asked for.")
+    published = AnalysisSource.of_published().frame(_SQL).with_columns(pl.lit(_THERE).alias("source"))
+    here = source.query(_SQL).with_columns(pl.lit(_HERE).alias("source"))
+    # The synthetic tasks carry the study's names behind their own: nuclei are shown beside nuclei
+    layout = pl.col("task").str.replace("^[^-]*-", "").alias("layout")
+    both = pl.concat([published, here], how="vertical_relaxed").with_columns(layout)
+    sentence = _sentence(here, published)
+    how = "-- published scores: segbench analyze ranking --store published; these results:\n" + _SQL
+    return Content(
+        sentence=sentence,
+        frames=(Frame("published", both, how, _FILTERS),),
+        figures=(
+            Figure(
+                kind="dots",
+                frame="published",
+                title="Accuracy here and as published; other images and budgets, so not the same measurement",
+                alt=sentence,
+                x="accuracy",
+                y="method_title",
+                group="source",
+                facet="layout",
+                x_title="accuracy",
+            ),
+        ),
+        tables=(Table("published", title="Published scores beside these"),),
+    )
+
+
+def _sentence(here: pl.DataFrame, published: pl.DataFrame) -> str:
+    shared = here.join(published, on=["task", "method"], suffix="_there").drop_nulls("accuracy")
+    if not shared.height:
+        return (
+            f"The study scored {count(published['method'].n_unique(), 'method')} on TissueNet and LIVECell; nothing here was run on "
+            "these, so the figure sets each task beside the study's task of the same target and channels."
+        )
+    far = shared.with_columns((pl.col("accuracy") - pl.col("accuracy_there")).alias("change"))
+    most = far.sort(pl.col("change").abs(), descending=True).row(0, named=True)
+    return (
+        f"{count(shared.height, 'score')} can be set beside the study's; the greatest difference is that of {most['method_title']} on "
+        f"{most['task']}: {score(most['accuracy'])} here, {score(most['accuracy_there'])} published."
+    )
+
+
+SECTION = Section(
+    key="published",
+    title="Published",
+    about="The scores of the published study beside these results.",
+    fill="segbench report --with-published",
+    build=_build,
+    optional=True,
+)
