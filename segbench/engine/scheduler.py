@@ -182,6 +182,11 @@ def execute(
             driver.work()
         except KeyboardInterrupt:
             driver.cancel()
+        except OSError as error:
+            raise SegbenchError(
+                f"cannot write results to {out}: {error.strerror or error}. Mend that and launch again: what had finished "
+                "is kept, the rest is run then"
+            ) from None
         return Summary(tuple(driver.outcomes.values()), driver.cancelled)
 
 
@@ -359,7 +364,7 @@ def _ray(options: LaunchOptions) -> Iterator[None]:
                     address="local", num_cpus=options.num_cpus, include_dashboard=False,
                     object_store_memory=128 * 2**20, **gpus, **quiet,
                 )  # fmt: skip
-        except (ConnectionError, OSError, RuntimeError, ValueError) as error:
+        except Exception as error:  # Ray raises Exception itself where a node does not start in time
             where = f"reach Ray at {options.address}" if options.address else "start a local Ray"
             raise SegbenchError(f"cannot {where}: {str(error).splitlines()[0] if str(error) else error!r}") from None
     try:

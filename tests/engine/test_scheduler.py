@@ -304,3 +304,24 @@ def test_the_plan_names_every_run_with_what_it_asks_for(tmp_path: Path) -> None:
     cellpose = next(row for row in rows if row["method"] == "cellpose" and row["task"] == "tissuenet-nuclear-2ch")
     # published: 25 h standardised on one GPU
     assert cellpose["gpu_hours"] == pytest.approx(12.5)
+
+
+@pytest.mark.usefixtures("plugin")
+def test_a_full_disk_ends_in_one_line_and_loses_nothing(tmp_path: Path) -> None:
+    out = tmp_path / "small"
+    out.mkdir()
+    size = "size=3m"
+    if subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", size, "tmpfs", str(out)], capture_output=True, check=False
+    ).returncode:
+        pytest.skip("mounting a small file system needs root")
+    try:
+        path = grid_file(tmp_path, seeds=list(range(6)))
+        with pytest.raises(SegbenchError, match="launch again"):
+            run_grid(out, path)
+        subprocess.run(["mount", "-o", "remount,size=200m", str(out)], check=True)
+        assert run_grid(out, path) is not None
+        rows = query(out, "select run_id, count(*) from attempts where status = 'done' group by run_id").rows()
+        assert [n for _, n in rows] == [1] * 6
+    finally:
+        subprocess.run(["umount", "--lazy", str(out)], check=True)

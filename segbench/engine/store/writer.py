@@ -88,6 +88,11 @@ class StoreWriter:
                 result = work(connection)
                 connection.commit()
                 return result
+            except (duckdb.IOException, duckdb.FatalException, duckdb.OutOfMemoryException) as error:
+                raise SegbenchError(
+                    f"cannot write {self.path}: {str(error).splitlines()[0]}. Mend that (a full disk?) and launch again: "
+                    "no finished run is lost, its record is taken in then"
+                ) from None
             finally:
                 connection.close()
 

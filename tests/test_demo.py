@@ -1,0 +1,43 @@
+"""The whole path at once: the demo's grid with a small budget, from synthetic images to the dashboard."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from segbench.engine.store import query
+
+
+def segbench(*arguments: str, out: Path) -> str:
+    """Run the command line in a process of its own, and return what it printed."""
+    command = [sys.executable, "-c", "from segbench.cli.app import main; main()", *arguments, "--out", str(out)]
+    found = subprocess.run(command, capture_output=True, text=True, timeout=1500, check=False)
+    assert found.returncode == 0, found.stderr[-4000:]
+    return found.stdout
+
+
+@pytest.mark.heavy
+@pytest.mark.timeout(1800)
+def test_the_demo_trains_scores_ranks_and_shows_three_methods(tmp_path: Path) -> None:
+    # the demo's own settings, on one of its tasks, for a few passes
+    launch = ("grid", "launch", "--preset", "demo", "--task", "synthetic-nuclear-1ch", "--budget-scale", "0.5", "--cpu")
+    assert "3 done" in segbench(*launch, out=tmp_path)
+    assert "nothing to run: all 3 runs" in segbench(*launch, out=tmp_path)
+
+    board = query(tmp_path, "select method, ap50, train_s from leaderboard where task = 'synthetic-nuclear-1ch'").rows()
+    assert {method for method, _, _ in board} == {"watershed", "stardist", "cellpose"}
+    assert all(ap50 > 0.3 for _, ap50, _ in board), board
+    assert {method for method, _, seconds in board if seconds is not None} == {"stardist", "cellpose"}
+    falls = "select method, arg_min(loss, point) > arg_max(loss, point) from history join attempts using (run_id, attempt) group by 1"
+    assert dict(query(tmp_path, falls).rows()) == {"stardist": True, "cellpose": True}
+    versions = dict(query(tmp_path, "select method, versions->>method from attempts where trained").rows())
+    assert versions == {"stardist": "0.9.2", "cellpose": "3.1.1.3"}
+
+    segbench("report", out=tmp_path)
+    page = (tmp_path / "report.html").read_text()
+    assert all(title in page for title in ("StarDist", "Cellpose", "Watershed"))
+    ranked = segbench("sql", "select method from leaderboard order by place", "--format", "csv", out=tmp_path)
+    assert ranked.splitlines()[0] == "method"
