@@ -17,7 +17,7 @@ from segbench.engine.data.source import Load, RawImage, Source
 from segbench.engine.tasks import LIVECELL_CHANNELS, LIVECELL_TARGETS, TISSUENET_CHANNELS, TISSUENET_TARGETS
 from segbench.errors import SegbenchError, unknown_name
 
-GENERATOR_REVISION = 1
+GENERATOR_REVISION = 2
 """Raised whenever a change to the generator changes its images; part of the fingerprint."""
 
 TRAIN_SIZE, TEST_SIZE = 448, 256
