@@ -86,7 +86,7 @@ class Progress:
         step, steps
             Training steps done since the start of training, and how many there will be.
         loss, val_loss
-            Mean since the last call; raises DivergedError where ``loss`` is not finite.
+            Mean since the last call; raises DivergedError where one is not finite.
         """
         point = {"epoch": epoch, "step": step, "loss": loss, "val_loss": val_loss}
         self.history.append(
@@ -96,8 +96,11 @@ class Progress:
             }
         )
         self._write({"phase": "train", **point, "epochs": epochs, "steps": steps})
-        if loss is not None and not np.isfinite(loss):
-            raise DivergedError(f"the training loss is {float(loss)} after step {step or '?'} (epoch {epoch or '?'})")
+        for name, value in (("training", loss), ("validation", val_loss)):
+            if value is not None and not np.isfinite(value):
+                raise DivergedError(
+                    f"the {name} loss is {float(value)} after step {step or '?'} (epoch {epoch or '?'})"
+                )
 
     def predict(self, done: int, total: int) -> None:
         """Say how many images are predicted."""

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from segbench.methods.base import ImageStack, Method, Progress
+from segbench.methods.base import DivergedError, ImageStack, Method, Progress
 from segbench.methods.card import Budget, Card, Resources
 from segbench.methods.job import Job
 from segbench.methods.predictions import LabelInstances
@@ -62,6 +62,7 @@ class Cellpose(Method):
             "min_size": 15,  # pixels
         },
         score_rule="mean over the instance's pixels of the cell probability (sigmoid of the network's third output)",
+        revision=2,
         paper="Stringer et al., Nature Methods 18 (2021), doi:10.1038/s41592-020-01018-x",
         url="https://github.com/MouseLand/cellpose",
         licence="BSD-3-Clause",
@@ -128,28 +129,27 @@ class Cellpose(Method):
         work = Path(job.output) / "work"
         work.mkdir(exist_ok=True)
         try:
-            with self._precision():
-                trainer.train_seg(
-                    self._model.net,
-                    train_data=images,
-                    train_labels=handed_over.pop(),
-                    test_data=val and val[0],
-                    test_labels=val and val[1],
-                    batch_size=budget.batch_size,
-                    learning_rate=settings["learning_rate"],
-                    n_epochs=plan.epochs,
-                    weight_decay=settings["weight_decay"],
-                    momentum=settings["momentum"],
-                    SGD=settings["optimizer"] == "sgd",
-                    nimg_per_epoch=plan.windows_per_epoch,
-                    nimg_test_per_epoch=val and min(len(val[0]), plan.val_windows),
-                    scale_range=settings["scale_range"],
-                    bsize=settings["crop"],
-                    min_train_masks=0,  # filtered already
-                    save_path=work,
-                    save_every=plan.epochs + 1,
-                    model_name="cellpose",
-                )
+            trainer.train_seg(
+                self._model.net,
+                train_data=images,
+                train_labels=handed_over.pop(),
+                test_data=val and val[0],
+                test_labels=val and val[1],
+                batch_size=budget.batch_size,
+                learning_rate=settings["learning_rate"],
+                n_epochs=plan.epochs,
+                weight_decay=settings["weight_decay"],
+                momentum=settings["momentum"],
+                SGD=settings["optimizer"] == "sgd",
+                nimg_per_epoch=plan.windows_per_epoch,
+                nimg_test_per_epoch=val and min(len(val[0]), plan.val_windows),
+                scale_range=settings["scale_range"],
+                bsize=settings["crop"],
+                min_train_masks=0,  # filtered already
+                save_path=work,
+                save_every=plan.epochs + 1,
+                model_name="cellpose",
+            )
         finally:
             trainer._loss_fn_seg = original
         self._adopt_diameter()
@@ -228,8 +228,7 @@ class Cellpose(Method):
     def _network(self, **options: Any) -> Any:
         model = self._cellpose.models.CellposeModel(device=self._device, mkldnn=False, **options)
         if self._settings["precision"] == "bfloat16":
-            # upstream hands the outputs to NumPy, which has no such type
-            model.net.register_forward_hook(lambda _net, _x, out: (out[0].float(), out[1].float(), out[2]))
+            model.net.forward = self._in_half_precision(model.net.forward)
         return model
 
     def _adopt_diameter(self) -> None:
@@ -253,14 +252,20 @@ class Cellpose(Method):
             planes = np.moveaxis(normal, -1, 0)
             planes = transforms.resize_image(planes, int(height * scale), int(width * scale), no_channels=True)
             scaled.append(np.moveaxis(planes, 0, -1))
-        with self._precision():
-            out, _ = core.run_net(self._model.net, np.stack(scaled))
+        out, _ = core.run_net(self._model.net, np.stack(scaled))
+        if not np.isfinite(out).all():
+            raise DivergedError("the trained network's output is not finite")
         out = transforms.resize_image(out, height, width)
         return [(np.moveaxis(each[..., :2], -1, 0), each[..., 2]) for each in out]
 
-    def _precision(self) -> Any:
-        bfloat16 = self._settings["precision"] == "bfloat16"
-        return self._torch.autocast(self._device.type, dtype=self._torch.bfloat16, enabled=bfloat16)
+    def _in_half_precision(self, forward: Callable[..., Any]) -> Callable[..., Any]:
+        def half(images: Any) -> Any:
+            # one context a call: it keeps the weights' casts until it ends, so that a longer one would train on old weights
+            with self._torch.autocast(self._device.type, dtype=self._torch.bfloat16):
+                output, style, downsampled = forward(images)
+            return output.float(), style.float(), downsampled  # NumPy, to which upstream hands them, has no such type
+
+        return half
 
     def _masks(
         self, flows: npt.NDArray[np.float32], logits: npt.NDArray[np.float32], flow_threshold: float, settings: Any
