@@ -84,6 +84,8 @@ class Figure:
     """The column of its upper end."""
     order: Literal["value", "given"] = "value"
     """Heat maps and bars: categories by falling mean, or as they come in the frame."""
+    rising: bool = False
+    """For ``dots``: the least value first, for measures of which less is better."""
     label: str | None = None
     """For ``scatter``: the column with the text at each point's hover."""
     range: tuple[float, float] | None = None

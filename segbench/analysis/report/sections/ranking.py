@@ -69,6 +69,7 @@ def _build(source: Source) -> Content | Missing:
                 low="rank_low",
                 high="rank_high",
                 whole=True,
+                rising=True,
             )
         )
     return Content(

@@ -224,7 +224,7 @@ SB.DRAW = {
     const low = spec.low ? frame.column(spec.low) : null, high = spec.high ? frame.column(spec.high) : null;
     const kept = rows.filter((row) => x[row] !== null);
     const names = SB.distinct(kept.map((row) => y[row]));
-    const average = new Map(names.map((name) => [name, SB.mean(kept.filter((row) => y[row] === name).map((row) => -x[row]))]));
+    const average = new Map(names.map((name) => [name, SB.mean(kept.filter((row) => y[row] === name).map((row) => (spec.rising ? -x[row] : x[row])))]));
     const ys = SB.order(names, average, spec.order === "given");
     const place = new Map(ys.map((name, n) => [name, n]));
     // Intervals of several groups at one place would hide each other: they stand below each other

@@ -1,0 +1,47 @@
+"""``segbench plot``: one figure of the report as a file for a paper."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from segbench.cli._common import DEFAULT_OUT, print_table
+
+
+def plot(
+    name: Annotated[str | None, typer.Argument(help="The figure, such as accuracy or time-3; none lists them.")] = None,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="The file: .svg, .png, .pdf, or .html for its section.")
+    ] = None,
+    out: Annotated[Path, typer.Option("--out", envvar="SEGBENCH_OUT", help="The results folder.")] = DEFAULT_OUT,
+    metric: Annotated[str, typer.Option("--metric", help="accuracy, map, ap50, ap75, ar, ar50 or ar75.")] = "accuracy",
+    train: Annotated[str, typer.Option("--train", help="The training tissue, for figures that show one.")] = "all",
+) -> None:
+    """Draw one figure of the report, without a browser.
+
+    Examples:
+
+      segbench plot
+
+      segbench plot accuracy -o accuracy.pdf
+
+      segbench plot dilation -o dilation.svg --metric map
+    """
+    from segbench.analysis.report import build_report, write_report
+    from segbench.analysis.report.drawing import draw, find_plot, plots
+    from segbench.analysis.report.model import Source
+    from segbench.errors import SegbenchError
+
+    if name is None:
+        print_table([{"name": found.name, "title": found.figure.title} for found in plots(Source(out)).values()])
+        return
+    if output is None:
+        raise SegbenchError("name the file: segbench plot NAME -o FILE.svg (or .png, .pdf, .html)")
+    if output.suffix.lower() == ".html":
+        section, _, number = name.rpartition("-")
+        write_report(build_report(out, sections=[section if number.isdigit() else name]), output)
+    else:
+        draw(find_plot(Source(out), name), output, metric, train)
+    typer.echo(f"figure: {output}")
