@@ -41,7 +41,7 @@ class Batch:
 
 
 def paired_batches(truth: LabelMaps, predictions: LabelMaps) -> Iterator[Batch]:
-    """Yield the pairs of true and predicted maps, about a million pixels at a time.
+    """Yield the pairs of true and predicted maps, some million pixels at a time.
 
     Raises
     ------
@@ -57,7 +57,8 @@ def paired_batches(truth: LabelMaps, predictions: LabelMaps) -> Iterator[Batch]:
         if truth.shape != predictions.shape:
             raise SegbenchError(f"true maps are {truth.shape[1:]} pixels, predicted ones {predictions.shape[1:]}")
         height, width = truth.shape[1:]
-        step = max(1, BATCH_PIXELS // max(1, height * width))
+        # nothing is copied here: larger batches than where maps are collected
+        step = max(1, 4 * BATCH_PIXELS // max(1, height * width))
         for first in range(0, len(truth), step):
             pair = truth[first : first + step], predictions[first : first + step]
             offsets = np.arange(len(pair[0]) + 1, dtype=np.int64) * (height * width)

@@ -100,22 +100,18 @@ def match_labels(
         for j in range(n_pairs):
             tables[_AREA_T, pair_truth[j]] += pair_pixels[j]
             tables[_AREA_P, pair_prediction[j]] += pair_pixels[j]
-        for label in range(1, largest_truth + 1):
-            if tables[_AREA_T, label] > 0:
-                if n_true == truth_areas.size:
-                    truth_areas = _grown(truth_areas, 2 * n_true)
-                truth_areas[n_true] = tables[_AREA_T, label]
-                n_true += 1
-                counts[n, N_TRUTH] += 1
+        # room for all labels there could be, before the loops that fill it
+        if n_true + largest_truth > truth_areas.size:
+            truth_areas = _grown(truth_areas, 2 * (n_true + largest_truth))
+        if n_found + largest_prediction > areas.size:
+            size = 2 * (n_found + largest_prediction)
+            matches, kept = _grown(matches, size), _grown(kept, size)
+            areas, matched_areas = _grown(areas, size), _grown(matched_areas, size)
         start = n_found
-        for label in range(1, largest_prediction + 1):
-            if tables[_AREA_P, label] > 0:
-                if n_found == areas.size:
-                    matches, kept = _grown(matches, 2 * n_found), _grown(kept, 2 * n_found)
-                    areas, matched_areas = _grown(areas, 2 * n_found), _grown(matched_areas, 2 * n_found)
-                areas[n_found] = tables[_AREA_P, label]
-                tables[_SLOT, label] = n_found - start
-                n_found += 1
+        n_here = _rank_labels(tables[_AREA_T], tables[_SLOT], largest_truth, truth_areas[n_true:])
+        n_true += n_here
+        counts[n, N_TRUTH] = n_here
+        n_found += _rank_labels(tables[_AREA_P], tables[_SLOT], largest_prediction, areas[n_found:])
         mine = scores[score_offsets[n] : score_offsets[n + 1]]
         if mine.size != n_found - start:
             mine = np.zeros(n_found - start, np.float64)
@@ -447,6 +443,17 @@ def _grown(array: Array, size: int) -> Array:
 
 
 @compiled
+def _rank_labels(area_of: Array, slot_of: Array, largest: int, areas: Array) -> int:
+    """Number the labels that have pixels, ascending, write their areas end to end, and return how many there are."""
+    n = 0
+    for label in range(1, largest + 1):
+        slot_of[label] = n
+        areas[n] = area_of[label]
+        n += area_of[label] > 0
+    return n
+
+
+@compiled
 def _large_enough(tables: Array, ious: Array, largest: int) -> tuple[Array, Array]:
     if largest < tables.shape[1]:
         return tables, ious
@@ -646,10 +653,11 @@ def _match_disjoint(
         if iou_p[p] > 0.5:
             counts[PQ_MATCHES] += 1
             sums[PQ_IOU] += iou_p[p]
+        iou = iou_p[p]
         for k in range(thresholds.size):
-            if (bits >> k) & 1:
-                counts[TRUE_POSITIVES + k] += 1
-                sums[MATCHED_IOU + k] += iou_p[p]
+            matched = (bits >> k) & 1
+            counts[TRUE_POSITIVES + k] += matched
+            sums[MATCHED_IOU + k] += iou * matched
 
 
 @compiled
