@@ -8,7 +8,7 @@ import sys
 import typer
 
 from segbench import __version__
-from segbench.cli import analyze, data, evaluate, grid, methods, report, sql, sweep
+from segbench.cli import analyze, data, evaluate, grid, methods, plot, report, sql, sweep
 from segbench.errors import SegbenchError
 
 app = typer.Typer(
@@ -28,6 +28,7 @@ app.command()(evaluate.evaluate)
 app.command()(sweep.sweep)
 app.command()(sql.sql)
 app.command()(report.report)
+app.command()(plot.plot)
 
 
 def _show_version(value: bool) -> None:
