@@ -61,7 +61,7 @@ def evaluate(
     areas: Annotated[Areas, typer.Option("--areas", help="Also score small, medium and large cells.")] = Areas.NONE,
     cells: Annotated[bool, typer.Option("--cells", help="Print F1, PQ, AJI, SEG, splits and merges instead.")] = False,
     bootstrap: Annotated[
-        int, typer.Option("--bootstrap", min=0, help="Add 95 % intervals from so many resamples of the images.")
+        int, typer.Option("--bootstrap", min=0, help="Print 95 % intervals from so many resamples of the images.")
     ] = 0,
     per_image: Annotated[
         Path | None, typer.Option("--per-image", help="Write each image's counts to this CSV file.")
@@ -89,12 +89,19 @@ def evaluate(
             raise SegbenchError("--scores, --groups, --cells, --bootstrap and --per-image are for label maps")
         print_table(_json_rows(truth, predictions, max_detections, areas, iou_type), format)
         return
+    if cells and bootstrap:
+        raise SegbenchError("--bootstrap gives intervals of AP and AR; leave out --cells")
     result = _evaluated(truth, predictions, scores, groups, max_detections, areas, threads)
     if per_image is not None:
         import polars as pl
 
         pl.DataFrame(result.images.columns()).write_csv(per_image)
-    print_table(cell_rows(result) if cells else score_rows(result, bootstrap), format)
+    if cells:
+        print_table(cell_rows(result), format)
+    elif bootstrap:
+        print_table(interval_rows(result, bootstrap), format)
+    else:
+        print_table(score_rows(result), format)
 
 
 def _evaluated(
@@ -144,27 +151,30 @@ def paired_with(truth: LabelMapSource, predicted: LabelMapSource) -> LabelMapSou
     return predicted
 
 
-def score_rows(result: Evaluation, bootstrap: int = 0) -> list[dict[str, Any]]:
+def score_rows(result: Evaluation) -> list[dict[str, Any]]:
     """Return one row for all images, one a group and one an area range; a metric without truth is None."""
+    subsets: list[tuple[str, Scores]] = [("all", result.pooled), *result.groups.items()]
+    subsets += [(f"area {name}", scores) for name, scores in result.areas.items()]
+    return [
+        {"subset": name, "images": scores.n_images, "truth": scores.n_truth, "predictions": scores.n_predictions}
+        | known(scores.metrics())
+        for name, scores in subsets
+    ]
+
+
+def interval_rows(result: Evaluation, n_resamples: int) -> list[dict[str, Any]]:
+    """Return one row a metric of all images and of each group, with its 95 % bootstrap interval."""
     from segbench.engine.metrics import bootstrap_intervals
 
-    rows = []
-    subsets: list[tuple[str, Scores, bool]] = [("all", result.pooled, True)]
-    subsets += [(name, scores, True) for name, scores in result.groups.items()]
-    subsets += [(f"area {name}", scores, False) for name, scores in result.areas.items()]
-    for name, scores, resampled in subsets:
-        row: dict[str, Any] = {"subset": name, "images": scores.n_images, "truth": scores.n_truth}
-        row |= {"predictions": scores.n_predictions} | known(scores.metrics())
-        if bootstrap:
-            intervals = (
-                bootstrap_intervals(result, n_resamples=bootstrap, group=None if name == "all" else name)
-                if resampled
-                else {}
+    rows: list[dict[str, Any]] = []
+    for name, scores in [(None, result.pooled), *result.groups.items()]:
+        intervals = bootstrap_intervals(result, n_resamples=n_resamples, group=name)
+        for metric, value in known(scores.metrics()).items():
+            ends = {"low": intervals[metric].low, "high": intervals[metric].high}
+            rows.append(
+                {"subset": name or "all", "metric": metric, "value": value}
+                | (ends if value is not None else dict.fromkeys(ends))
             )
-            for metric in scores.metrics():
-                interval = intervals.get(metric)
-                row |= {f"{metric}_low": interval and interval.low, f"{metric}_high": interval and interval.high}
-        rows.append(row)
     return rows
 
 
