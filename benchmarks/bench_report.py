@@ -73,8 +73,8 @@ def make_record(n: int, card: Card, task: str, train: str) -> Record:
     crossed: list[EvaluationRow] = []
     if task in OTHER:
         operation = "dilate" if target == "nuclear" else "erode"
-        crossed = [
-            row(tissue, OTHER[task], operation if radius else "none", radius, skill - 0.1 - 0.01 * abs(radius - 6))
+        crossed = [row(tissue, OTHER[task], level=skill - 0.2) for tissue in ("all", *tissues)] + [
+            row(tissue, OTHER[task], operation, radius, skill - 0.1 - 0.01 * abs(radius - 6))
             for tissue in ("all", *tissues)
             for radius in (0, *RADII)
         ]

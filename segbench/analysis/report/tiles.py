@@ -18,8 +18,8 @@ PALETTE = np.array(
 )
 """Colours (RGBA) of an overlay: nothing, found, false positive, missed, truth; light enough for any microscopy."""
 FOUND, FALSE, MISSED, TRUTH = 1, 2, 3, 4
-# Two channels as two colours that stay apart for every kind of colour vision, and dim enough for the outlines above them
-_TWO_CHANNELS = np.array([[0.25, 0.45, 1.0], [0.75, 0.55, 0.25]])
+# Two channels as grey and purple: apart from each other for every kind of colour vision, and from the outlines above them
+_TWO_CHANNELS = np.array([[0.62, 0.62, 0.62], [0.5, 0.08, 0.5]])
 
 
 @dataclass(frozen=True)

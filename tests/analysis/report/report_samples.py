@@ -65,14 +65,9 @@ def make_record(
         evaluations = [row(tissue, task) for tissue in ("all", *tissues)]
         if task in OTHER:
             operation, best = ("dilate", 3) if target == "nuclear" else ("erode", 2)
+            evaluations += [row(tissue, OTHER[task], level=skill - 0.25) for tissue in ("all", *tissues)]
             evaluations += [
-                row(
-                    tissue,
-                    OTHER[task],
-                    operation if radius else "none",
-                    radius,
-                    skill - 0.2 - 0.03 * abs(radius - best),
-                )
+                row(tissue, OTHER[task], operation, radius, skill - 0.2 - 0.03 * abs(radius - best))
                 for tissue in ("all", *tissues)
                 for radius in RADII
             ]

@@ -6,6 +6,7 @@ SB.SYMBOLS = ["circle", "square", "diamond", "triangle-up", "cross", "x"];
 SB.GLYPHS = ["●", "■", "◆", "▲", "✚", "✖"];
 SB.DASHES = ["solid", "dash", "dot", "dashdot", "longdash", "longdashdot"];
 SB.STATUS_COLOURS = { done: "#0072B2", failed: "#D55E00", timeout: "#E69F00", "out-of-memory": "#CC79A7", diverged: "#B8A200", cancelled: "#888888", lost: "#56B4E9" };
+SB.PHASE_COLOURS = { environment: "#888888", data: "#B8A200", import: "#009E73", load: "#CC79A7", train: "#0072B2", calibrate: "#56B4E9", save: "#7B4FA8", predict: "#E69F00", evaluate: "#D55E00" };
 SB.SEQUENTIAL = [[0, "#00224e"], [0.25, "#35456c"], [0.5, "#7c7b78"], [0.75, "#bcae6c"], [1, "#fee838"]];
 SB.DIVERGING = [[0, "#8c510a"], [0.25, "#dfc27d"], [0.5, "#f5f5f5"], [0.75, "#80cdc1"], [1, "#01665e"]];
 
@@ -18,7 +19,7 @@ SB.look = function (spec, groups) {
   const methods = ["method_title", "title"].includes(spec.group) ? SB.choices.method.map(([, title]) => title) : [];
   return new Map(groups.map((group, place) => {
     const n = methods.includes(group) ? methods.indexOf(group) : place;
-    const colour = (spec.group === "status" && SB.STATUS_COLOURS[group]) || SB.COLOURS[n % SB.COLOURS.length];
+    const colour = { status: SB.STATUS_COLOURS, phase: SB.PHASE_COLOURS }[spec.group]?.[group] || SB.COLOURS[n % SB.COLOURS.length];
     const m = n % SB.SYMBOLS.length;
     return [group, { colour, symbol: SB.SYMBOLS[m], glyph: spec.kind === "bars" ? "■" : SB.GLYPHS[m], dash: SB.DASHES[m] }];
   }));
@@ -204,7 +205,7 @@ SB.DRAW = {
     const traces = shared.groups.map((g) => ({
       type: "bar", orientation: "h", y: ys.map((_, n) => n), x: ys.map((name) => value(g, name)),
       marker: { color: single ? SB.COLOURS[0] : shared.look.get(g).colour, line: { width: 1, color: SB.isDark() ? "#171b21" : "#ffffff" } },
-      texttemplate: single ? (spec.whole ? "%{x:,.0f}" : "%{x:.3f}") : undefined, textposition: single ? "auto" : "none", insidetextanchor: "end", cliponaxis: false,
+      texttemplate: single ? (spec.whole ? "%{x:,.0f}" : "%{x:.3f}") : undefined, textposition: single ? ys.map((name) => (value(g, name) > 0 ? "auto" : "outside")) : "none", insidetextanchor: "end", cliponaxis: false,
       hovertext: ys.map((name) => SB.plain(name) + (g === null ? "" : `<br>${SB.plain(g)}`)), hovertemplate: "%{hovertext}<br><b>%{x:.4~g}</b><extra></extra>",
     }));
     return {
