@@ -91,7 +91,9 @@ def test_status_and_sql_read_the_store(tmp_path: Path, make_record: Callable[...
     status = segbench("grid", "status", "--out", str(tmp_path))
     assert "1 done, 1 failed; no launch runs" in status.stdout
     assert "[bold]killed[/bold]" in status.stdout
-    rows = json.loads(segbench("sql", "select method, ap50 from leaderboard", "--out", str(tmp_path), "-f", "json").stdout)
+    rows = json.loads(
+        segbench("sql", "select method, ap50 from leaderboard", "--out", str(tmp_path), "-f", "json").stdout
+    )
     assert rows == [{"method": "stardist", "ap50": 0.8}]
     refused = segbench("sql", "delete from attempts", "--out", str(tmp_path))
     assert (refused.returncode, len(refused.stderr.strip().splitlines())) == (2, 1)
