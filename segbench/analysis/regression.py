@@ -190,8 +190,9 @@ def _tell(table: pl.DataFrame, metric: str) -> tuple[str, ...]:
     findings = []
     for key, group in groups(table.filter(pl.col("term") != "intercept"), ["suite", "dataset", "term"]):
         sure = group.filter(pl.col("p") < 1 - LEVEL)
+        where = key["dataset"] if key["suite"].lower() == key["dataset"] else f"{key['suite']}, {key['dataset']}"
         findings.append(
-            f"{key['suite']}, {key['dataset']}: {metric} changes by {median(group['coefficient']):+.2f} (median of {group.height} fits) from "
+            f"{where}: {metric} changes by {median(group['coefficient']):+.2f} (median of {group.height} fits) from "
             f"the least to the greatest value of {_MEANING[key['term']]}; p < 0.05 in {sure.height} of them, up in "
             f"{sure.filter(pl.col('coefficient') > 0).height} and down in {sure.filter(pl.col('coefficient') < 0).height}"
         )
