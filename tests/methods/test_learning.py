@@ -22,7 +22,7 @@ pytestmark = pytest.mark.heavy
 SIZE = 96
 BUDGETS = {
     "stardist": (Budget(batch_size=8, epochs=4, steps_per_epoch=60), {"patch_size": 64, "learning_rate": 1e-3}),
-    "cellpose": (Budget(batch_size=8, epochs=20), {"crop": 96, "diam_mean": 14.0}),
+    "cellpose": (Budget(batch_size=8, epochs=14), {"crop": 80, "diam_mean": 14.0}),
 }
 
 
