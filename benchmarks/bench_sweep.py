@@ -79,7 +79,7 @@ def main() -> None:
                 data = Path(folder) / f"{radius}.pickle"
                 if not data.exists():
                     with data.open("wb") as file:
-                        pickle.dump(coco_dataset(part[0], grown[radius], part[1]), file)
+                        pickle.dump((*coco_dataset(part[0], grown[radius], part[1]), []), file)
                 found = peer(options.peers, name, data, options.repeats)
                 if found is None:
                     print(f"  {name} is not installed beside {options.peers}")

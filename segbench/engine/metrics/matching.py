@@ -75,15 +75,15 @@ def match_labels(
     areas, matched_areas = np.empty(capacity, np.int32), np.empty(capacity, np.int32)
     truth_areas = np.empty(1024, np.int32)
     n_found = n_true = 0
-    positions = np.empty(np.max(np.diff(offsets)) + 1 if n_images else 1, np.int32)
-    keys, values, used = np.full(4096, _FREE, np.int64), np.zeros(4096, np.int32), np.empty(4096, np.int32)
+    positions = np.empty(np.max(np.diff(offsets)) + 1 if n_images else 1, np.uint32)
+    keys, values, used = np.full(4096, _FREE, np.int64), np.zeros(4096, np.int32), np.empty(4096, np.uint32)
     tables, ious = np.zeros((9, 4096), np.int32), np.zeros((3, 4096), np.float64)
     for n in range(n_images):
         first, last = offsets[n], offsets[n + 1]
         n_pairs = _count_pairs(truth[first:last], predictions[first:last], positions, keys, values, used)
         while n_pairs < 0:
             size = 2 * keys.size
-            keys, values, used = np.full(size, _FREE, np.int64), np.zeros(size, np.int32), np.empty(size, np.int32)
+            keys, values, used = np.full(size, _FREE, np.int64), np.zeros(size, np.int32), np.empty(size, np.uint32)
             n_pairs = _count_pairs(truth[first:last], predictions[first:last], positions, keys, values, used)
         pair_truth, pair_prediction = np.empty(n_pairs, np.int32), np.empty(n_pairs, np.int32)
         pair_pixels = np.empty(n_pairs, np.int32)
@@ -192,8 +192,8 @@ def match_sweep(
     capacity = max(scores.size, 1024)
     matches, kept = np.empty((n_steps, capacity), np.uint16), np.empty((n_steps, capacity), np.bool_)
     n_found = 0
-    positions = np.empty(np.max(np.diff(offsets)) + 1 if n_images else 1, np.int32)
-    keys, values, used = np.full(4096, _FREE, np.int64), np.zeros(4096, np.int32), np.empty(4096, np.int32)
+    positions = np.empty(np.max(np.diff(offsets)) + 1 if n_images else 1, np.uint32)
+    keys, values, used = np.full(4096, _FREE, np.int64), np.zeros(4096, np.int32), np.empty(4096, np.uint32)
     tables, ious = np.zeros((9, 4096), np.int32), np.zeros((3, 4096), np.float64)
     pair_levels = np.zeros((4096, n_steps + 1), np.int32)
     for n in range(n_images):
@@ -202,7 +202,7 @@ def match_sweep(
         n_pairs = _count_levels(*pixels, n_steps, shrinking, positions, keys, values, used, pair_levels)
         while n_pairs < 0:
             size = 2 * keys.size
-            keys, values, used = np.full(size, _FREE, np.int64), np.zeros(size, np.int32), np.empty(size, np.int32)
+            keys, values, used = np.full(size, _FREE, np.int64), np.zeros(size, np.int32), np.empty(size, np.uint32)
             pair_levels = np.zeros((size, n_steps + 1), np.int32)
             n_pairs = _count_levels(*pixels, n_steps, shrinking, positions, keys, values, used, pair_levels)
         pair_truth, pair_prediction = np.empty(n_pairs, np.int32), np.empty(n_pairs, np.int32)
@@ -481,38 +481,43 @@ def _small_labels(labels: Array) -> int:
 @compiled
 def _find(key: Any, keys: Array) -> Any:
     """Return the slot of a key in the open hash table, or the free slot where it belongs."""
-    mask = keys.size - 1
-    slot = np.int64((np.uint64(key) * _HASH) >> np.uint64(40)) & mask
+    # unsigned, here and below: for signed indices numba asks at every use whether they count from the end
+    mask = np.uint64(keys.size - 1)
+    slot = ((np.uint64(key) * _HASH) >> np.uint64(40)) & mask
     while keys[slot] != key and keys[slot] != _FREE:
-        slot = (slot + 1) & mask
+        slot = (slot + np.uint64(1)) & mask
     return slot
 
 
 @compiled
-def _count_pairs(truth: Array, prediction: Array, positions: Array, keys: Array, values: Array, used: Array) -> int:
+def _count_pairs(truth: Array, prediction: Array, positions: Array, keys: Array, values: Array, used: Array) -> Any:
     """Count the pixels of each (true label, predicted label), by runs of equal pairs; -1 where the hash table is too small.
 
     ``keys``, ``values`` (2^k,) are the table, ``used`` (2^k,) its occupied slots in order of appearance.
     """
-    n_runs = 0
+    if truth.size == 0:
+        return 0
+    n_runs = np.uint64(0)
+    label, other = truth[0], prediction[0]
     for i in range(1, truth.size):
         # no branch: a run's end is written always and kept where the pair changes
         positions[n_runs] = i
-        n_runs += (truth[i] != truth[i - 1]) | (prediction[i] != prediction[i - 1])
+        n_runs += np.uint64((truth[i] != label) | (prediction[i] != other))
+        label, other = truth[i], prediction[i]
     positions[n_runs] = truth.size
-    n_runs += truth.size > 0
-    start = n_used = 0
-    for r in range(n_runs):
+    start, n_used = np.uint64(0), np.uint64(0)
+    for r in range(n_runs + np.uint64(1)):
+        end = np.uint64(positions[r])
         key = (np.int64(truth[start]) << 32) | np.int64(np.uint32(prediction[start]))
         slot = _find(key, keys)
         if keys[slot] == _FREE:
             if 2 * n_used >= keys.size:
                 return -1
             keys[slot], used[n_used] = key, slot
-            n_used += 1
-        values[slot] += positions[r] - start
-        start = positions[r]
-    return n_used
+            n_used += np.uint64(1)
+        values[slot] += np.int32(end - start)
+        start = end
+    return np.int64(n_used)
 
 
 @compiled
@@ -527,32 +532,34 @@ def _count_levels(
     values: Array,
     used: Array,
     pair_levels: Array,
-) -> int:
+) -> Any:
     """Count the pixels of each (true label, predicted label, level); -1 where the hash table is too small.
 
     As `_count_pairs`, but ``values`` holds each pair's row of ``pair_levels`` (2^k, S + 1), which come as zeros.
     """
-    n_runs = 0
+    if truth.size == 0:
+        return 0
+    n_runs = np.uint64(0)
     for i in range(1, truth.size):
         positions[n_runs] = i
-        n_runs += (truth[i] != truth[i - 1]) | (grown[i] != grown[i - 1]) | (levels[i] != levels[i - 1])
+        n_runs += np.uint64((truth[i] != truth[i - 1]) | (grown[i] != grown[i - 1]) | (levels[i] != levels[i - 1]))
     positions[n_runs] = truth.size
-    n_runs += truth.size > 0
-    start = n_used = 0
-    for r in range(n_runs):
+    start, n_used = np.uint64(0), np.uint64(0)
+    for r in range(n_runs + np.uint64(1)):
+        end = np.uint64(positions[r])
         level, label = min(int(levels[start]), n_steps), grown[start]
         if level == n_steps and not shrinking:
-            label = 0
+            label = np.int32(0)
         key = (np.int64(truth[start]) << 32) | np.int64(np.uint32(label))
         slot = _find(key, keys)
         if keys[slot] == _FREE:
             if 2 * n_used >= keys.size:
                 return -1
             keys[slot], used[n_used], values[slot] = key, slot, n_used
-            n_used += 1
-        pair_levels[values[slot], level] += positions[r] - start
-        start = positions[r]
-    return n_used
+            n_used += np.uint64(1)
+        pair_levels[values[slot], level] += np.int32(end - start)
+        start = end
+    return np.int64(n_used)
 
 
 @compiled
