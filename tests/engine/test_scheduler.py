@@ -283,7 +283,7 @@ def test_a_run_that_no_node_can_hold_is_refused_at_once(tmp_path: Path) -> None:
 
 def test_what_cannot_be_run_is_said_before_anything_is(tmp_path: Path) -> None:
     for request, words in (
-        (GridRequest(preset="paper", filters=Filters(methods=("stardist",))), "segbench data prepare tissuenet"),
+        (GridRequest(preset="paper", filters=Filters(methods=("stardist",))), "segbench data prepare livecell PATH"),
         (GridRequest(dataset="sinthetic"), "did you mean synthetic"),
         (GridRequest(preset="demo", dataset="synthetic"), "one of --preset"),
         (GridRequest(preset="demos"), "did you mean demo"),
