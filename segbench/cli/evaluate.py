@@ -197,7 +197,7 @@ def known(metrics: dict[str, float]) -> dict[str, float | None]:
     return {name: None if value == -1 else value for name, value in metrics.items()}
 
 
-def progress_bar(what: str, total: int) -> AbstractContextManager[Progress]:
+def progress_bar(what: str, total: int | None) -> AbstractContextManager[Progress]:
     """Return a context that gives the function to call with how many images are done; silent off a terminal."""
     from contextlib import contextmanager
 
@@ -220,9 +220,11 @@ def _json_rows(
     from segbench.engine.metrics import AREAS, evaluate_coco_json
 
     ranges: AreaRanges = {} if areas is Areas.NONE else AREAS[areas.value]
-    result = evaluate_coco_json(
-        truth, predictions, max_detections=[max_detections], area_ranges=ranges, iou_type=iou_type.value
-    )
+    with progress_bar("evaluating", None) as progress:
+        result = evaluate_coco_json(
+            truth, predictions, max_detections=[max_detections], area_ranges=ranges, iou_type=iou_type.value,
+            progress=progress,
+        )  # fmt: skip
     rows = []
     for name in result.areas:
         row: dict[str, Any] = {"subset": name if name == "all" else f"area {name}", "images": result.n_images}
