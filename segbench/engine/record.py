@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import enum
+import json
 import os
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 RECORD_SCHEMA = 1
 RECORD_NAME = "record.json"
@@ -99,12 +100,30 @@ class EvaluationRow(_Model):
     n_predictions: int
 
 
+_IMAGE_COLUMNS = frozenset(
+    (
+        "image", "name", "tissue", "n_truth", "n_predictions", "pq_matches", "pq_iou", "aji_intersection", "aji_union",
+        "seg", "splits", "merges",
+        *(f"{name}_{threshold}" for name in ("tp", "iou") for threshold in range(50, 100, 5)),
+    )
+)  # fmt: skip
+
+
 class ImageTable(_Model):
     """Rows of the table ``images`` of one test task, by column: far smaller than a row an object."""
 
     test_task: str
     columns: dict[str, list[int] | list[float] | list[str]]
     """Every column of the table but the run, attempt and test task; all of one length."""
+
+    @model_validator(mode="after")
+    def _holds_the_table(self) -> ImageTable:
+        if set(self.columns) != _IMAGE_COLUMNS:
+            odd = sorted(set(self.columns) ^ _IMAGE_COLUMNS)
+            raise ValueError(f"the columns must be those of the table images; missing or unknown: {', '.join(odd)}")
+        if len({len(column) for column in self.columns.values()}) > 1:
+            raise ValueError("the columns must be of one length")
+        return self
 
 
 class HistoryRow(_Model):
@@ -132,10 +151,14 @@ class TissueRow(_Model):
     pixel_size_um: float | None
 
 
+class RecordSchemaError(ValueError):
+    """The record is whole, but of a schema that this segbench does not know."""
+
+
 class Record(_Model):
     """Everything that one attempt leaves behind, as one JSON file."""
 
-    record_schema: int = RECORD_SCHEMA
+    record_schema: int = Field(default=RECORD_SCHEMA, ge=1, le=RECORD_SCHEMA)
     attempt: AttemptRow
     phases: dict[str, float]
     evaluations: list[EvaluationRow] = Field(default_factory=list)
@@ -156,9 +179,35 @@ class Record(_Model):
 
     @classmethod
     def read(cls, path: Path) -> Record:
-        """Read a record; raises ValueError where the file is not one."""
+        """Read a record.
+
+        Raises
+        ------
+        RecordSchemaError
+            A newer segbench wrote it.
+        ValueError
+            The file is not a record: cut off, or not what a record is.
+        FileNotFoundError
+            There is none.
+        """
+        content = path.read_bytes()
         try:
-            return cls.model_validate_json(path.read_bytes())
+            return cls.model_validate_json(content)
         except ValidationError as error:
+            schema = _schema_of(content)
+            if schema is not None and schema > RECORD_SCHEMA:
+                raise RecordSchemaError(
+                    f"{path} was written by a newer segbench (record schema {schema}, this one knows {RECORD_SCHEMA}): "
+                    "upgrade segbench"
+                ) from None
             first = error.errors()[0]
             raise ValueError(f"{path} is not a record: {'.'.join(map(str, first['loc']))}: {first['msg']}") from None
+
+
+def _schema_of(content: bytes) -> int | None:
+    try:
+        found = json.loads(content)
+    except ValueError:
+        return None
+    schema = found.get("record_schema") if isinstance(found, dict) else None
+    return schema if isinstance(schema, int) else None

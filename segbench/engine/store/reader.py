@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+import shutil
+import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -23,9 +26,26 @@ def store_path(out: Path) -> Path:
     return Path(out) / STORE_NAME
 
 
+def wal_path(path: Path) -> Path:
+    """Return where DuckDB's write-ahead log of a store lies; there is one only after a writer was killed."""
+    return path.with_name(f"{path.name}.wal")
+
+
 def is_locked(error: BaseException) -> bool:
     """Return whether a DuckDB error says that another process holds the file."""
     return "Could not set lock" in str(error) or "Conflicting lock" in str(error)
+
+
+def holder(error: BaseException) -> str:
+    """Return who holds the file, from DuckDB's error: `` (python3.11, process 4711)``; empty where it does not say.
+
+    Examples
+    --------
+    >>> holder(OSError("Could not set lock on file: Conflicting lock is held in /usr/bin/duckdb (PID 4711). See also"))
+    ' (duckdb, process 4711)'
+    """
+    found = re.search(r"held in (\S+) \(PID (\d+)\)", str(error))
+    return f" ({Path(found[1]).name}, process {found[2]})" if found else ""
 
 
 @contextmanager
@@ -55,7 +75,8 @@ def read_connection(out: Path, patience_s: float = _PATIENCE_S) -> Iterator[duck
                 raise SegbenchError(f"{path} cannot be read as a DuckDB store: {str(error).splitlines()[0]}") from None
             if time.monotonic() > deadline:
                 raise SegbenchError(
-                    f"{path} has been held by another process for {patience_s:.0f} s; close that DuckDB client"
+                    f"{path} has been held by another process{holder(error)} for {patience_s:.0f} s; "
+                    "close that DuckDB client"
                 ) from None
             time.sleep(0.05)
     try:
@@ -87,4 +108,49 @@ def query(out: Path, sql: str, parameters: Sequence[Any] = ()) -> pl.DataFrame:
             return frame
         except duckdb.Error as error:
             lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-            raise SegbenchError(" ".join(lines[:2])) from None
+            newer = _newer(connection)
+            raise SegbenchError(" ".join(lines[:2]) + (f" ({newer})" if newer else "")) from None
+
+
+@contextmanager
+def store_copy(out: Path) -> Iterator[duckdb.DuckDBPyConnection]:
+    """Open a private copy of a results folder's store for as long as one likes: nobody waits for it meanwhile.
+
+    The copy may be written to; it lies in the system's temporary folder and goes with the context.
+
+    Raises
+    ------
+    SegbenchError
+        As ``read_connection``; or a newer segbench wrote the store.
+    """
+    import duckdb
+
+    from segbench.engine.store.migrate import newer_schema
+
+    path = store_path(out)
+    with tempfile.TemporaryDirectory(prefix="segbench-store-") as folder:
+        copy = Path(folder) / STORE_NAME
+        with read_connection(out):
+            # the log first: closing the store's own file after it is read gives this process's lock on it away
+            if wal_path(path).exists():
+                shutil.copyfile(wal_path(path), wal_path(copy))
+            shutil.copyfile(path, copy)
+        connection = duckdb.connect(copy)
+        try:
+            newer = newer_schema(connection)
+            if newer:
+                raise SegbenchError(newer)
+            yield connection
+        finally:
+            connection.close()
+
+
+def _newer(connection: duckdb.DuckDBPyConnection) -> str | None:
+    import duckdb
+
+    from segbench.engine.store.migrate import newer_schema
+
+    try:
+        return newer_schema(connection)
+    except duckdb.Error:  # not a store at all: the query's own error says more
+        return None

@@ -1,33 +1,93 @@
-"""Takes the records that lie in a results folder into its store."""
+"""Finds the records that lie in a results folder, and takes those that its store lacks into it."""
 
 from __future__ import annotations
 
+import os
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from segbench.engine.record import RECORD_NAME, Record
+from segbench.engine.record import RECORD_NAME, Record, RecordSchemaError
 from segbench.engine.store.writer import StoreWriter
 
+BATCH = 1000
+"""Records a transaction: some tens of MB of memory, a tenth of a second of the store's lock."""
+BROKEN_NAME = f"{RECORD_NAME}.broken"
 
-def take_in(out: Path, writer: StoreWriter) -> int:
+
+def take_in(out: Path, writer: StoreWriter, progress: Callable[[int], None] | None = None) -> int:
     """Take every record that the store does not have into it, and return how many were new.
 
-    A record that cannot be read (cut off by a full disk, say) is set aside as ``record.json.broken``: its run has no
-    result and is run again.
+    A record that cannot be read (cut off by a full disk, say), and one that the store's rules forbid, is set aside as
+    ``record.json.broken``: its run has no result and is run again. One of a newer segbench is left where it is.
+
+    Parameters
+    ----------
+    out
+        The results folder.
+    writer
+        Of its store.
+    progress
+        Is told how many records were read so far, after each transaction.
     """
     known = writer.known_attempts()
     fresh: list[Record] = []
-    for path in sorted(out.glob(f"runs/*/attempt-*/{RECORD_NAME}")):
-        key = (path.parent.parent.name, attempt_number(path.parent))
-        if key in known:
+    new = read = 0
+    for run_id, attempt, path in record_paths(out):
+        if (run_id, attempt) in known:
             continue
         try:
             fresh.append(Record.read(path))
+        except (RecordSchemaError, FileNotFoundError):
+            continue
         except ValueError:
-            path.rename(path.with_name(f"{RECORD_NAME}.broken"))
-    return writer.add(fresh)
+            set_aside(path)
+            continue
+        if len(fresh) == BATCH:
+            new, read = new + _add(out, writer, fresh), read + len(fresh)
+            fresh = []
+            if progress is not None:
+                progress(read)
+    return new + _add(out, writer, fresh)
+
+
+def set_aside(path: Path) -> Path:
+    """Rename a record that cannot be used; return where it lies now."""
+    return path.rename(path.with_name(BROKEN_NAME))
+
+
+def record_paths(out: Path) -> Iterator[tuple[str, int, Path]]:
+    """Yield run id, attempt and path of every record of a results folder, in order; by the folders' names, none is opened."""
+    for run in attempt_folders(out):
+        for folder in run:
+            record = folder / RECORD_NAME
+            if record.is_file():
+                yield folder.parent.name, attempt_number(folder), record
+
+
+def attempt_folders(out: Path) -> Iterator[list[Path]]:
+    """Yield the attempts' folders of each run, in order, with or without a record."""
+    runs = out / "runs"
+    if not runs.is_dir():
+        return
+    with os.scandir(runs) as entries:
+        names = sorted(entry.name for entry in entries if entry.is_dir())
+    for name in names:
+        with os.scandir(runs / name) as entries:
+            folders = [runs / name / e.name for e in entries if e.name.startswith("attempt-")]
+        yield sorted((f for f in folders if attempt_number(f)), key=attempt_number)
 
 
 def attempt_number(folder: Path) -> int:
     """Return the number of an attempt's folder, ``attempt-007``; 0 where it is not one."""
     number = folder.name.removeprefix("attempt-")
     return int(number) if number.isdigit() else 0
+
+
+def _add(out: Path, writer: StoreWriter, records: list[Record]) -> int:
+    before = len(writer.refused)
+    new = writer.add(records)
+    for record, _ in writer.refused[before:]:
+        path = out / record.attempt.folder / RECORD_NAME
+        if path.is_file():
+            set_aside(path)
+    return new

@@ -2,30 +2,32 @@
 
 from __future__ import annotations
 
-import importlib.resources
-import json
+import logging
+import shutil
+import threading
 import time
-from collections.abc import Callable, Iterable, Sequence
-from datetime import UTC, datetime
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from segbench import __version__
 from segbench.engine.record import Record, Status
-from segbench.engine.store.reader import is_locked, store_path
+from segbench.engine.store.frames import frames
+from segbench.engine.store.migrate import migrate
+from segbench.engine.store.reader import holder, is_locked, store_path, wal_path
 from segbench.errors import SegbenchError
 
 if TYPE_CHECKING:
     import duckdb
 
 _RETRY_S = 0.1
+_LOG = logging.getLogger(__name__)
 
 
 class StoreWriter:
     """Takes records into the DuckDB file of one results folder.
 
     The file is opened for each transaction and closed again, so that any reader finds it free most of the time; where a
-    reader holds it, the writer waits.
+    reader holds it, the writer waits. Its methods may be called from several threads.
 
     Parameters
     ----------
@@ -33,26 +35,51 @@ class StoreWriter:
         The results folder; made if missing.
     patience_s
         How long to wait for a reader before giving up; the records stay on disk and are taken in the next time.
+    path
+        The store's file; None for the results folder's own.
     """
 
-    def __init__(self, out: Path, patience_s: float = 30.0) -> None:
+    def __init__(self, out: Path, patience_s: float = 30.0, path: Path | None = None) -> None:
         self.out = Path(out)
-        self.path = store_path(self.out)
+        self.path = store_path(self.out) if path is None else path
+        self.refused: list[tuple[Record, str]] = []
+        """Records that the store's own rules forbid (a score twice, say), with what the store says."""
         self._patience_s = patience_s
+        # a process's second connection to the file would share or lose the first one's lock
+        self._one_at_a_time = threading.RLock()
         try:
             self.out.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise SegbenchError(f"cannot write results to {self.out}: {error.strerror}") from None
-        self._transact(_migrate)
+        self._transact(migrate)
 
-    def add(self, records: Sequence[Record]) -> int:
+    def add(self, records: Sequence[Record], patience_s: float | None = None) -> int:
         """Take records in, all in one transaction; return how many were new.
 
-        An attempt that is there already is left alone, and so is a second finished attempt of a run: a run has one.
+        An attempt that is there already is left alone, and so is a second finished attempt of a run: a run has one. A
+        record that the store's rules forbid is kept out, and in ``refused``; the others are taken in.
+
+        Raises
+        ------
+        StoreBusyError
+            Another process held the store for longer than ``patience_s`` (None for the writer's own); nothing is lost.
+        SegbenchError
+            The file cannot be written.
         """
+        import duckdb
+
         if not records:
             return 0
-        return int(self._transact(lambda connection: _insert(connection, records)))
+        try:
+            return int(self._transact(lambda connection: _insert(connection, records), patience_s))
+        except (duckdb.ConstraintException, duckdb.ConversionException, duckdb.BinderException) as error:
+            if len(records) == 1:
+                told = str(error).splitlines()[0]
+                self.refused.append((records[0], told))
+                _LOG.warning("kept out %s: %s", records[0].attempt.folder, told)
+                return 0
+        half = len(records) // 2
+        return self.add(records[:half], patience_s) + self.add(records[half:], patience_s)
 
     def known_attempts(self) -> set[tuple[str, int]]:
         """Return every attempt in the store as (run id, attempt)."""
@@ -66,69 +93,62 @@ class StoreWriter:
         )
         return {str(run) for (run,) in rows}
 
-    def _transact(self, work: Callable[[duckdb.DuckDBPyConnection], Any]) -> Any:
+    def snapshot(self, to: Path) -> None:
+        """Copy the store to another file, whole and between two transactions."""
+        with self._one_at_a_time:
+            self._transact(lambda connection: connection.execute("select 1"))  # a log that a killed writer left is taken into the file
+            shutil.copyfile(self.path, to)
+
+    def _transact(self, work: Callable[[duckdb.DuckDBPyConnection], Any], patience_s: float | None = None) -> Any:
         import duckdb
 
-        deadline = time.monotonic() + self._patience_s
-        while True:
-            try:
-                connection = duckdb.connect(self.path)
-            except duckdb.IOException as error:
-                if not is_locked(error):
-                    raise SegbenchError(f"cannot open {self.path}: {str(error).splitlines()[0]}") from None
-                if time.monotonic() > deadline:
-                    raise StoreBusyError(
-                        f"{self.path} has been held by another process for {self._patience_s:.0f} s; "
-                        "close that DuckDB client. No result is lost: records are taken in the next time"
+        patience = self._patience_s if patience_s is None else patience_s
+        deadline = time.monotonic() + patience
+        with self._one_at_a_time:
+            while True:
+                try:
+                    connection = duckdb.connect(self.path)
+                except duckdb.IOException as error:
+                    if not is_locked(error):
+                        raise SegbenchError(f"cannot open {self.path}: {str(error).splitlines()[0]}") from None
+                    if time.monotonic() >= deadline:
+                        raise StoreBusyError(
+                            f"{self.path} has been held by another process{holder(error)} for {patience:.0f} s; "
+                            "close that DuckDB client. No result is lost: records are taken in the next time"
+                        ) from None
+                    time.sleep(_RETRY_S)
+                    continue
+                try:
+                    connection.begin()
+                    result = work(connection)
+                    connection.commit()
+                    return result
+                except (duckdb.IOException, duckdb.FatalException, duckdb.OutOfMemoryException) as error:
+                    raise SegbenchError(
+                        f"cannot write {self.path}: {str(error).splitlines()[0]}. Mend that (a full disk?) and launch "
+                        "again: no finished run is lost, its record is taken in then"
                     ) from None
-                time.sleep(_RETRY_S)
-                continue
-            try:
-                connection.begin()
-                result = work(connection)
-                connection.commit()
-                return result
-            except (duckdb.IOException, duckdb.FatalException, duckdb.OutOfMemoryException) as error:
-                raise SegbenchError(
-                    f"cannot write {self.path}: {str(error).splitlines()[0]}. Mend that (a full disk?) and launch again: "
-                    "no finished run is lost, its record is taken in then"
-                ) from None
-            finally:
-                connection.close()
+                finally:
+                    connection.close()
 
 
 class StoreBusyError(SegbenchError):
     """Another process held the store for too long; what was to be written is still on disk as records."""
 
 
-def _migrate(connection: duckdb.DuckDBPyConnection) -> None:
-    connection.execute(
-        "create table if not exists migrations (version integer primary key, name varchar not null, "
-        "segbench_version varchar not null, applied_at timestamp with time zone not null)"
-    )
-    done = {int(row[0]) for row in connection.execute("select version from migrations").fetchall()}
-    package = importlib.resources.files("segbench.engine.store")
-    scripts = sorted(
-        (item for item in (package / "migrations").iterdir() if item.name.endswith(".sql")), key=lambda item: item.name
-    )
-    known = {int(script.name[:4]) for script in scripts}
-    if done - known:
-        raise SegbenchError(
-            f"the store was written by a newer segbench (schema {max(done)}, this one knows {max(known)}): upgrade segbench"
-        )
-    for script in scripts:
-        version = int(script.name[:4])
-        if version not in done:
-            connection.execute(script.read_text())
-            connection.execute(
-                "insert into migrations values (?, ?, ?, ?)", [version, script.name, __version__, datetime.now(UTC)]
-            )
-    connection.execute((package / "views.sql").read_text())
+def remove_store(path: Path) -> None:
+    """Remove a store's file and the log beside it, where there are any."""
+    path.unlink(missing_ok=True)
+    wal_path(path).unlink(missing_ok=True)
 
 
-def _insert(connection: duckdb.DuckDBPyConnection, records: Iterable[Record]) -> int:
-    present = {(run, n) for run, n in connection.execute("select run_id, attempt from attempts").fetchall()}
-    finished = {run for (run,) in connection.execute("select run_id from attempts where status = 'done'").fetchall()}
+def _insert(connection: duckdb.DuckDBPyConnection, records: Sequence[Record]) -> int:
+    ids = [record.attempt.run_id for record in records]
+    there = connection.execute(
+        "select run_id, attempt, status from attempts where run_id in (select unnest(?))", [ids]
+    ).fetchall()
+    present = {(run, n) for run, n, _ in there}
+    finished = {run for run, _, status in there if status == Status.DONE}
     fresh: list[Record] = []
     for record in records:
         row = record.attempt
@@ -138,47 +158,17 @@ def _insert(connection: duckdb.DuckDBPyConnection, records: Iterable[Record]) ->
         if row.status is Status.DONE:
             finished.add(row.run_id)
         fresh.append(record)
-    if not fresh:
-        return 0
-
-    attempts = [record.attempt.model_dump(mode="json") for record in fresh]
-    keys = [{"run_id": record.attempt.run_id, "attempt": record.attempt.attempt} for record in fresh]
-    pairs = list(zip(keys, fresh, strict=True))
-    _append(connection, "attempts", attempts)
-    _append(connection, "phases", [{**k, "phase": p, "seconds": s} for k, r in pairs for p, s in r.phases.items()])
-    _append(connection, "evaluations", [{**k, **row.model_dump()} for k, r in pairs for row in r.evaluations])
-    _append(
-        connection,
-        "images",
-        [
-            {**k, "test_task": table.test_task, **dict(zip(table.columns, values, strict=True))}
-            for k, r in pairs
-            for table in r.images
-            for values in zip(*table.columns.values(), strict=True)
-        ],
-    )
-    _append(
-        connection,
-        "history",
-        [{**k, "point": n, **row.model_dump()} for k, r in pairs for n, row in enumerate(r.history)],
-    )
-    tissues = {
-        (t.dataset_fingerprint, t.split, t.target, t.tissue): t.model_dump() for record in fresh for t in record.tissues
-    }
-    _append(connection, "tissues", list(tissues.values()), on_conflict="on conflict do nothing")
+    if fresh:
+        insert_rows(connection, fresh)
     return len(fresh)
 
 
-def _append(
-    connection: duckdb.DuckDBPyConnection, table: str, rows: list[dict[str, Any]], on_conflict: str = ""
-) -> None:
-    if not rows:
-        return
-    # The store's own column types decide: rows travel as JSON text and are cast by DuckDB
-    columns = connection.execute("select column_name, data_type from duckdb_columns() where table_name = ?", [table])
-    structure = json.dumps([dict(columns.fetchall())])
-    connection.execute(
-        f"insert into {table} by name select unnest(rows, max_depth := 1) from "
-        f"(select unnest(from_json(?::json, ?)) as rows) {on_conflict}",
-        [json.dumps(rows), structure],
-    )
+def insert_rows(connection: duckdb.DuckDBPyConnection, records: Sequence[Record], prefix: str = "") -> None:
+    """Insert the rows of records into the tables whose names begin with ``prefix``; nothing is looked up before."""
+    for table, rows in frames(connection, records).items():
+        if rows.is_empty():
+            continue
+        conflict = "on conflict do nothing" if table == "tissues" and not prefix else ""
+        connection.register("new_rows", rows)
+        connection.execute(f"insert into {prefix}{table} by name select * from new_rows {conflict}")
+        connection.unregister("new_rows")
