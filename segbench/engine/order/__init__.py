@@ -1,0 +1,22 @@
+"""In which order runs are tried: how long each is expected to take, which is next, and when all will have ended."""
+
+from segbench.engine.order.expectation import Expectation, History, Measured, expected_seconds, read_history
+from segbench.engine.order.placer import Node, Placement, Placer, Shape
+from segbench.engine.order.simulation import Ask, Simulated, lower_bound, simulate, uniform_nodes
+
+__all__ = [
+    "Ask",
+    "Expectation",
+    "History",
+    "Measured",
+    "Node",
+    "Placement",
+    "Placer",
+    "Shape",
+    "Simulated",
+    "expected_seconds",
+    "lower_bound",
+    "read_history",
+    "simulate",
+    "uniform_nodes",
+]

@@ -1,0 +1,278 @@
+"""How long a run is expected to hold its devices: from what was measured, from what was published, or from its family."""
+
+from __future__ import annotations
+
+import functools
+import math
+import statistics
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from segbench.engine import published as study
+from segbench.engine.cards import get_card
+from segbench.engine.grid import Run
+from segbench.engine.published import PublishedScore
+from segbench.engine.tasks import ALL_TISSUES, LIVECELL_TISSUES, TISSUENET_TISSUES
+from segbench.methods.card import Budget
+
+Source = Literal["history", "published", "default"]
+Sizes = Mapping[tuple[str, str], int]
+"""Training windows by (dataset fingerprint, training tissue)."""
+
+CPU = "cpu"
+_LOOKED_AT, _NEAREST = 100, 5
+"""So many of the equally good measurements are compared, the newest; of so many of them the median is taken."""
+_STUDY_TISSUES = {"tissuenet": len(TISSUENET_TISSUES), "livecell": len(LIVECELL_TISSUES)}
+_UNKNOWN_WINDOWS = 2000
+_FIXED_S = 30.0
+"""Loading packages, calibration and evaluation."""
+_TEST_WINDOWS = 1324
+"""Test windows where the data are not known: TissueNet's."""
+
+
+@dataclass(frozen=True)
+class _Rate:
+    """Seconds of one device a window of 256x256; orders of magnitude, for runs of which nothing was measured or published."""
+
+    train_gpu: float
+    train_cpu: float
+    predict_gpu: float
+    predict_cpu: float
+
+
+# The GPU figures are round ones for a data-centre GPU. Of the CPU figures, Cellpose's and StarDist's are the measured runs of
+# docs/results-dsb2018.md (1,119 s and 1,123 s on one core); the others are thirty times the GPU's.
+_RATES = {
+    "baseline": _Rate(0.0, 0.0, 0.05, 0.05),
+    "cellpose": _Rate(0.008, 0.1, 0.05, 0.5),
+    "stardist": _Rate(0.006, 0.05, 0.03, 0.2),
+    "deepcell": _Rate(0.02, 0.6, 0.05, 0.5),
+    "mmdet": _Rate(0.04, 1.2, 0.05, 1.5),
+    "detectron2": _Rate(0.04, 1.2, 0.05, 1.5),
+    "sam": _Rate(0.1, 10.0, 1.5, 60.0),
+}
+_UNKNOWN_FAMILY = _Rate(0.02, 0.6, 0.05, 0.5)
+
+
+@dataclass(frozen=True)
+class Expectation:
+    """How long a run is expected to take."""
+
+    seconds: float
+    """From its start on a node to its end: data, loading, training, prediction, evaluation; without waiting."""
+    source: Source
+    """``history`` (the store's finished runs), ``published`` (the study's hours) or ``default`` (its family's rate)."""
+
+
+@dataclass(frozen=True)
+class Measured:
+    """A finished attempt of the store, as far as its length is concerned."""
+
+    task: str
+    dataset_fingerprint: str
+    train_tissue: str
+    budget: Budget
+    n_train_images: int | None
+    num_gpus: float
+    device: str
+    """The GPU's name, or ``cpu``."""
+    train_s: float
+    other_s: float
+    """Everything but training and waiting: data, environment, loading, calibration, saving, prediction, evaluation."""
+
+
+@dataclass(frozen=True)
+class History:
+    """What is known from earlier runs and from the prepared data."""
+
+    by_method: Mapping[str, Sequence[Measured]] = field(default_factory=dict)
+    """Oldest first."""
+    sizes: Sizes = field(default_factory=dict)
+    _alike: dict[tuple[str, str, str, str | None], Sequence[Measured]] = field(
+        default_factory=dict, init=False, repr=False, compare=False
+    )
+
+    @classmethod
+    def of(cls, measured: Iterable[tuple[str, Measured]], sizes: Sizes | None = None) -> History:
+        """Return a history of (method, what was measured); the sizes of the data that were trained on are added."""
+        by_method: dict[str, list[Measured]] = defaultdict(list)
+        known: dict[tuple[str, str], int] = {}
+        for method, one in measured:
+            by_method[method].append(one)
+            if one.n_train_images:
+                known[one.dataset_fingerprint, one.train_tissue] = one.n_train_images
+        return cls(by_method, {**known, **(sizes or {})})
+
+    def alike(self, method: str, task: str, train_tissue: str, device: str | None) -> Sequence[Measured]:
+        """Return the newest measurements that are nearest in device, then task, then training tissue; newest first."""
+        key = (method, task, train_tissue, device)
+        if key not in self._alike:
+            known = [one for one in self.by_method.get(method, ()) if _same_kind(one, device)]
+
+            def differs(one: Measured) -> tuple[bool, bool, bool]:
+                other_device = device is not None and device.lower() not in one.device.lower()
+                return other_device, one.task != task, one.train_tissue != train_tissue
+
+            least = min(map(differs, known), default=None)
+            self._alike[key] = [one for one in reversed(known) if differs(one) == least][:_LOOKED_AT]
+        return self._alike[key]
+
+
+def _same_kind(one: Measured, device: str | None) -> bool:
+    return device is None or (one.device == CPU) == (device == CPU)
+
+
+_SQL = """
+select
+    a.method, a.task, a.dataset_fingerprint, a.train_tissue, a.batch_size, a.epochs, a.iterations, a.steps_per_epoch,
+    a.n_train_images, a.num_gpus, a.gpu_names, coalesce(p.train_s, 0) as train_s, p.other_s
+from attempts a
+join (
+    select run_id, attempt, sum(seconds) filter (phase = 'train') as train_s,
+        coalesce(sum(seconds) filter (phase not in ('train', 'wait')), 0) as other_s
+    from phases group by run_id, attempt
+) p using (run_id, attempt)
+where a.status = 'done'
+order by a.ended_at
+"""
+
+
+def read_history(out: Path, sizes: Sizes | None = None) -> History:
+    """Read the finished runs of a results folder; an empty history where there is no store.
+
+    Raises
+    ------
+    SegbenchError
+        The store cannot be read.
+    """
+    from segbench.engine.store import query, store_path
+
+    if not store_path(out).exists():
+        return History(sizes=sizes or {})
+    found = []
+    for row in query(out, _SQL).iter_rows(named=True):
+        budget = Budget(row["batch_size"], row["epochs"], row["iterations"], row["steps_per_epoch"])
+        measured = Measured(
+            task=row["task"], dataset_fingerprint=row["dataset_fingerprint"], train_tissue=row["train_tissue"],
+            budget=budget, n_train_images=row["n_train_images"], num_gpus=row["num_gpus"],
+            device=(row["gpu_names"] or [CPU])[0] if row["num_gpus"] else CPU, train_s=row["train_s"],
+            other_s=row["other_s"],
+        )  # fmt: skip
+        found.append((row["method"], measured))
+    return History.of(found, sizes)
+
+
+def expected_seconds(
+    run: Run, history: History, published: Sequence[PublishedScore] | None = None, device: str | None = None
+) -> Expectation:
+    """Return how long a run is expected to take.
+
+    From the store's own history where the method has a finished run on such a device: the nearest are those of the same
+    device, then task, then training tissue, then budget, and the median of the five nearest is taken. Their training time is
+    scaled by the images seen (epochs x N, epochs x steps x batch, or iterations x batch) and by whole GPUs. Else from the
+    published hours of the method and task at the card's budget, scaled by the images seen against the card's; a run of one
+    tissue, where epochs are passes over the data, by its share of the windows (an equal share where the sizes are not known).
+    Else from the family's rate. A method that is not trained has its prediction time only.
+
+    Parameters
+    ----------
+    run
+        The run; its dataset need not be prepared.
+    history
+        The store's finished runs, and the sizes of prepared data.
+    published
+        The study's scores; None for the package's own.
+    device
+        ``cpu``, or a GPU's name or a part of it (``A100``, as Ray names its accelerators); None where it is not known yet.
+        Measurements of processors say nothing of GPUs, so the other kind's are left out, and so are published hours on ``cpu``.
+    """
+    measured = _from_history(run, history, device)
+    if measured is not None:
+        return Expectation(measured, "history")
+    if device != CPU:
+        hours = _published_hours(run, history.sizes, study.scores() if published is None else tuple(published))
+        if hours:
+            return Expectation(hours * 3600, "published")
+    return Expectation(_from_family(run, history.sizes, device), "default")
+
+
+def _from_history(run: Run, history: History, device: str | None) -> float | None:
+    n_train = _windows(run, history.sizes)
+    scaled = []
+    for age, one in enumerate(history.alike(run.method, run.task.name, run.train_tissue, device)):
+        ratio = _ratio(run.budget, n_train, one.budget, one.n_train_images)
+        gpus = max(one.num_gpus, 1.0) / max(run.resources.num_gpus, 1.0) if one.device != CPU else 1.0
+        scaled.append((abs(math.log(ratio)), age, one.train_s * ratio * gpus + one.other_s))
+    scaled.sort()
+    return statistics.median(seconds for _, _, seconds in scaled[:_NEAREST]) if scaled else None
+
+
+def _ratio(budget: Budget, n_train: int | None, other: Budget, other_n_train: int | None) -> float:
+    """Return how many times the images of another budget are seen; without sizes, by epochs or iterations alone."""
+    ours, theirs = _images(budget, n_train), _images(other, other_n_train)
+    if ours and theirs:
+        return ours / theirs
+    length, other_length = budget.epochs or budget.iterations, other.epochs or other.iterations
+    return length / other_length if length and other_length else 1.0
+
+
+def _images(budget: Budget, n_train: int | None) -> float | None:
+    """Return the training images seen over a whole budget; None where that needs a size that is not known."""
+    if budget.iterations is not None:
+        return float(budget.iterations * budget.batch_size)
+    if budget.epochs is None:
+        return None
+    if budget.steps_per_epoch is not None:
+        return float(budget.epochs * budget.steps_per_epoch * budget.batch_size)
+    return float(budget.epochs * n_train) if n_train else None
+
+
+def _windows(run: Run, sizes: Sizes) -> int | None:
+    return sizes.get((run.fingerprint, run.train_tissue)) if run.fingerprint is not None else None
+
+
+@functools.lru_cache(maxsize=4)
+def _hours_by_task(published: tuple[PublishedScore, ...]) -> Mapping[tuple[str, str, str], float]:
+    return {(one.method, one.task, one.train_tissue): one.hours for one in published if one.hours}
+
+
+def _published_hours(run: Run, sizes: Sizes, published: tuple[PublishedScore, ...]) -> float | None:
+    hours = _hours_by_task(published)
+    card = get_card(run.method)
+    own = hours.get((run.method, run.task.name, run.train_tissue))
+    found = own or hours.get((run.method, run.task.name, ALL_TISSUES))
+    if found is None or not card.trained:
+        return None
+    # equal sizes on both sides: only the change of the budget, the share of the data is counted below
+    ratio = _ratio(run.budget, 1, card.budget, 1)
+    if (run.budget.steps_per_epoch is None) != (card.budget.steps_per_epoch is None):
+        ratio = _ratio(Budget(1, run.budget.epochs), None, Budget(1, card.budget.epochs), None)
+    passes = run.budget.epochs is not None and run.budget.steps_per_epoch is None
+    share = _share(run, sizes) if own is None and passes else 1.0
+    return found * ratio * share
+
+
+def _share(run: Run, sizes: Sizes) -> float:
+    """Return which part of the dataset's training windows the run is trained on."""
+    if run.train_tissue == ALL_TISSUES:
+        return 1.0
+    ours = _windows(run, sizes)
+    whole = sizes.get((run.fingerprint, ALL_TISSUES)) if run.fingerprint is not None else None
+    if ours and whole:
+        return ours / whole
+    return 1.0 / _STUDY_TISSUES.get(run.task.dataset, 1)
+
+
+def _from_family(run: Run, sizes: Sizes, device: str | None) -> float:
+    card = get_card(run.method)
+    rate = _RATES.get(card.family, _UNKNOWN_FAMILY)
+    on_cpu = device == CPU or run.resources.num_gpus == 0
+    predict = _TEST_WINDOWS * (rate.predict_cpu if on_cpu else rate.predict_gpu)
+    if not card.trained:
+        return _FIXED_S + predict
+    images = _images(run.budget, _windows(run, sizes) or round(_UNKNOWN_WINDOWS * _share(run, sizes))) or 0.0
+    train = images * (rate.train_cpu if on_cpu else rate.train_gpu / max(run.resources.num_gpus, 1.0))
+    return _FIXED_S + predict + train
