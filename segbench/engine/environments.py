@@ -26,7 +26,14 @@ from segbench.paths import cache_folder
 ENGINE = "engine"
 """The name of the environment that is the engine's own interpreter."""
 LOCKS = Path(__file__).parent / "locks"
-"""One ``NAME-VARIANT.txt`` an environment, every line ``distribution==version``."""
+"""The locks: ``NAME-cpu.txt`` and ``NAME-gpu.txt``, or one ``NAME.txt`` for both; every line is ``distribution==version``.
+
+Two more kinds of file may stand beside them. ``NAME.unresolved.txt`` pins distributions whose own metadata refuse this
+Python or each other, though they run. ``NAME.cp310.txt`` pins wheels, with their hash, that are tagged for another Python (here
+3.10) because of an extension that is not used: they go into a folder of their own, last on the interpreter's path.
+"""
+_ANY = "any"
+_FOREIGN = "cp310"
 _MARKER = "environment.json"
 _TAIL = 12
 
@@ -40,7 +47,7 @@ class Environment:
     name: str
     """``engine``, ``tensorflow``, ``cellpose``, ..."""
     variant: str
-    """``cpu`` or ``gpu``: which of the two locks it was built from."""
+    """``cpu`` or ``gpu``: which of the two locks it was built from; ``any`` where one serves both."""
     python: Path
     """The interpreter to start."""
     lock_hash: str
@@ -51,7 +58,7 @@ class Environment:
 
 def environment_names() -> list[str]:
     """Return the names of the environments that this segbench can build, and ``engine``."""
-    return sorted({ENGINE, *(path.stem.rsplit("-", 1)[0] for path in LOCKS.glob("*-*.txt"))})
+    return sorted({ENGINE, *(re.sub(r"-(cpu|gpu)$", "", path.name.split(".")[0]) for path in LOCKS.glob("*.txt"))})
 
 
 def lock_versions(environment: str, variant: str = "cpu") -> dict[str, str]:
@@ -69,7 +76,10 @@ def lock_versions(environment: str, variant: str = "cpu") -> dict[str, str]:
     if environment == ENGINE:
         return dict(_installed_here())
     named = override(environment)
-    versions = _parse(_lock_text(environment, variant)) if named is None else dict(_installed_in(named))
+    if named is None:
+        versions = _parse(_lock_text(environment, _ANY if _lock(environment, _ANY).exists() else variant))
+    else:
+        versions = dict(_installed_in(named))
     return {**{name.removesuffix("-cpu"): version for name, version in versions.items()}, **versions}
 
 
@@ -81,8 +91,9 @@ def find(environment: str, *, gpu: bool) -> Environment | None:
     ready = _given(environment, gpu)
     if ready is not None:
         return ready
-    for variant in ("gpu",) if gpu else ("cpu", "gpu"):
-        if variant == "gpu" and not gpu and not (LOCKS / f"{environment}-gpu.txt").exists():
+    wanted = (_ANY,) if _lock(environment, _ANY).exists() else ("gpu",) if gpu else ("cpu", "gpu")
+    for variant in wanted:
+        if variant == "gpu" and not gpu and not _lock(environment, variant).exists():
             continue
         folder, built = _describe(environment, variant)
         if (folder / _MARKER).exists():
@@ -114,11 +125,11 @@ def ensure(environment: str, *, gpu: bool, progress: Report | None = None) -> En
     found = find(environment, gpu=gpu)
     if found is not None:
         return found
-    variant = "gpu" if gpu else "cpu"
+    variant = _ANY if _lock(environment, _ANY).exists() else "gpu" if gpu else "cpu"
     try:
         return _build(environment, variant, report)
     except _NoSuchWheelError as error:
-        if gpu or not (LOCKS / f"{environment}-gpu.txt").exists():
+        if variant != "cpu" or not _lock(environment, "gpu").exists():
             raise
         report(
             f"{environment}-cpu: your package index has no {error.requirement}; taking the build for GPUs instead, "
@@ -212,14 +223,25 @@ def _describe(environment: str, variant: str) -> tuple[Path, Environment]:
     return folder, Environment(environment, variant, folder / "bin" / "python", lock_hash, versions)
 
 
+def _lock(environment: str, variant: str) -> Path:
+    return LOCKS / (f"{environment}.txt" if variant == _ANY else f"{environment}-{variant}.txt")
+
+
+def _beside(environment: str, kind: str) -> Path:
+    """Return where the pins of kind ``unresolved`` or ``cp310`` would be; most environments have none."""
+    return LOCKS / f"{environment}.{kind}.txt"
+
+
 def _lock_text(environment: str, variant: str) -> str:
-    path = LOCKS / f"{environment}-{variant}.txt"
+    """Return all pins of an environment."""
+    path = _lock(environment, variant)
     if not path.is_file():
         known = environment_names()
         if environment in known:
             raise SegbenchError(f"environment {environment!r} has no {variant} variant")
         raise unknown_name("environment", environment, known)
-    return path.read_text()
+    beside = (_beside(environment, kind) for kind in ("unresolved", _FOREIGN))
+    return "\n".join(file.read_text() for file in (path, *beside) if file.exists())
 
 
 def _parse(lock: str) -> dict[str, str]:
@@ -228,7 +250,7 @@ def _parse(lock: str) -> dict[str, str]:
         _canonical(name): version
         for pin in pins
         if pin and pin[0] != "#"
-        for name, version in [pin.split("==", maxsplit=1)]
+        for name, version in [pin.split(" ", maxsplit=1)[0].split("==", maxsplit=1)]
     }
 
 
@@ -285,14 +307,18 @@ def _build_locked(folder: Path, built: Environment, report: Report) -> None:
         report(f"{label}: removing a build that did not finish")
         shutil.rmtree(folder)
     try:
-        _install(folder, built, LOCKS / f"{label}.txt", report)
+        _install(folder, built, report)
     except BaseException:  # also on Ctrl-C: nothing half-built stays
         shutil.rmtree(folder, ignore_errors=True)
         raise
 
 
-def _install(folder: Path, built: Environment, lock: Path, report: Report) -> None:
+def _install(folder: Path, built: Environment, report: Report) -> None:
     label = f"{built.name}-{built.variant}"
+    unresolved, foreign = _beside(built.name, "unresolved"), _beside(built.name, _FOREIGN)
+    locks = [str(path) for path in (_lock(built.name, built.variant), unresolved) if path.exists()]
+    from_locks = [part for path in locks for part in ("-r", path)]
+    own = folder / _FOREIGN
     uv, options = _find_uv(), _pip_settings()
     start = time.monotonic()
     report(f"{label}: installing {len(built.versions)} packages with {'uv' if uv else 'pip'} into {folder}")
@@ -302,7 +328,7 @@ def _install(folder: Path, built: Environment, lock: Path, report: Report) -> No
             [uv, "venv", "--quiet", "--no-project", "--python", sys.executable, str(folder)],
             [
                 *[uv, "pip", "install", "--python", str(built.python), "--no-deps", "--no-progress"],
-                *["--index-strategy", "unsafe-best-match", *_uv_options(options), "-r", str(lock)],
+                *["--index-strategy", "unsafe-best-match", *_uv_options(options), *from_locks],
             ],
         ]
     else:
@@ -311,14 +337,25 @@ def _install(folder: Path, built: Environment, lock: Path, report: Report) -> No
             [sys.executable, "-m", "venv", str(folder)],
             [
                 *[str(built.python), "-m", "pip", "install", "--no-deps", "--no-compile", "--progress-bar", "off"],
-                *["-r", str(lock)],
+                *(["--ignore-requires-python"] if unresolved.exists() else []),
+                *from_locks,
             ],
         ]
+    if foreign.exists():
+        python = [sys.executable, "-m", "pip"] if importlib.util.find_spec("pip") else [str(built.python), "-m", "pip"]
+        steps.append([
+            *[*python, "install", "--no-deps", "--no-compile", "--only-binary=:all:", "--python-version", "3.10"],
+            *["--require-hashes", "--progress-bar", "off", "--target", str(own), "-r", str(foreign)],
+        ])  # fmt: skip
     for step in steps:
         _run(step, env, label, report)
+    if foreign.exists():
+        packages = next((folder / "lib").glob("python3*")) / "site-packages"
+        (packages / f"{_FOREIGN}.pth").write_text(f"{own}\n")
     report(f"{label}: byte-compiling")
     # some distributions ship files that do not compile (templates, Python 2): that is theirs, and no failure of the build
-    compile_all = [str(built.python), "-m", "compileall", "-q", "-j", "2", str(folder / "lib")]
+    folders = [str(path) for path in (folder / "lib", own) if path.exists()]
+    compile_all = [str(built.python), "-m", "compileall", "-q", "-j", "2", *folders]
     subprocess.run(compile_all, capture_output=True, check=False)
     seconds = round(time.monotonic() - start, 1)
     about = {"name": built.name, "variant": built.variant, "lock_hash": built.lock_hash, "seconds": seconds}
