@@ -157,14 +157,15 @@ def run(
     from segbench.methods.job import Job
 
     try:
-        wanted = Job.read(job).method
+        read = Job.read(job)
     except (OSError, ValueError) as error:
         raise SegbenchError(f"not a job file: {error}") from None
     environments = {method_object(name): card.environment for name, card in all_cards().items() if card.implemented}
+    wanted = read.method
     if wanted not in environments:
         raise unknown_name("method class", wanted, environments)
     environment = ensure(environments[wanted], gpu=_has_gpu() if gpu is None else gpu, progress=_say)
-    command = [str(environment.python), "-m", "segbench.methods", str(job)]
+    command = read.command(job, environment.python)
     raise typer.Exit(subprocess.run(command, env=subprocess_env(environment, (wanted,)), check=False).returncode)
 
 

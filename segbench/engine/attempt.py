@@ -197,7 +197,7 @@ def _attempt(request: AttemptRequest, phases: dict[str, float], facts: dict[str,
     job = _job(request, data)
     facts["n_val_images"] = None if job.val is None or job.val.rows is None else len(job.val.rows)
     job.write(request.folder / "job.json")
-    _run_subprocess(request, environment)
+    _run_subprocess(request, job, environment)
     with _timed(phases, "evaluate"):
         return _evaluate(request, data)
 
@@ -226,6 +226,8 @@ def _job(request: AttemptRequest, data: PreparedDataset) -> Job:
     if other is not None:
         others = tuple(data.channels.index(name) for name in other.channels)
         predicted[_CROSS] = dataclasses.replace(predicted[_TEST], channels=others)
+    gpus = run.resources.num_gpus if request.use_gpu else 0.0
+    together = card.trained and card.data_parallel == "torchrun" and gpus > 1
     return Job(
         run_id=run.id,
         method=method_object(run.method),
@@ -239,17 +241,18 @@ def _job(request: AttemptRequest, data: PreparedDataset) -> Job:
         predict={name: dataclasses.replace(selected, labels=None) for name, selected in predicted.items()},
         settings=run.settings,
         devices=Devices(
-            num_gpus=run.resources.num_gpus if request.use_gpu else 0.0, num_cpus=max(1, round(run.resources.num_cpus))
+            num_gpus=gpus, num_cpus=max(1, round(run.resources.num_cpus)), processes=int(gpus) if together else 1
         ),
+        checkpoints=str(request.out / "runs" / run.id / "checkpoint") if card.resumable else None,
         parent_pid=os.getpid(),
     )
 
 
-def _run_subprocess(request: AttemptRequest, environment: environments.Environment) -> None:
+def _run_subprocess(request: AttemptRequest, job: Job, environment: environments.Environment) -> None:
     variables = environments.subprocess_env(environment, modules=_modules(request.run.method))
     if not request.use_gpu:
         variables["CUDA_VISIBLE_DEVICES"] = ""
-    command = [str(environment.python), "-m", "segbench.methods", str(request.folder / "job.json")]
+    command = job.command(request.folder / "job.json", environment.python)
     with (request.folder / "log.txt").open("ab") as log:
         process = subprocess.Popen(
             command, env=variables, cwd=request.folder, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,

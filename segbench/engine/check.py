@@ -66,7 +66,7 @@ def check_method(name: str, *, gpu: bool = False, progress: Callable[[str], None
             devices=Devices(num_gpus=min(1.0, card.resources.num_gpus) if gpu else 0.0, num_cpus=2),
         )
         job.write(folder / "job.json")
-        command = [str(environment.python), "-m", "segbench.methods", str(folder / "job.json")]
+        command = job.command(folder / "job.json", environment.python)
         variables = environments.subprocess_env(environment, ("segbench", target.partition(":")[0]))
         start = time.monotonic()
         try:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from segbench.methods.base import DivergedError, ImageStack, Method, Progress
     from segbench.methods.card import Budget, Card, Resources, Usability
+    from segbench.methods.checkpoints import Checkpoints
     from segbench.methods.job import Arrays, Devices, Job, TaskSpec
     from segbench.methods.predictions import LabelInstances, MaskInstances, PredictionSet, PredictionWriter
 
@@ -18,6 +19,7 @@ __all__ = [
     "Arrays",
     "Budget",
     "Card",
+    "Checkpoints",
     "Devices",
     "DivergedError",
     "ImageStack",
@@ -36,6 +38,7 @@ __all__ = [
 _HOMES = {
     "base": ("DivergedError", "ImageStack", "Method", "Progress"),
     "card": ("Budget", "Card", "Resources", "Usability"),
+    "checkpoints": ("Checkpoints",),
     "job": ("Arrays", "Devices", "Job", "TaskSpec"),
     "predictions": ("LabelInstances", "MaskInstances", "PredictionSet", "PredictionWriter"),
 }

@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from segbench.methods.card import Card
+from segbench.methods.checkpoints import Checkpoints
 from segbench.methods.job import Arrays, Job
 from segbench.methods.predictions import Instances, Kind
 
@@ -144,8 +145,18 @@ class Method(ABC):
         """Read the training data into what the library wants and build the model; ``train`` is None for prediction only."""
 
     @abstractmethod
-    def train(self, job: Job, progress: Progress) -> None:
-        """Train by the budget. Not called for methods that are not trained."""
+    def train(self, job: Job, progress: Progress, checkpoints: Checkpoints) -> None:
+        """Train by the budget. Not called for methods that are not trained.
+
+        Parameters
+        ----------
+        job
+            With ``devices.processes`` above 1 this runs in each of them, under torchrun.
+        progress
+            Told of epochs, steps and losses.
+        checkpoints
+            For methods whose card says ``resumable``: ask ``latest()`` before the first step and ``due()`` after each.
+        """
 
     def calibrate(self, job: Job, progress: Progress) -> None:  # noqa: B027 - most methods have nothing to choose
         """Choose prediction settings, such as thresholds, from the validation data given to ``load``; not part of T."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, Literal
 
 
 @dataclass(frozen=True)
@@ -50,6 +50,8 @@ class Resources:
     """CPU cores a run; also the thread count given to the method's libraries."""
     memory_gb: float = 4.0
     """Peak memory of the host in gigabytes (10^9 bytes) to reserve."""
+    gpu_memory_gb: float | None = None
+    """Memory in gigabytes that each GPU must have; None where any GPU does."""
 
 
 @dataclass(frozen=True)
@@ -98,6 +100,13 @@ class Card:
     """Every setting with its default; a job's settings override them by name."""
     score_rule: str = ""
     """Where an instance's score comes from, in one sentence."""
+    data_parallel: Literal["torchrun", "library"] | None = None
+    """How training uses several devices: ``torchrun`` starts one process a device, ``library`` leaves it to the library in
+    one process (TensorFlow's MirroredStrategy); None where it uses one device at most."""
+    resumable: bool = False
+    """True where training goes on from a checkpoint of an attempt that was lost."""
+    may_halve_batch: bool = False
+    """True where a run that ran out of memory may be tried once more with half the batch."""
     revision: int = 1
     """Raised whenever a change to segbench's own code for this method changes its results; enters the run's id."""
     paper: str = ""

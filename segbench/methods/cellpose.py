@@ -15,6 +15,7 @@ import numpy.typing as npt
 
 from segbench.methods.base import DivergedError, ImageStack, Method, Progress
 from segbench.methods.card import Budget, Card, Resources
+from segbench.methods.checkpoints import Checkpoints
 from segbench.methods.job import Job
 from segbench.methods.predictions import LabelInstances
 from segbench.methods.published import SCRIPTS, usability
@@ -116,7 +117,7 @@ class Cellpose(Method):
         self._calibration = images[:few], [each[0].astype(np.int32) for each in flows[:few]]
         self._model = self._network(nchan=train.n_channels, diam_mean=job.settings["diam_mean"])
 
-    def train(self, job: Job, progress: Progress) -> None:
+    def train(self, job: Job, progress: Progress, checkpoints: Checkpoints) -> None:  # noqa: ARG002
         """Train by upstream's ``train_seg``, its epochs cut as :func:`plan_epochs` says."""
         settings, budget = job.settings, job.budget
         images, *handed_over = self._windows

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -47,7 +49,9 @@ class Devices:
     num_gpus: float = 0.0
     """GPUs as Ray granted them (CUDA_VISIBLE_DEVICES is Ray's own); below 1 it is the fraction of one GPU's memory."""
     num_cpus: int = 1
-    """Threads for the libraries."""
+    """Threads for the libraries, over all processes."""
+    processes: int = 1
+    """Processes that train together on this node, one a device; above 1 each is started by torchrun."""
 
 
 @dataclass(frozen=True)
@@ -70,9 +74,26 @@ class Job:
     settings: Mapping[str, Any] = field(default_factory=dict)
     """The card's settings with the run's overrides: complete."""
     devices: Devices = field(default_factory=Devices)
+    checkpoints: str | None = None
+    """Folder of the run, not of the attempt, where training keeps what it needs to go on; None to keep nothing."""
+    checkpoint_every_s: float = 600.0
+    """Seconds of training between two checkpoints."""
     parent_pid: int | None = None
     """The engine's process: the subprocess ends itself when that one is gone. None when run by hand."""
     schema: int = JOB_SCHEMA
+
+    def rank(self) -> int:
+        """Return which of the job's processes this one is: 0 for the one that tells, saves and predicts."""
+        return int(os.environ.get("LOCAL_RANK", "0")) if self.devices.processes > 1 else 0
+
+    def command(self, path: Path, python: str | os.PathLike[str] = sys.executable) -> list[str]:
+        """Return the command that runs this job once it is written to ``path``."""
+        module = ["-m", "segbench.methods", str(path)]
+        if self.devices.processes == 1:
+            return [str(python), *module]
+        # a free port of this node alone
+        launcher = ["--standalone", "--nnodes=1", f"--nproc-per-node={self.devices.processes}", "--max-restarts=0"]
+        return [str(python), "-m", "torch.distributed.run", *launcher, *module]
 
     def write(self, path: Path) -> None:
         """Write the job as JSON, whole or not at all."""
@@ -117,6 +138,8 @@ class Job:
                 predict={name: selected for name, value in raw["predict"].items() if (selected := arrays(value))},
                 settings=dict(raw["settings"]),
                 devices=Devices(**raw["devices"]),
+                checkpoints=raw.get("checkpoints"),
+                checkpoint_every_s=float(raw.get("checkpoint_every_s", 600.0)),
                 parent_pid=raw.get("parent_pid"),
             )
         except KeyError as error:

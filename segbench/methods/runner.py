@@ -58,9 +58,10 @@ def main(argv: Sequence[str]) -> int:
         return 2
     stream = _redirect(output / "log.txt")
     _set_threads(job)
-    _watch_parent(job.parent_pid)
-    for stale in ("result.json", "progress.jsonl"):
-        (output / stale).unlink(missing_ok=True)
+    _watch_parent(job)
+    if job.rank() == 0:
+        for stale in ("result.json", "progress.jsonl"):
+            (output / stale).unlink(missing_ok=True)
     return _Run(job, stream).run()
 
 
@@ -69,9 +70,15 @@ class _Run:
 
     def __init__(self, job: Job, stream: TextIO) -> None:
         from segbench.methods.base import Progress
+        from segbench.methods.checkpoints import Checkpoints
 
         self.job, self.output = job, Path(job.output)
-        self.progress: Progress = Progress(self.output / "progress.jsonl", stream)
+        self.first = job.rank() == 0
+        self.progress: Progress = (
+            Progress(self.output / "progress.jsonl", stream) if self.first else Progress(Path(os.devnull))
+        )
+        kept = None if job.checkpoints is None else Path(job.checkpoints)
+        self.checkpoints = Checkpoints(kept, job.checkpoint_every_s, writes=self.first)
         self.timings: dict[str, float | None] = dict.fromkeys(
             ("import", "load", "train", "calibrate", "save", "predict")
         )
@@ -88,7 +95,9 @@ class _Run:
                 raise
             self._write_result("failed", error)
             return 1
-        self._write_result("done", None)
+        if self.first:
+            self._write_result("done", None)
+            self.checkpoints.remove()
         return 0
 
     def _phases(self) -> None:
@@ -114,14 +123,21 @@ class _Run:
                 method.load(job, train, val)
             if trained and train is not None:
                 self._train(method, train)
+        if not self.first:
+            return  # it helped to train
         with self._phase("predict"):
             for name, arrays in job.predict.items():
                 self._predict(method, name, ImageStack(arrays))
 
     def _train(self, method: Method, train: ImageStack) -> None:
         job, card = self.job, method.card
+        self.checkpoints.begin(self.progress.history)
         with self._phase("train"):
-            method.train(job, self.progress)
+            method.train(job, self.progress, self.checkpoints)
+        # T is the time of all the training that led to this model, also that of attempts which were lost on the way
+        self.timings["train"] = (self.timings["train"] or 0.0) + self.checkpoints.earlier_s
+        if not self.first:
+            return
         with self._phase("calibrate"):
             method.calibrate(job, self.progress)
         used = method.used_windows()
@@ -163,7 +179,7 @@ class _Run:
             self.timings[name] = time.perf_counter() - start
 
     def _write_result(self, status: str, error: BaseException | None) -> None:
-        method, history = self.method, self.progress.history
+        method, history = self.method, [*self.checkpoints.history, *self.progress.history]
         result: dict[str, Any] = {
             "run_id": self.job.run_id,
             "status": status,
@@ -175,6 +191,8 @@ class _Run:
             "epochs": max((point["epoch"] for point in history if point["epoch"] is not None), default=None),
             "iterations": max((point["step"] for point in history if point["step"] is not None), default=None),
             "history": history,
+            "resumed_after_s": self.checkpoints.earlier_s or None,
+            "processes": self.job.devices.processes,
             "n_train_images": None,
             "n_train_cells": None,
             **self.facts,
@@ -307,23 +325,40 @@ def _redirect(log: Path) -> TextIO:
 def _set_threads(job: Job) -> None:
     """Tell the libraries, which read these variables when they are loaded, what they may use."""
     for variable in _THREADS:
-        os.environ[variable] = str(job.devices.num_cpus)
+        os.environ[variable] = str(max(1, job.devices.num_cpus // job.devices.processes))
     os.environ["OMP_WAIT_POLICY"] = "PASSIVE"  # threads that wait by spinning take the other runs' cores
     if job.devices.num_gpus <= 0:
         os.environ["CUDA_VISIBLE_DEVICES"] = ""
 
 
-def _watch_parent(parent: int | None) -> None:
-    """End this process, with its children, when the engine's process that started it is gone."""
-    leads = os.getsid(0) == os.getpid()
-    if parent is None or (os.getppid() != parent and not leads):
+def _watch_parent(job: Job) -> None:
+    """End this process, with its children, when the engine's process that started it, or torchrun, is gone."""
+    engine, parent, leads = job.parent_pid, os.getppid(), os.getsid(0) == os.getpid()
+    if job.devices.processes == 1 and (engine is None or (parent != engine and not leads)):
         return  # by hand: the engine starts each job as the leader of its own session
 
+    def started_by_the_living() -> bool:
+        if job.devices.processes == 1:
+            return os.getppid() == engine
+        return os.getppid() == parent and (engine is None or _alive(engine))
+
     def watch() -> None:
-        while os.getppid() == parent:
+        while started_by_the_living():
             time.sleep(_PARENT_CHECK_S)
+        if job.devices.processes > 1 and os.getppid() == parent:
+            os.kill(parent, signal.SIGKILL)
         if leads:
             os.killpg(os.getpgrp(), signal.SIGKILL)
         os.kill(os.getpid(), signal.SIGKILL)
 
     threading.Thread(target=watch, name="parent-watch", daemon=True).start()
+
+
+def _alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        pass
+    return True

@@ -16,6 +16,7 @@ import numpy.typing as npt
 
 from segbench.methods.base import ImageStack, Method, Progress
 from segbench.methods.card import Budget, Card, Resources
+from segbench.methods.checkpoints import Checkpoints
 from segbench.methods.job import Job
 from segbench.methods.predictions import LabelInstances
 from segbench.methods.published import SCRIPTS, usability
@@ -131,7 +132,7 @@ class StarDist(Method):
         self._model.thresholds = {"prob": settings["prob_thresh"], "nms": settings["nms_thresh"]}
         self._model.prepare_for_training()
 
-    def train(self, job: Job, progress: Progress) -> None:
+    def train(self, job: Job, progress: Progress, checkpoints: Checkpoints) -> None:  # noqa: ARG002
         """Train by upstream's ``train``; the weights of the epoch with the lowest validation loss are kept."""
         self._model.callbacks.append(self._reporter(job, progress))
         fit = self._model.keras_model.fit

@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from segbench.methods.base import ImageStack, Method, Progress
 from segbench.methods.card import Budget, Card, Resources
+from segbench.methods.checkpoints import Checkpoints
 from segbench.methods.job import Job, TaskSpec
 from segbench.methods.predictions import LabelInstances
 
@@ -56,7 +57,7 @@ class Watershed(Method):
     def load(self, job: Job, train: ImageStack | None, val: ImageStack | None) -> None:
         """Do nothing: there is no model."""
 
-    def train(self, job: Job, progress: Progress) -> None:
+    def train(self, job: Job, progress: Progress, checkpoints: Checkpoints) -> None:
         """Do nothing: there is nothing to train."""
 
     def save(self, folder: Path) -> None:

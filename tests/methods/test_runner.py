@@ -19,7 +19,7 @@ import psutil
 import pytest
 
 from segbench.engine.check import draw_discs
-from segbench.methods import Arrays, Budget, Devices, Job, PredictionSet, TaskSpec
+from segbench.methods import Arrays, Budget, Checkpoints, Devices, Job, PredictionSet, TaskSpec
 
 MakeJob = Callable[..., Path]
 
@@ -216,3 +216,32 @@ def test_the_death_of_the_parent_ends_the_run_and_its_children(make_job: MakeJob
 def test_an_engines_job_file_can_be_run_again_by_hand(make_job: MakeJob) -> None:
     job = make_job(parent_pid=2**22 + 1)  # the engine that wrote it has gone
     assert run(job)[0] == 0
+
+
+def test_a_killed_training_goes_on_from_its_checkpoint_and_its_seconds_are_summed(
+    make_job: MakeJob, tmp_path: Path
+) -> None:
+    job = make_job("die", checkpoints=str(tmp_path / "checkpoint"), checkpoint_every_s=0.0)
+    assert run(job)[0] == 9
+    state = json.loads((tmp_path / "checkpoint" / "state.json").read_text())
+    assert state["train_s"] > 0.2
+    assert run(job)[0] == 0
+    done = result(job)
+    assert done["resumed_after_s"] == state["train_s"]
+    assert done["timings"]["train"] > state["train_s"] + 0.2, "the second attempt trained one more epoch"
+    assert [point["epoch"] for point in done["history"]] == [1, 2, 3], "each epoch once"
+    assert not (tmp_path / "checkpoint").exists()
+
+
+def test_a_checkpoint_that_could_not_be_written_leaves_the_one_before(tmp_path: Path) -> None:
+    kept = Checkpoints(tmp_path / "kept", 0.0)
+    kept.begin()
+    with kept.writing() as folder:
+        (folder / "weights").write_text("first")
+    with pytest.raises(OSError, match="disk full"), kept.writing() as folder:  # noqa: PT012
+        (folder / "weights").write_text("half")
+        raise OSError("disk full")
+    found = Checkpoints(tmp_path / "kept").latest()
+    assert found is not None
+    assert (found / "weights").read_text() == "first"
+    assert len(list((tmp_path / "kept").iterdir())) == 2

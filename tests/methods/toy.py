@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from segbench.methods import Budget, Card, ImageStack, Job, LabelInstances, Method, Progress
+from segbench.methods import Budget, Card, Checkpoints, ImageStack, Job, LabelInstances, Method, Progress
 
 
 class Toy(Method):
@@ -32,11 +32,19 @@ class Toy(Method):
         assert train is not None
         self.mean = float(np.mean([train[n] for n in range(len(train))]))
 
-    def train(self, job: Job, progress: Progress) -> None:
+    def train(self, job: Job, progress: Progress, checkpoints: Checkpoints) -> None:
         do = job.settings["do"]
         epochs = job.budget.epochs or 1
-        for epoch in range(1, epochs + 1):
+        found = checkpoints.latest()
+        done = 0 if found is None else int((found / "epoch.txt").read_text())
+        for epoch in range(done + 1, epochs + 1):
+            if do == "die" and epoch == 3 and not done:
+                os._exit(9)
             progress.train(epoch=epoch, epochs=epochs, step=2 * epoch, loss=1 / epoch)
+            if checkpoints.due():
+                with checkpoints.writing() as folder:
+                    (folder / "epoch.txt").write_text(str(epoch))
+                    time.sleep(0.2)
             if do == "raise":
                 raise ValueError("the toy\nbroke")
             if do == "nan":

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from segbench.methods import Budget, Card, ImageStack, Job, LabelInstances, Method, Progress, Resources
+from segbench.methods import Budget, Card, Checkpoints, ImageStack, Job, LabelInstances, Method, Progress, Resources
 
 
 class Threshold(Method):
@@ -40,7 +40,7 @@ class Threshold(Method):
         """Keep the training images."""
         self._images = train
 
-    def train(self, job: Job, progress: Progress) -> None:
+    def train(self, job: Job, progress: Progress, checkpoints: Checkpoints) -> None:
         """Take the mean, slowly if told to."""
         assert self._images is not None
         if job.settings["fail"] == "raise":

@@ -1,0 +1,50 @@
+"""Sets PyTorch up as a job says: threads, seeds, the device and its share of memory, and the processes of a training."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from segbench.methods.job import Job
+
+
+def prepare_torch(job: Job) -> Any:
+    """Set threads, seeds and memory limits, join the other processes of the job, and return this one's ``torch.device``.
+
+    Parameters
+    ----------
+    job
+        Below one GPU, this process is held to that fraction of its memory. With ``devices.processes`` above 1 the process is
+        one of torchrun's, and takes the GPU of its rank; they talk by NCCL, and by gloo where there is no GPU.
+    """
+    import torch
+
+    devices = job.devices
+    torch.set_num_threads(max(1, devices.num_cpus // devices.processes))
+    device = torch.device("cpu")
+    if devices.num_gpus > 0 and torch.cuda.is_available():
+        device = torch.device("cuda", job.rank() % torch.cuda.device_count())
+        torch.cuda.set_device(device)
+        if devices.num_gpus < 1:
+            torch.cuda.set_per_process_memory_fraction(devices.num_gpus, device)
+    torch.manual_seed(job.seed)
+    if devices.processes > 1 and not torch.distributed.is_initialized():
+        torch.distributed.init_process_group("nccl" if device.type == "cuda" else "gloo")
+    return device
+
+
+def gpu_names(device: Any) -> list[str]:
+    """Return the names of the GPUs that a method on ``device`` used: those of all processes where several trained."""
+    import torch
+
+    if device.type != "cuda":
+        return []
+    together = torch.distributed.get_world_size() if torch.distributed.is_initialized() else 1
+    first = torch.cuda.current_device() if together == 1 else 0
+    return [torch.cuda.get_device_name(n) for n in range(first, first + together)]
+
+
+def peak_gpu_memory_bytes(device: Any) -> int | None:
+    """Return the most memory that this process held on its GPU; None without one."""
+    import torch
+
+    return int(torch.cuda.max_memory_allocated(device)) if device.type == "cuda" else None
