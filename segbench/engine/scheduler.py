@@ -154,6 +154,7 @@ def execute(
     options: LaunchOptions,
     writer: StoreWriter,
     observe: Observer,
+    attempt: Callable[[AttemptRequest], Outcome] = run_attempt,
 ) -> Summary:
     """Run every given run on Ray until each has ended; the caller holds the driver's lock.
 
@@ -169,7 +170,7 @@ def execute(
 
     out = options.out.absolute()
     (out / CANCEL_FILE).unlink(missing_ok=True)
-    with _ray(options):
+    with connected(options):
         use_gpu = not options.cpu and float(ray.cluster_resources().get("GPU", 0)) > 0
         runs = [_fit(run, use_gpu, ray.nodes(), observe) for run in runs]
         if options.address is None:
@@ -177,7 +178,7 @@ def execute(
                 environments.ensure(name, gpu=use_gpu, progress=lambda line: observe(Note(line)))
         _write_grid_file(out, runs, options)
         observe(Opened(len(runs)))
-        driver = _Driver(runs, datasets, options, writer, observe, use_gpu)
+        driver = _Driver(runs, datasets, options, writer, observe, use_gpu, attempt)
         try:
             driver.work()
         except KeyboardInterrupt:
@@ -208,6 +209,7 @@ class _Driver:
     writer: StoreWriter
     observe: Observer
     use_gpu: bool
+    attempt: Callable[[AttemptRequest], Outcome] = run_attempt
     outcomes: dict[str, Outcome] = field(default_factory=dict)
     cancelled: bool = False
     _flights: dict[Any, _Flight] = field(default_factory=dict)
@@ -218,7 +220,7 @@ class _Driver:
         import ray
 
         # max_calls=0: the method's subprocess holds the GPU's memory, not the worker, so the worker can be kept
-        self._task = ray.remote(max_retries=0, max_calls=0)(run_attempt)
+        self._task = ray.remote(max_retries=0, max_calls=0)(self.attempt)
         self._commit = git_commit()
         self._queue = deque(self.runs)
         self._most = max(16, 2 * int(ray.cluster_resources().get("CPU", 1)))
@@ -348,7 +350,8 @@ def _set_ray_environment(options: LaunchOptions) -> None:
 
 
 @contextlib.contextmanager
-def _ray(options: LaunchOptions) -> Iterator[None]:
+def connected(options: LaunchOptions) -> Iterator[None]:
+    """Be connected to the Ray that the options name, starting a local one where they name none."""
     import ray
 
     quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR", "configure_logging": False}
