@@ -43,34 +43,48 @@ def plan(
     task: TaskOption = None, tissue: TissueOption = None, seed: SeedOption = None, budget_scale: ScaleOption = None,
     epochs: EpochsOption = None, iterations: IterationsOption = None, batch_size: BatchOption = None,
     num_gpus: GpusOption = None, num_cpus: CpusOption = None, memory_gb: MemoryOption = None,
+    address: Annotated[str | None, typer.Option(help="Expect the time on this Ray cluster ('auto': here).")] = None,
+    gpus: Annotated[int | None, typer.Option("--gpus", min=1, help="Expect the time on so many GPUs.")] = None,
+    gpus_per_node: Annotated[int, typer.Option(min=1, help="Of the nodes that --gpus imagines.")] = 8,
     out: OutOption = DEFAULT_OUT, format: FormatOption = Format.TABLE,
 ) -> None:  # fmt: skip
-    """Show the runs of a grid, which are done already, and what they ask for; runs nothing.
+    """Show the runs of a grid, which are done already, what they ask for and how long they may take; runs nothing.
 
-    gpu_hours are the study's published hours, scaled to the budget, where it published any. A run's id is final once its
-    dataset is prepared (final_id).
+    hours are expected from the store's finished runs, else the study's published hours, else a rate of the method's family
+    (expected_from). With --gpus or --address the runs are placed on paper as the launch would place them. A run's id is
+    final once its dataset is prepared (final_id).
 
     Examples:
 
       segbench grid plan
 
-      segbench grid plan --preset paper --format json
+      segbench grid plan --preset paper --gpus 450 --gpus-per-node 4
 
       segbench grid plan --dataset dsb2018 --method stardist --epochs 20
     """
+    from segbench.engine.order import GPU, uniform_nodes
+    from segbench.engine.planning import connected_cluster, forecast
     from segbench.engine.planning import plan as make_plan
+    from segbench.errors import SegbenchError
 
+    if address is not None and gpus is not None:
+        raise SegbenchError("give one of --address (that cluster) and --gpus (an imagined one), found both")
     request = _request(
         preset, grid, dataset, method, task, tissue, seed, budget_scale, epochs, iterations, batch_size, num_gpus,
         num_cpus, memory_gb,
     )  # fmt: skip
-    rows = [planned.row() for planned in make_plan(request, out)]
-    print_table(rows, format)
+    nodes, device = None, None
+    if address is not None:
+        nodes, device = connected_cluster(address)
+    elif gpus is not None:
+        nodes, device = uniform_nodes(gpus, gpus_per_node), GPU
+    planned = make_plan(request, out, device)
+    expected = forecast(planned, nodes)
+    print_table([one.row() for one in planned], format)
     if format is Format.TABLE:
-        done = sum(row["status"] == "done" for row in rows)
-        hours = [row["gpu_hours"] for row in rows if row["gpu_hours"] is not None]
-        known = f", {sum(hours):,.0f} GPU hours for the {len(hours)} with published times" if hours else ""
-        typer.echo(f"{len(rows)} runs, {done} done{known}")
+        typer.echo(f"{len(planned):,} runs, {len(planned) - expected.runs:,} done")
+        for line in expected.lines():
+            typer.echo(line)
 
 
 @app.command()

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Mapping
+import dataclasses
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from segbench.engine import environments, published
+from segbench.engine import environments
 from segbench.engine.cards import all_cards, get_card, method_object
 from segbench.engine.data import DatasetSpec, dataset_tasks, dataset_tissues, ensure_prepared, open_prepared, registered
 from segbench.engine.grid import (
@@ -24,7 +26,21 @@ from segbench.engine.grid import (
     preset,
     read_grid,
 )
-from segbench.engine.scheduler import LaunchOptions, Note, Observer, Summary, driver_lock, execute
+from segbench.engine.order import (
+    CPU,
+    Ask,
+    Expectation,
+    Node,
+    Placer,
+    Shape,
+    device_of,
+    expected_seconds,
+    nodes_of,
+    read_history,
+    simulate,
+)
+from segbench.engine.record import Status
+from segbench.engine.scheduler import LaunchOptions, Note, Observer, Summary, connected, driver_lock, execute
 from segbench.engine.store import StoreWriter, query, store_path
 from segbench.engine.store.recovery import take_in
 from segbench.engine.tasks import ALL_TISSUES
@@ -54,8 +70,13 @@ class Planned:
     run: Run
     status: str
     """``to do``, or how its latest attempt ended."""
-    published_gpu_hours: float | None
-    """GPU hours of the published run, scaled to this budget; None where nothing was published."""
+    expected: Expectation
+    """How long it will hold its resources, and from where that is known."""
+
+    @property
+    def gpu_hours(self) -> float:
+        """Expected."""
+        return self.expected.seconds / 3600 * self.run.resources.num_gpus
 
     def row(self) -> dict[str, Any]:
         """Return the plan's row, flat."""
@@ -71,15 +92,55 @@ class Planned:
             "num_gpus": run.resources.num_gpus,
             "num_cpus": run.resources.num_cpus,
             "memory_gb": run.resources.memory_gb,
-            "gpu_hours": self.published_gpu_hours,
+            "hours": self.expected.seconds / 3600,
+            "gpu_hours": self.gpu_hours,
+            "expected_from": self.expected.source,
             "final_id": run.final,
         }
+
+
+@dataclass(frozen=True)
+class Forecast:
+    """What is left to do of a plan, and when it would have ended on a cluster."""
+
+    runs: int
+    """Left to do."""
+    hours: float
+    """Of one run after the other."""
+    gpu_hours: float
+    sources: Mapping[str, int]
+    """How many expectations come from the store's ``history``, from the ``published`` hours and from the ``default``."""
+    gpus: int | None = None
+    """Of the cluster; None where none was given."""
+    nodes: int | None = None
+    makespan_h: float | None = None
+    """Hours from the launch to the last run's end."""
+
+    def lines(self) -> tuple[str, ...]:
+        """Return the forecast in words.
+
+        Examples
+        --------
+        >>> Forecast(3, 5.0, 12.0, {"published": 2, "default": 1}, gpus=8, nodes=1, makespan_h=2.25).lines()[0]
+        '3 runs to do: 12 GPU hours, 2.2 h on 8 GPUs (1 node)'
+        """
+        told = f"{self.runs:,} run{'s' * (self.runs != 1)} to do: {_figure(self.gpu_hours)} GPU hours"
+        if self.makespan_h is not None:
+            where = f"{self.gpus:,} GPUs" if self.gpus else "no GPU"
+            told += f", {_figure(self.makespan_h)} h on {where} ({self.nodes:,} node{'s' * (self.nodes != 1)})"
+        named = {
+            "history": "finished runs of this store", "published": "published hours", "default": "the family's default rate",
+        }  # fmt: skip
+        known = ", ".join(f"{n:,} from {named[source]}" for source, n in self.sources.items() if n)
+        return (told, f"expected times: {known}") if self.runs else (told,)
 
 
 @dataclass(frozen=True)
 class _Datasets:
     specs: Mapping[str, DatasetSpec] = field(default_factory=dict)
     catalogue: Catalogue = field(default_factory=Catalogue)
+    sizes: Mapping[tuple[str, str], int] = field(default_factory=dict)
+    """Training windows by (fingerprint, training tissue)."""
 
 
 def describe(budget: Budget) -> str:
@@ -96,8 +157,17 @@ def describe(budget: Budget) -> str:
     return f"{budget.epochs} epochs{steps}, batch {budget.batch_size}"
 
 
-def plan(request: GridRequest, out: Path) -> list[Planned]:
+def plan(request: GridRequest, out: Path, device: str | None = None) -> list[Planned]:
     """Expand a request into runs and say which are done; prepares and runs nothing.
+
+    Parameters
+    ----------
+    request
+        What a user asked for.
+    out
+        The results folder, whose finished runs tell how long others will take.
+    device
+        What they would run on, as ``expected_seconds`` takes it.
 
     Raises
     ------
@@ -107,7 +177,65 @@ def plan(request: GridRequest, out: Path) -> list[Planned]:
     datasets = _datasets()
     runs = _expand(request, datasets)
     statuses = _statuses(out)
-    return [Planned(run, statuses.get(run.id, "to do"), _published_gpu_hours(run)) for run in runs]
+    history = read_history(out, datasets.sizes)
+    return [Planned(run, statuses.get(run.id, "to do"), expected_seconds(run, history, device=device)) for run in runs]
+
+
+def forecast(planned: Sequence[Planned], nodes: Sequence[Node] | None = None) -> Forecast:
+    """Return what the runs that are not done would take; on a cluster without GPUs they are placed by their cores.
+
+    Raises
+    ------
+    SegbenchError
+        No node can hold one of the runs.
+    """
+    left = [one for one in planned if one.status != Status.DONE]
+    sources = Counter(one.expected.source for one in left)
+    known = Forecast(
+        runs=len(left),
+        hours=sum(one.expected.seconds for one in left) / 3600,
+        gpu_hours=sum(one.gpu_hours for one in left),
+        sources={source: sources[source] for source in ("history", "published", "default")},
+    )
+    if nodes is None:
+        return known
+    gpus = sum(node.gpus for node in nodes)
+    cores = max((node.cpus for node in nodes), default=0.0)
+    asks = []
+    placer = Placer(nodes)
+    for one in left:
+        asked = shape(one.run, use_gpu=gpus > 0, cores=cores)
+        if not placer.can_hold(asked):
+            raise SegbenchError(
+                f"{one.run.method} asks for {asked.gpus:g} GPUs and {asked.memory_gb:g} GB of memory on one node; the nodes "
+                f"have {max((n.gpus for n in nodes), default=0)} GPUs at most: change --num-gpus, --memory-gb or the nodes"
+            )
+        asks.append(Ask(one.run.id, asked, one.expected.seconds))
+    return dataclasses.replace(
+        known, gpus=gpus, nodes=len(nodes), makespan_h=simulate(asks, nodes).makespan_s / 3600,
+        gpu_hours=known.gpu_hours if gpus else 0.0,
+    )  # fmt: skip
+
+
+def shape(run: Run, use_gpu: bool, cores: float) -> Shape:
+    """Return what a run asks of a node; it takes what cores the largest node has where it asks for more."""
+    wanted = run.resources
+    return Shape(wanted.num_gpus if use_gpu else 0.0, min(wanted.num_cpus, cores), wanted.memory_gb)
+
+
+def connected_cluster(address: str) -> tuple[list[Node], str]:
+    """Return the living nodes of a running Ray cluster and the kind of its GPUs, as ``device_of`` gives it.
+
+    Raises
+    ------
+    SegbenchError
+        Ray cannot be reached there.
+    """
+    import ray
+
+    with connected(LaunchOptions(out=Path(), address=address)):
+        found = ray.nodes()
+    return nodes_of(found), device_of(found)
 
 
 def launch(
@@ -152,19 +280,29 @@ def launch(
         left = [run for run in runs if run.id not in finished]
         if not left:
             return runs, None
-        left.sort(key=lambda run: _published_gpu_hours(run) or 0.0, reverse=True)
+        history = read_history(options.out, datasets.sizes)
+        device = CPU if options.cpu else None
+        left.sort(key=lambda run: expected_seconds(run, history, device=device).seconds, reverse=True)
         return runs, execute(left, datasets.specs, options, writer, observe)
 
 
 def _datasets() -> _Datasets:
     specs = {spec.name: spec for spec in registered()}
     facts: dict[str, DatasetFacts] = {}
+    sizes: dict[tuple[str, str], int] = {}
     for name, spec in specs.items():
         fingerprint = None
         with contextlib.suppress(SegbenchError):
-            fingerprint = open_prepared(name).fingerprint
+            prepared = open_prepared(name)
+            fingerprint = prepared.fingerprint
+            windows = prepared.index("train")["tissue"].value_counts().rows()
+            sizes |= {(fingerprint, tissue): n for tissue, n in [*windows, (ALL_TISSUES, sum(n for _, n in windows))]}
         facts[name] = DatasetFacts(dataset_tasks(spec), dataset_tissues(spec), fingerprint)
-    return _Datasets(specs, Catalogue(facts).with_study())
+    return _Datasets(specs, Catalogue(facts).with_study(), sizes)
+
+
+def _figure(value: float) -> str:
+    return f"{value:,.0f}" if value >= 10 else f"{value:.2g}"
 
 
 def _grid_spec(request: GridRequest, datasets: _Datasets) -> tuple[GridSpec, Filters]:
@@ -207,15 +345,3 @@ def _statuses(out: Path) -> dict[str, str]:
     if not store_path(out).exists():
         return {}
     return dict(query(out, "select run_id, status from runs_latest").rows())
-
-
-def _published_gpu_hours(run: Run) -> float | None:
-    card = get_card(run.method)
-    found = [s for s in published.scores() if (s.method, s.task) == (run.method, run.task.name)]
-    of_tissue = [s for s in found if s.train_tissue == run.train_tissue] or found
-    if not of_tissue or of_tissue[0].hours is None:
-        return None
-    length = run.budget.epochs or run.budget.iterations
-    published_length = card.budget.epochs or card.budget.iterations
-    share = length / published_length if length and published_length else 1.0
-    return of_tissue[0].hours * share * run.resources.num_gpus

@@ -1,12 +1,13 @@
 """In which order runs are tried: how long each is expected to take, which is next, and when all will have ended."""
 
 from segbench.engine.order.cluster import device_of, nodes_of
-from segbench.engine.order.expectation import CPU, Expectation, History, Measured, expected_seconds, read_history
+from segbench.engine.order.expectation import CPU, GPU, Expectation, History, Measured, expected_seconds, read_history
 from segbench.engine.order.placer import Node, Placement, Placer, Shape
 from segbench.engine.order.simulation import Ask, Simulated, lower_bound, simulate, uniform_nodes
 
 __all__ = [
     "CPU",
+    "GPU",
     "Ask",
     "Expectation",
     "History",

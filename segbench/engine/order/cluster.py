@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from segbench.engine.order.expectation import CPU
+from segbench.engine.order.expectation import CPU, GPU
 from segbench.engine.order.placer import Node
 
 _KIND = "accelerator_type:"
@@ -31,8 +31,8 @@ def nodes_of(ray_nodes: Iterable[Mapping[str, Any]]) -> list[Node]:
     ]
 
 
-def device_of(ray_nodes: Iterable[Mapping[str, Any]]) -> str | None:
-    """Return the GPUs' kind as Ray names it; ``cpu`` where there is no GPU, None where Ray names none or several.
+def device_of(ray_nodes: Iterable[Mapping[str, Any]]) -> str:
+    """Return the GPUs' kind as Ray names it; ``gpu`` where it names none or several, ``cpu`` where there is no GPU.
 
     Examples
     --------
@@ -43,4 +43,4 @@ def device_of(ray_nodes: Iterable[Mapping[str, Any]]) -> str | None:
     if not any(held.get("GPU", 0) for held in resources):
         return CPU
     kinds = {name.removeprefix(_KIND) for held in resources for name in held if name.startswith(_KIND)}
-    return kinds.pop() if len(kinds) == 1 else None
+    return kinds.pop() if len(kinds) == 1 else GPU

@@ -22,7 +22,8 @@ Source = Literal["history", "published", "default"]
 Sizes = Mapping[tuple[str, str], int]
 """Training windows by (dataset fingerprint, training tissue)."""
 
-CPU = "cpu"
+CPU, GPU = "cpu", "gpu"
+"""Device kinds; a GPU's own name says more than ``gpu``."""
 _LOOKED_AT, _NEAREST = 100, 5
 """So many of the equally good measurements are compared, the newest; of so many of them the median is taken."""
 _STUDY_TISSUES = {"tissuenet": len(TISSUENET_TISSUES), "livecell": len(LIVECELL_TISSUES)}
@@ -113,7 +114,7 @@ class History:
             known = [one for one in self.by_method.get(method, ()) if _same_kind(one, device)]
 
             def differs(one: Measured) -> tuple[bool, bool, bool]:
-                other_device = device is not None and device.lower() not in one.device.lower()
+                other_device = device not in (None, GPU) and device.lower() not in one.device.lower()
                 return other_device, one.task != task, one.train_tissue != train_tissue
 
             least = min(map(differs, known), default=None)
@@ -186,7 +187,7 @@ def expected_seconds(
     published
         The study's scores; None for the package's own.
     device
-        ``cpu``, or a GPU's name or a part of it (``A100``, as Ray names its accelerators); None where it is not known yet.
+        ``cpu``, ``gpu``, or a GPU's name or a part of it (``A100``, as Ray names its accelerators); None where it is not known.
         Measurements of processors say nothing of GPUs, so the other kind's are left out, and so are published hours on ``cpu``.
     """
     measured = _from_history(run, history, device)

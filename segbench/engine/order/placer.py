@@ -192,6 +192,7 @@ class Placer:
         self._reserved: dict[Shape, tuple[str, float]] = {}
         self._most_reservations = reservations
         self._open = {id for id, room in self._rooms.items() if room.open}
+        self._possible: dict[Shape, bool] = {}
         self._came = 0
 
     @property
@@ -206,7 +207,9 @@ class Placer:
 
     def can_hold(self, shape: Shape) -> bool:
         """Return whether some node of the cluster, idle, would hold the shape."""
-        return any(room.could_fit(shape) for room in self._rooms.values())
+        if shape not in self._possible:
+            self._possible[shape] = any(room.could_fit(shape) for room in self._rooms.values())
+        return self._possible[shape]
 
     def add(self, key: str, shape: Shape, seconds: float) -> None:
         """Let a run wait; also for one that is tried again.
@@ -241,6 +244,7 @@ class Placer:
             del self._where[key]
         self._rooms |= {id: _empty(node) for id, node in now.items() if id not in self._rooms}
         self._open = {id for id, room in self._rooms.items() if room.open}
+        self._possible.clear()
         self._reserved = {shape: kept for shape, kept in self._reserved.items() if kept[0] in self._rooms}
         return lost
 
