@@ -1,0 +1,154 @@
+"""Shows that methods learn: trains each on drawn discs in its own environment and scores what it finds.
+
+    python benchmarks/learning_check.py                 # every preset
+    python benchmarks/learning_check.py mask-rcnn solov2
+
+Prints a row a method: the loss of the first and last tenth of training and their ratio, AP50 on the training images and on
+images that it has not seen, the CPU time of the whole process and the peak memory. One thread, no GPU.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import resource
+import subprocess
+import sys
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+
+from segbench.engine import environments
+from segbench.engine.cards import get_card, method_object
+from segbench.engine.check import draw_discs
+from segbench.engine.metrics import evaluate_prediction_set
+from segbench.methods import Arrays, Budget, Devices, Job, PredictionSet, TaskSpec
+
+
+@dataclass(frozen=True)
+class Preset:
+    """What a method trains on here, and for how long."""
+
+    budget: Budget
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    """What differs from the card's settings."""
+    size: int = 64
+    """Pixels of an image's side."""
+    n_train: int = 16
+    n_discs: int = 6
+    """Most discs in an image."""
+    n_channels: int = 1
+
+
+PRESETS: Mapping[str, Preset] = {
+    "stardist": Preset(
+        Budget(batch_size=8, epochs=4, steps_per_epoch=60), {"patch_size": 64, "learning_rate": 1e-3}, 96, 32, 10
+    ),
+    "cellpose": Preset(Budget(batch_size=8, epochs=14), {"crop": 80, "diam_mean": 14.0}, 96, 32, 10),
+}
+N_TEST = 8
+
+
+@dataclass(frozen=True)
+class Learnt:
+    """How a method's training went."""
+
+    first_loss: float
+    last_loss: float
+    ap50_train: float
+    ap50_test: float
+    train_s: float
+    cpu_s: float
+    peak_gb: float
+
+
+def learn(method: str, preset: Preset, folder: Path) -> Learnt:
+    """Train and predict; raises RuntimeError with the log's end where the method fails."""
+    arrays = {
+        split: draw(folder, split, n, preset, seed)
+        for seed, (split, n) in enumerate({"train": preset.n_train, "val": 4, "test": N_TEST}.items())
+    }
+    card = get_card(method)
+    job = Job(
+        run_id=method, method=method_object(method), budget=preset.budget, seed=1, output=str(folder / "run"),
+        task=TaskSpec("discs", "drawn", ("nuclear", "membrane")[: preset.n_channels], "nuclear"),
+        train=arrays["train"], val=arrays["val"],
+        predict={name: dataclasses.replace(arrays[name], labels=None) for name in ("train", "test")},
+        settings={**card.settings, **preset.settings}, devices=Devices(num_cpus=1),
+    )  # fmt: skip
+    path = folder / "job.json"
+    job.write(path)
+    environment = environments.ensure(card.environment, gpu=False)
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    variables = environments.subprocess_env(environment, ("segbench", job.method.partition(":")[0]))
+    subprocess.run(job.command(path, environment.python), env=variables, stdout=subprocess.DEVNULL, check=False)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    result = json.loads((folder / "run" / "result.json").read_text())
+    if result["status"] != "done":
+        raise RuntimeError(f"{method}: {result['error']}\n{(folder / 'run' / 'log.txt').read_text()[-2000:]}")
+    losses = [point["loss"] for point in result["history"] if point["loss"] is not None]
+    tenth = max(1, len(losses) // 10)
+    return Learnt(
+        first_loss=float(np.mean(losses[:tenth])), last_loss=float(np.mean(losses[-tenth:])),
+        ap50_train=ap50(folder, "train"), ap50_test=ap50(folder, "test"), train_s=result["timings"]["train"],
+        cpu_s=after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime,
+        peak_gb=result["peak_memory_bytes"] / 1e9,
+    )  # fmt: skip
+
+
+def draw(folder: Path, split: str, n: int, preset: Preset, seed: int) -> Arrays:
+    """Write drawn images and labels of a split."""
+    images, labels = draw_discs(n, preset.size, preset.n_channels, seed, preset.n_discs)
+    np.save(folder / f"{split}_images.npy", images)
+    np.save(folder / f"{split}_labels.npy", labels)
+    channels = tuple(range(preset.n_channels))
+    return Arrays(str(folder / f"{split}_images.npy"), channels, None, str(folder / f"{split}_labels.npy"))
+
+
+def ap50(folder: Path, split: str) -> float:
+    """Return the pooled AP50 of a split's predictions."""
+    truth = np.load(folder / f"{split}_labels.npy")
+    return float(evaluate_prediction_set(truth, PredictionSet(folder / "run" / "predictions" / split)).pooled.ap50)
+
+
+def main() -> int:
+    """Run the presets that are named, all without a name; returns the exit status."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("methods", nargs="*", metavar="METHOD", help=f"of {', '.join(PRESETS)}")
+    parser.add_argument("--keep", type=Path, help="a folder to keep each run in")
+    arguments = parser.parse_args()
+    unknown = set(arguments.methods) - set(PRESETS)
+    if unknown:
+        parser.error(f"no preset for {', '.join(sorted(unknown))}; there are {', '.join(PRESETS)}")
+    headers = ("method", "steps", "loss", "ratio", "AP50 train", "AP50 unseen", "T, s", "CPU, s", "peak GB")
+    table = Table(*headers, title="learning on drawn discs")
+    failed = 0
+    for method in arguments.methods or PRESETS:
+        with tempfile.TemporaryDirectory() as scratch:
+            folder = Path(scratch) if arguments.keep is None else arguments.keep / method
+            folder.mkdir(parents=True, exist_ok=True)
+            try:
+                got = learn(method, PRESETS[method], folder)
+            except RuntimeError as error:
+                sys.stderr.write(f"{error}\n")
+                failed += 1
+                continue
+            result = json.loads((folder / "run" / "result.json").read_text())
+        table.add_row(
+            method, str(result["iterations"]), f"{got.first_loss:.3g} -> {got.last_loss:.3g}",
+            f"{got.last_loss / got.first_loss:.3f}", f"{got.ap50_train:.3f}", f"{got.ap50_test:.3f}",
+            f"{got.train_s:.0f}", f"{got.cpu_s:.0f}", f"{got.peak_gb:.1f}",
+        )  # fmt: skip
+    Console(width=120).print(table)
+    return failed
+
+
+if __name__ == "__main__":
+    sys.exit(main())
