@@ -56,7 +56,7 @@ def make_record(n: int, windows: int) -> Record:
     }  # fmt: skip
     return Record(
         attempt=attempt,
-        phases={phase: n % 61 + 0.25 for phase in PHASES},
+        phases=dict.fromkeys(PHASES, n % 61 + 0.25),
         evaluations=[
             EvaluationRow(test_task=TASK, test_tissue=t, n_images=1249, n_truth=90_000, n_predictions=91_000, **scores)
             for t in TISSUES

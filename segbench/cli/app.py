@@ -8,7 +8,7 @@ import sys
 import typer
 
 from segbench import __version__
-from segbench.cli import analyze, data, evaluate, grid, methods, plot, report, sql, sweep
+from segbench.cli import analyze, data, evaluate, grid, methods, plot, report, runs, sql, store, sweep
 from segbench.errors import SegbenchError
 
 app = typer.Typer(
@@ -24,6 +24,8 @@ app.add_typer(grid.app, name="grid")
 app.add_typer(data.app, name="data")
 app.add_typer(methods.app, name="methods")
 app.add_typer(analyze.app, name="analyze")
+app.add_typer(runs.app, name="runs")
+app.add_typer(store.app, name="store")
 app.command()(evaluate.evaluate)
 app.command()(sweep.sweep)
 app.command()(sql.sql)

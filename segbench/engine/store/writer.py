@@ -96,7 +96,9 @@ class StoreWriter:
     def snapshot(self, to: Path) -> None:
         """Copy the store to another file, whole and between two transactions."""
         with self._one_at_a_time:
-            self._transact(lambda connection: connection.execute("select 1"))  # a log that a killed writer left is taken into the file
+            self._transact(
+                lambda connection: connection.execute("select 1")
+            )  # a log that a killed writer left is taken into the file
             shutil.copyfile(self.path, to)
 
     def _transact(self, work: Callable[[duckdb.DuckDBPyConnection], Any], patience_s: float | None = None) -> Any:

@@ -1,0 +1,190 @@
+"""``segbench runs``: list runs, show all that is needed to repeat one, and repeat it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from segbench.cli._common import DEFAULT_OUT, Format, FormatOption, OutOption, print_table
+
+if TYPE_CHECKING:
+    from segbench.engine.repeat import Repeated, RunFacts
+
+app = typer.Typer(no_args_is_help=True, help="List the runs of a results folder, show one in full, and repeat it.")
+
+IdArgument = Annotated[str, typer.Argument(metavar="ID", help="A run's id, or as much of its beginning as names it.")]
+
+
+@app.command("list")
+def list_(
+    method: Annotated[str | None, typer.Option("--method", "-m", help="Only this method.")] = None,
+    task: Annotated[str | None, typer.Option("--task", "-t", help="Only this task.")] = None,
+    status: Annotated[str | None, typer.Option("--status", help="Only runs that ended so: done, failed, ...")] = None,
+    out: OutOption = DEFAULT_OUT,
+    format: FormatOption = Format.TABLE,
+) -> None:
+    """List the runs, latest first, with their score and training time.
+
+    Examples:
+
+      segbench runs list
+
+      segbench runs list --method stardist --status failed --format json
+    """
+    from segbench.engine.record import Status
+    from segbench.engine.store import query
+    from segbench.errors import unknown_name
+
+    if status is not None and status not in set(Status):
+        raise unknown_name("status", status, [known.value for known in Status])
+    frame = query(
+        out,
+        "select runs.run_id, runs.method, runs.task, runs.train_tissue, runs.seed, runs.status, runs.attempt as attempts, "
+        "scored.ap50, timings.train_s, runs.host, runs.started_at "
+        "from runs_latest as runs left join timings using (run_id) "
+        "left join accuracy as scored on scored.run_id = runs.run_id and scored.test_task = runs.task "
+        "and scored.test_tissue = 'all' and scored.operation = 'none' "
+        "where coalesce(runs.method = $1, true) and coalesce(runs.task = $2, true) and coalesce(runs.status = $3, true) "
+        "order by runs.started_at desc",
+        [method, task, status],
+    )
+    print_table(frame, format)
+
+
+@app.command()
+def show(run_id: IdArgument, out: OutOption = DEFAULT_OUT, format: FormatOption = Format.TABLE) -> None:
+    """Show everything that is needed to repeat a run: method, data, budget, settings, versions, machine, attempts, scores.
+
+    Examples:
+
+      segbench runs show 28832d
+
+      segbench runs show 28832d --format json
+    """
+    import json
+
+    from segbench.engine.repeat import run_facts
+
+    facts = run_facts(out, run_id)
+    if format is Format.JSON:
+        typer.echo(json.dumps(facts.to_dict(), indent=1, default=str))
+        return
+    rows = [{"what": what, "value": _text(value)} for what, value in _facts(facts)]
+    print_table(rows, format)
+    if format is Format.CSV:
+        return
+    print_table(list(facts.attempts), format, title="attempts")
+    print_table(
+        [{"phase": phase, "seconds": seconds} for phase, seconds in facts.phases.items()], format, title="phases"
+    )
+    pooled = [row for row in facts.scores if row["test_tissue"] == "all" and row["operation"] == "none"]
+    print_table(pooled, format, title="scores, pooled over the test tissues (all: --format json)")
+
+
+@app.command()
+def repeat(
+    run_id: IdArgument,
+    source: OutOption = DEFAULT_OUT,
+    into: Annotated[
+        Path | None, typer.Option("--into", help="Keep the repetition in this results folder; else it is not kept.")
+    ] = None,
+    tolerance: Annotated[
+        float | None,
+        typer.Option(min=0, help="How far a score may lie off; default 0 for methods without training, else 0.05."),
+    ] = None,
+    address: Annotated[str | None, typer.Option(help="A running Ray cluster ('auto' for this machine's).")] = None,
+    cpu: Annotated[bool, typer.Option("--cpu", help="Run without GPUs; so it is where the run had none.")] = False,
+    local_cpus: Annotated[int | None, typer.Option(min=1, help="Cores for the local Ray; default all.")] = None,
+    memory_gb: Annotated[float | None, typer.Option("--memory-gb", min=0.1, help="Memory of the run, in GB.")] = None,
+    timeout: Annotated[float | None, typer.Option(min=1, help="Stop the run after so many seconds.")] = None,
+    format: FormatOption = Format.TABLE,
+) -> None:
+    """Run one run again and compare its scores; ends with status 1 where they lie further apart than the tolerance.
+
+    For a trained method the pooled scores without post-operation count; without training every score does.
+
+    Examples:
+
+      segbench runs repeat 28832d
+
+      segbench runs repeat 28832d --out segbench-results --into again --tolerance 0.02
+    """
+    import tempfile
+
+    from segbench.cli._progress import LaunchDisplay
+    from segbench.engine.repeat import repeat_run, run_facts
+    from segbench.engine.scheduler import LaunchOptions
+
+    facts = run_facts(source, run_id)
+    with tempfile.TemporaryDirectory(prefix="segbench-repeat-") as scratch:
+        options = LaunchOptions(
+            out=into or Path(scratch), address=address, cpu=cpu or not facts.run["num_gpus"], num_cpus=local_cpus,
+            timeout_s=timeout,
+        )  # fmt: skip
+        with LaunchDisplay() as display:
+            repeated = repeat_run(facts, options, display.observe, tolerance, memory_gb)
+    _tell(repeated, format)
+    if not repeated.agrees:
+        raise typer.Exit(1)
+
+
+def _facts(facts: RunFacts) -> list[tuple[str, Any]]:
+    run = facts.run
+    budget = {name: value for name, value in facts.budget.items() if value is not None}
+    return [
+        *((name, run[name]) for name in ("run_id", "status", "error", "method", "method_revision", "task")),
+        *(
+            (name, run[name])
+            for name in ("train_tissue", "seed", "channels", "target", "dataset", "dataset_fingerprint")
+        ),
+        ("dataset_source", facts.source or "not registered here"),
+        ("budget", budget),
+        *((name, run[name]) for name in ("settings", "environment", "lock_hash", "versions", "segbench_version")),
+        *((name, run[name]) for name in ("git_commit", "host", "cpu_name", "num_cpus", "gpu_names", "num_gpus")),
+        *(
+            (name, run[name])
+            for name in ("peak_memory_bytes", "peak_gpu_memory_bytes", "started_at", "ended_at", "folder")
+        ),
+    ]
+
+
+def _text(value: Any) -> str | None:
+    import json
+
+    return json.dumps(value, default=str) if isinstance(value, dict | list) else None if value is None else str(value)
+
+
+def _tell(repeated: Repeated, format: Format) -> None:
+    import json
+    from math import isinf
+
+    rows = [
+        {
+            "test_task": d.test_task, "test_tissue": d.test_tissue, "operation": d.operation, "radius": d.radius,
+            "metric": d.metric, "first": d.first, "again": d.again, "apart": None if isinf(d.apart) else d.apart, "counts": d.counts,
+        }
+        for d in repeated.differences
+    ]  # fmt: skip
+    context = [{"what": what, "first": _text(a), "again": _text(b)} for what, (a, b) in repeated.context.items()]
+    if format is Format.JSON:
+        ids = {"run_id": repeated.first.run["run_id"], "again_run_id": repeated.again.run["run_id"]}
+        status = {"status": repeated.again.run["status"], "error": repeated.again.run["error"]}
+        verdict = {"agrees": repeated.agrees, "tolerance": repeated.tolerance}
+        typer.echo(json.dumps({**ids, **status, **verdict, "differs": context, "scores": rows}, indent=1, default=str))
+        return
+    if format is Format.CSV:
+        print_table(rows, format)
+        return
+    pooled = [row for row in rows if row["test_tissue"] == "all" and row["operation"] == "none"]
+    print_table(pooled, format, title="scores, pooled over the test tissues (all: --format json)")
+    print_table(context, format, title="what else differs")
+    times = [facts.phases.get("train") for facts in (repeated.first, repeated.again)]
+    if None not in times:
+        typer.echo(f"training took {times[0]:.1f} s, and {times[1]:.1f} s again")
+    if repeated.again.run["status"] != "done":
+        typer.echo(f"the repetition ended as {repeated.again.run['status']}: {repeated.again.run['error']}")
+    worst = max((d.apart for d in repeated.differences if d.counts), default=0.0)
+    agree = "agree" if repeated.agrees else "do not agree"
+    typer.echo(f"the two {agree}: scores that count lie at most {worst:.4g} apart, {repeated.tolerance:g} is allowed")

@@ -1,0 +1,148 @@
+"""``segbench store``: check, repair, merge and export the store of a results folder."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from segbench.cli._common import DEFAULT_OUT, Format, FormatOption, OutOption, print_table
+
+app = typer.Typer(no_args_is_help=True, help="Check the results against their records, rebuild, merge and export them.")
+
+
+@app.command()
+def check(out: OutOption = DEFAULT_OUT, format: FormatOption = Format.TABLE) -> None:
+    """Verify the store against every attempt's record, value by value. It ends with status 1 where anything is wrong.
+
+    Works while a launch runs; records that it has not taken in yet are not faults then.
+
+    Examples:
+
+      segbench store check
+
+      segbench store check --out /shared/results --format json
+    """
+    from segbench.engine.scheduler import is_driven
+    from segbench.engine.store.check import check_store
+
+    driven = is_driven(out)
+    found = check_store(out, driven=driven)
+    rows = [
+        {"kind": fault.kind, "run_id": fault.run_id or "-", "attempt": fault.attempt, "detail": fault.detail}
+        for fault in found.faults
+    ]
+    if format is not Format.TABLE:
+        print_table(rows, format)
+    else:
+        for row in rows:
+            attempt = "" if row["attempt"] is None else f" attempt {row['attempt']}"
+            typer.echo(f"{row['kind']}: {row['run_id']}{attempt}: {row['detail']}")
+        told = [f"{found.records} records, {found.attempts} attempts in the store"]
+        if found.superseded:
+            told.append(f"{found.superseded} second results of runs left out, as they should be")
+        if driven:
+            told.append(f"a launch runs: {found.waiting} records wait to be taken in")
+        told.append(
+            f"{len(rows)} faults: 'segbench store repair' rebuilds the store" if rows else "all as it should be"
+        )
+        typer.echo("; ".join(told))
+    if rows:
+        raise typer.Exit(1)
+
+
+@app.command()
+def repair(out: OutOption = DEFAULT_OUT) -> None:
+    """Rebuild the store from the records alone; the old one is replaced in one step, when the new one is whole.
+
+    Records that cannot be used are set aside as record.json.broken, and named. Where the old store has rows that no record
+    stands for, it is kept as results.duckdb.before-repair. Refused while a launch runs.
+
+    Example:
+
+      segbench store repair --out /shared/results
+    """
+    from segbench.engine.scheduler import driver_lock
+    from segbench.engine.store.check import repair_store
+    from segbench.errors import SegbenchError
+
+    if not out.is_dir():
+        raise SegbenchError(f"there is no results folder {out}: name another --out")
+    with driver_lock(out):
+        done = repair_store(out)
+    for path in done.set_aside:
+        typer.echo(f"set aside: {path}")
+    for path in done.left:
+        typer.echo(f"left out: {path} was written by a newer segbench")
+    for run_id, attempt in done.lost_rows:
+        typer.echo(f"without a record: {run_id} attempt {attempt}; its rows are only in the old store")
+    kept = f"; the old store is kept as {done.kept}" if done.kept else ""
+    typer.echo(f"rebuilt the store from {done.records} records{kept}")
+
+
+@app.command()
+def merge(
+    sources: Annotated[list[Path], typer.Argument(metavar="OTHER...", help="Results folders, of other clusters say.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="The folder to merge into; what it holds stays.")],
+    link: Annotated[bool, typer.Option("--link", help="Hard-link the artifacts instead of copying them.")] = False,
+    artifacts: Annotated[
+        bool, typer.Option("--artifacts/--no-artifacts", help="Bring pictures, weights and logs, or the results only.")
+    ] = True,
+    format: FormatOption = Format.TABLE,
+) -> None:
+    """Merge results folders into one, each run's result once. Merging again changes nothing.
+
+    A run finished in several is taken from the first that has it; attempts are numbered anew where numbers clash.
+
+    Examples:
+
+      segbench store merge cluster-a cluster-b --out all-results
+
+      segbench store merge cluster-a --out all-results --link
+    """
+    from segbench.engine.scheduler import driver_lock
+    from segbench.engine.store.merge import merge_results
+    from segbench.errors import SegbenchError
+
+    if link and not artifacts:
+        raise SegbenchError("--link and --no-artifacts exclude each other: there is nothing to link")
+    if out.exists() and not out.is_dir():
+        raise SegbenchError(f"{out} is a file: name a folder with --out")
+    out.mkdir(parents=True, exist_ok=True)
+    with driver_lock(out):
+        merged = merge_results(sources, out, link=link, artifacts=artifacts)
+    rows = [
+        {
+            "source": str(one.source),
+            "new_attempts": one.new,
+            "already_there": one.there,
+            "run_finished_before": one.finished_before,
+            "unreadable": len(one.unreadable),
+        }
+        for one in merged
+    ]
+    print_table(rows, format)
+    for path in (path for one in merged for path in one.unreadable):
+        typer.echo(f"unreadable, left out: {path}", err=True)
+
+
+@app.command()
+def export(
+    parquet: Annotated[Path, typer.Option("--parquet", help="The folder for one Parquet file a table and view.")],
+    out: OutOption = DEFAULT_OUT,
+    format: FormatOption = Format.TABLE,
+) -> None:
+    """Write every table and view as a Parquet file. Works while a launch runs.
+
+    Example:
+
+      segbench store export --parquet tables --out /shared/results
+    """
+    from segbench.engine.store.merge import export_parquet
+
+    counts = export_parquet(out, parquet)
+    rows: list[dict[str, Any]] = [
+        {"file": str(parquet / f"{name}.parquet"), "rows": rows} for name, rows in counts.items()
+    ]
+    print_table(rows, format)
