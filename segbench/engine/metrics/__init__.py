@@ -1,6 +1,6 @@
 """How good a segmentation is: COCO's AP and AR exactly as pycocotools computes them, for dense cells."""
 
-from segbench.engine.metrics.bootstrap import Interval, bootstrap_intervals
+from segbench.engine.metrics.bootstrap import Interval, bootstrap_intervals, paired_samples
 from segbench.engine.metrics.cells import CellMetrics, cell_metrics
 from segbench.engine.metrics.coco import IOU_THRESHOLDS, RECALL_THRESHOLDS
 from segbench.engine.metrics.coco_json import CocoEvaluation, evaluate_coco_json
@@ -45,6 +45,7 @@ __all__ = [
     "evaluate_labels",
     "evaluate_prediction_set",
     "paint_instances",
+    "paired_samples",
     "sweep_labels",
     "sweep_prediction_set",
 ]

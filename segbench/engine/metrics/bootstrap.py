@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -75,6 +77,39 @@ def bootstrap_intervals(
         low, high = np.percentile(valid, [tail, 100 - tail]) if valid.size else (np.nan, np.nan)
         intervals[name] = Interval(float(low), float(high), samples[name])
     return intervals
+
+
+def paired_samples(
+    evaluation: Evaluation, units: Sequence[str], *, n_resamples: int = 200, key: str = ""
+) -> dict[str, npt.NDArray[np.float64]]:
+    """Return, by metric, the values (B,) in resamples that are the same for every method scored on the same images.
+
+    Ranks and differences of methods are resampled by taking each method's value of the same resample: the draws depend on
+    ``units`` and ``key`` alone, not on what was predicted.
+
+    Parameters
+    ----------
+    evaluation
+        N evaluated windows.
+    units
+        N names: windows of one name (those cut from one image) are drawn together.
+    n_resamples
+        B.
+    key
+        What tells this test set's draws from those of another with equal names, such as its fingerprint.
+
+    Raises
+    ------
+    SegbenchError
+        Where ``units`` does not name every window.
+    """
+    if len(units) != len(evaluation.images):
+        raise SegbenchError(f"{len(units)} names for {len(evaluation.images)} windows")
+    names, member = np.unique(np.asarray(units, dtype=str), return_inverse=True)
+    seed = hashlib.sha256("\n".join([key, *names.tolist()]).encode()).digest()
+    rng = np.random.default_rng(np.frombuffer(seed, np.uint32))
+    drawn = rng.multinomial(names.size, np.full(names.size, 1 / max(1, names.size)), n_resamples)
+    return resampled_metrics(evaluation, drawn[:, member])
 
 
 def resampled_metrics(evaluation: Evaluation, weights: npt.NDArray[np.int64]) -> dict[str, npt.NDArray[np.float64]]:

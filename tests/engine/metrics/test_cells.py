@@ -15,6 +15,7 @@ from segbench.engine.metrics import (
     cell_metrics,
     evaluate_instances,
     evaluate_labels,
+    paired_samples,
 )
 from segbench.engine.metrics.bootstrap import resampled_metrics
 from segbench.errors import SegbenchError
@@ -143,3 +144,23 @@ def test_intervals_surround_the_estimate_and_repeat_with_the_seed() -> None:
         bootstrap_intervals(result, group="c")
     with pytest.raises(SegbenchError, match="between 0 and 1"):
         bootstrap_intervals(result, confidence=95)
+
+
+def test_methods_scored_on_the_same_images_share_their_resamples() -> None:
+    rng = np.random.default_rng(16)
+    truth = [label_map(rng, (60, 60), 12) for _ in range(24)]
+    names = [f"image-{n // 4}" for n in range(24)]
+    better = evaluate_labels(truth, truth)
+    worse = evaluate_labels(truth, [disturbed(rng, labels) for labels in truth])
+    samples = paired_samples(worse, names, n_resamples=50, key="k")
+    assert samples["map"].shape == (50,)
+    assert samples["map"].min() < worse.pooled.map < samples["map"].max()
+    assert (paired_samples(better, names, n_resamples=50, key="k")["ap50"] == 1).all()
+    again = paired_samples(worse, names, n_resamples=50, key="k")
+    assert all((samples[name] == again[name]).all() for name in METRICS)
+    assert (samples["map"] != paired_samples(worse, names, n_resamples=50, key="other")["map"]).any()
+    # one image: every resample is the set itself
+    alone = paired_samples(worse, ["image"] * 24, n_resamples=3)
+    assert alone["map"] == pytest.approx([worse.pooled.map] * 3)
+    with pytest.raises(SegbenchError, match="2 names for 24 windows"):
+        paired_samples(worse, ["a", "b"])
