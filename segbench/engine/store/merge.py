@@ -10,7 +10,7 @@ from datetime import datetime
 from pathlib import Path
 
 from segbench.engine.record import RECORD_NAME, Record, Status
-from segbench.engine.store.reader import read_connection, store_copy
+from segbench.engine.store.reader import query, store_copy
 from segbench.engine.store.recovery import attempt_number, record_paths, take_in
 from segbench.engine.store.writer import StoreWriter
 from segbench.errors import SegbenchError
@@ -141,8 +141,7 @@ def export_parquet(out: Path, folder: Path) -> dict[str, int]:
 def _held(out: Path) -> tuple[set[_Try], set[str]]:
     """Return the attempts of the target's store and the ids of its finished runs."""
     take_in(out, StoreWriter(out))
-    with read_connection(out) as connection:
-        rows = connection.execute("select run_id, status, host, started_at, ended_at from attempts").fetchall()
+    rows = query(out, "select run_id, status, host, started_at, ended_at from attempts").rows()
     tries = {(run, Status(status), host, start, end) for run, status, host, start, end in rows}
     return tries, {run for run, status, *_ in tries if status is Status.DONE}
 
