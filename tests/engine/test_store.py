@@ -7,16 +7,20 @@ import sys
 import textwrap
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import duckdb
 import pytest
 
-from segbench.engine.record import Record, Status
+from segbench.engine.record import ImageTable, Record, Status
 from segbench.engine.store import StoreWriter, query, store_path
+from segbench.engine.store.check import check_store
+from segbench.engine.store.intake import Intake
+from segbench.engine.store.migrate import Migration, migrate, migrations
 from segbench.engine.store.recovery import take_in
-from segbench.engine.store.writer import StoreBusyError
+from segbench.engine.store.writer import StoreBusyError, insert_rows
 from segbench.errors import SegbenchError
 
 MakeRecord = Callable[..., Record]
@@ -112,20 +116,16 @@ def test_readers_read_while_the_writer_writes(tmp_path: Path, make_record: MakeR
 
 def test_a_reader_that_stays_makes_the_writer_wait_and_then_say_so(tmp_path: Path, make_record: MakeRecord) -> None:
     StoreWriter(tmp_path)
-    hold = f"import duckdb, sys; c = duckdb.connect({str(store_path(tmp_path))!r}, read_only=True); print('open', flush=True); sys.stdin.read()"
-    holder = subprocess.Popen([sys.executable, "-c", hold], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-    assert holder.stdin is not None
-    assert holder.stdout is not None
-    assert holder.stdout.readline().strip() == "open"
-    with pytest.raises(StoreBusyError, match="close that DuckDB client"):
-        StoreWriter(tmp_path, patience_s=0.5).add([make_record()])
     done: list[int] = []
-    waiting = threading.Thread(target=lambda: done.append(StoreWriter(tmp_path, patience_s=30).add([make_record()])))
-    waiting.start()
-    time.sleep(0.5)
-    assert not done
-    holder.stdin.close()
-    holder.wait(timeout=30)
+    with held(store_path(tmp_path)):
+        with pytest.raises(StoreBusyError, match="close that DuckDB client"):
+            StoreWriter(tmp_path, patience_s=0.5).add([make_record()])
+        waiting = threading.Thread(
+            target=lambda: done.append(StoreWriter(tmp_path, patience_s=30).add([make_record()]))
+        )
+        waiting.start()
+        time.sleep(0.5)
+        assert not done
     waiting.join(timeout=30)
     assert done == [1]
 
@@ -181,3 +181,161 @@ def test_records_left_on_disk_are_taken_in_and_broken_ones_set_aside(tmp_path: P
     assert not broken.exists()
     assert broken.with_name("record.json.broken").exists()
     assert writer.finished_runs() == {f"{n:012x}" for n in range(3)}
+
+
+def test_a_store_of_the_first_release_is_brought_up_with_its_rows(tmp_path: Path, make_record: MakeRecord) -> None:
+    first = migrations()[0]
+    assert (first.version, first.name) == (1, "0001_initial.sql")
+    with duckdb.connect(store_path(tmp_path)) as connection:
+        migrate(connection, [first])
+        insert_rows(connection, [make_record(), make_record("b" * 12)])
+    writer = StoreWriter(tmp_path)
+    assert writer.add([make_record("c" * 12)]) == 1
+    assert query(tmp_path, "select version from migrations order by all").rows() == [(m.version,) for m in migrations()]
+    assert query(tmp_path, "select count(*), avg(ap50) from accuracy").rows() == [(3, pytest.approx(0.8))]
+    assert query(tmp_path, "select count(*) from history").item() == 6
+
+
+def test_migrations_are_applied_in_order_once_and_all_or_none(tmp_path: Path, make_record: MakeRecord) -> None:
+    StoreWriter(tmp_path).add([make_record()])
+    last = migrations()[-1].version
+    steps = [
+        *migrations(),
+        Migration(last + 1, "add.sql", "alter table tissues add column site varchar default 'here'"),
+        Migration(last + 2, "fill.sql", "update tissues set site = upper(site)"),
+    ]
+    broken = [*steps, Migration(last + 3, "broken.sql", "alter table tissues drop column nothing")]
+    connection = duckdb.connect(store_path(tmp_path))
+    connection.begin()
+    with pytest.raises(duckdb.Error, match="nothing"):
+        migrate(connection, broken)
+    connection.rollback()
+    assert "site" not in connection.sql("select * from tissues").columns
+    connection.begin()
+    assert migrate(connection, steps) == [last + 1, last + 2]
+    connection.commit()
+    assert migrate(connection, steps) == []
+    assert connection.execute("select distinct site from tissues").fetchall() == [("HERE",)]
+    connection.close()
+    # a store with steps that this segbench does not know: one line from whoever needs its tables
+    for ask in (StoreWriter, check_store, lambda out: query(out, "select future from attempts")):
+        with pytest.raises(SegbenchError, match="newer segbench") as caught:
+            ask(tmp_path)
+        assert "\n" not in str(caught.value)
+    assert query(tmp_path, "select count(*) from attempts").item() == 1
+
+
+def test_a_held_store_makes_the_intake_wait_on_disk_and_not_the_launch(tmp_path: Path, make_record: MakeRecord) -> None:
+    told: list[str] = []
+    intake = Intake(tmp_path, StoreWriter(tmp_path), told.append)
+    with held(store_path(tmp_path)) as process:
+        start = time.monotonic()
+        for n in range(600):
+            record = make_record(f"{n:012x}")
+            folder = tmp_path / record.attempt.folder
+            folder.mkdir(parents=True)
+            (folder / "record.json").write_text(record.model_dump_json())
+            intake.add(record)
+            intake.flush()
+        busy = time.monotonic() - start
+        while not told and time.monotonic() - start < 60:
+            intake.flush()
+            time.sleep(0.05)
+        assert intake.waiting == 600
+        assert len(intake._waiting) <= 256
+        assert f"process {process.pid}" in told[0]
+        assert "goes on" in told[0]
+        # a patience of 0.3 s every few seconds at most
+        assert busy < 30
+    deadline = time.monotonic() + 60
+    while intake.waiting and time.monotonic() < deadline:
+        intake.flush()
+        time.sleep(0.05)
+    assert told[1:] == ["the store is free again: the records that waited are in it"]
+    assert check_store(tmp_path).faults == ()
+    assert query(tmp_path, "select count(*) from attempts").item() == 600
+
+
+def test_what_the_store_could_not_take_is_taken_in_the_next_time(
+    tmp_path: Path, make_record: MakeRecord, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("segbench.engine.store.intake._LAST_PATIENCE_S", 0.5)
+    told: list[str] = []
+    intake = Intake(tmp_path, StoreWriter(tmp_path), told.append)
+    record = make_record()
+    folder = tmp_path / record.attempt.folder
+    folder.mkdir(parents=True)
+    record.write(folder)
+    with held(store_path(tmp_path)):
+        intake.add(record)
+        intake.flush(last=True)
+    assert "1 records wait on disk for the next launch" in told[0]
+    assert take_in(tmp_path, StoreWriter(tmp_path)) == 1
+
+
+def test_a_record_that_the_store_forbids_does_not_hold_the_others_up(tmp_path: Path, make_record: MakeRecord) -> None:
+    good = [make_record(f"{n:012x}") for n in range(6)]
+    row = good[3].evaluations[0]
+    good[3] = good[3].model_copy(update={"evaluations": [row, row]})
+    for record in good:
+        folder = tmp_path / record.attempt.folder
+        folder.mkdir(parents=True)
+        record.write(folder)
+    writer = StoreWriter(tmp_path)
+    assert take_in(tmp_path, writer) == 5
+    assert writer.finished_runs() == {f"{n:012x}" for n in (0, 1, 2, 4, 5)}
+    assert (tmp_path / good[3].attempt.folder / "record.json.broken").exists()
+    assert query(tmp_path, f"select count(*) from attempts where run_id = '{3:012x}'").item() == 0
+
+
+@pytest.mark.parametrize(
+    "change", [lambda c: c.pop("seg"), lambda c: c.update(extra=[1, 2]), lambda c: c.update(image=[0])]
+)
+def test_windows_with_other_columns_are_no_record(
+    make_record: MakeRecord, change: Callable[[dict[str, object]], object]
+) -> None:
+    columns = dict(make_record().images[0].columns)
+    change(columns)
+    with pytest.raises(ValueError, match="columns"):
+        ImageTable(test_task="t", columns=columns)
+
+
+def test_a_copy_of_the_store_is_whole_while_the_writer_writes(tmp_path: Path, make_record: MakeRecord) -> None:
+    writer = StoreWriter(tmp_path)
+    stop = threading.Event()
+
+    def write() -> None:
+        n = 0
+        while not stop.is_set():
+            writer.add([make_record(f"{n:012x}")])
+            n += 1
+
+    thread = threading.Thread(target=write)
+    thread.start()
+    counts = []
+    for n in range(5):
+        copy = tmp_path / f"copy-{n}" / "results.duckdb"
+        copy.parent.mkdir()
+        writer.snapshot(copy)
+        counts.append(query(copy.parent, "select count(distinct run_id), count(*) from evaluations").row(0))
+        time.sleep(0.1)
+    stop.set()
+    thread.join()
+    assert all(runs == rows for runs, rows in counts)
+    assert counts == sorted(counts)
+    assert counts[-1][0] > 0
+
+
+@contextmanager
+def held(path: Path) -> Iterator[subprocess.Popen[str]]:
+    """Hold a store open for reading in another process, as a user's DuckDB client does."""
+    code = f"import duckdb, sys; c = duckdb.connect({str(path)!r}, read_only=True); print('open', flush=True); sys.stdin.read()"
+    process = subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    assert process.stdin is not None
+    assert process.stdout is not None
+    assert process.stdout.readline().strip() == "open"
+    try:
+        yield process
+    finally:
+        process.stdin.close()
+        process.wait(timeout=30)
