@@ -7,6 +7,7 @@ import dataclasses
 import json
 import os
 import platform
+import shutil
 import signal
 import socket
 import subprocess
@@ -27,9 +28,19 @@ from segbench.engine.cards import get_card, method_object
 from segbench.engine.data import DatasetSpec, PreparedDataset, ensure_prepared
 from segbench.engine.examples import choose_examples, write_examples
 from segbench.engine.grid import Run
+from segbench.engine.memory import MemoryWatch
 from segbench.engine.metrics import Evaluation, evaluate_prediction_set, sweep_prediction_set
 from segbench.engine.metrics.postoperations import Operation
-from segbench.engine.record import AttemptRow, EvaluationRow, HistoryRow, ImageTable, Record, Status, TissueRow
+from segbench.engine.record import (
+    RECORD_NAME,
+    AttemptRow,
+    EvaluationRow,
+    HistoryRow,
+    ImageTable,
+    Record,
+    Status,
+    TissueRow,
+)
 from segbench.engine.tasks import ALL_TISSUES, Task, counterpart
 from segbench.errors import SegbenchError
 from segbench.methods.job import Arrays, Devices, Job, TaskSpec
@@ -133,11 +144,23 @@ def run_attempt(request: AttemptRequest) -> Outcome:
         history=[] if status is not Status.DONE else list(_history(result.get("history", []))),
         tissues=measured.tissues,
     )
+    if status is Status.DONE and _is_given_up(request):
+        # the driver took this attempt for lost (a node that was cut off) and tries the run again: it has one result
+        return Outcome(request.run.id, request.attempt, Status.LOST, "given up while it ran", None)
     record.write(request.folder)
+    if status in (Status.DONE, Status.DIVERGED):
+        for kept in request.folder.parent.glob("checkpoint-*"):
+            shutil.rmtree(kept, ignore_errors=True)
     if cancelled is not None:
         raise cancelled
     pooled = next((row.ap50 for row in measured.evaluations if row.test_tissue == ALL_TISSUES), None)
     return Outcome(request.run.id, request.attempt, status, record.attempt.error, pooled)
+
+
+def _is_given_up(request: AttemptRequest) -> bool:
+    """Return whether a driver has written this attempt off, or has begun a later one."""
+    later = request.out / f"runs/{request.run.id}/attempt-{request.attempt + 1:03d}"
+    return later.exists() or (request.folder / RECORD_NAME).exists()
 
 
 def attempt_row(
@@ -166,7 +189,8 @@ def attempt_row(
         git_commit=request.git_commit, host=socket.gethostname(), cpu_name=_cpu_name(),
         num_cpus=run.resources.num_cpus, gpu_names=list(result.get("gpu_names") or []),
         num_gpus=run.resources.num_gpus if request.use_gpu else 0.0,
-        peak_memory_bytes=result.get("peak_memory_bytes"), peak_gpu_memory_bytes=result.get("peak_gpu_memory_bytes"),
+        peak_memory_bytes=result.get("peak_memory_bytes") or facts.get("sampled_peak_bytes"),
+        peak_gpu_memory_bytes=result.get("peak_gpu_memory_bytes"),
         started_at=started, ended_at=datetime.now(UTC), folder=request.relative_folder,
     )  # fmt: skip
 
@@ -197,7 +221,7 @@ def _attempt(request: AttemptRequest, phases: dict[str, float], facts: dict[str,
     job = _job(request, data)
     facts["n_val_images"] = None if job.val is None or job.val.rows is None else len(job.val.rows)
     job.write(request.folder / "job.json")
-    _run_subprocess(request, job, environment)
+    _run_subprocess(request, job, environment, facts)
     with _timed(phases, "evaluate"):
         return _evaluate(request, data)
 
@@ -243,12 +267,17 @@ def _job(request: AttemptRequest, data: PreparedDataset) -> Job:
         devices=Devices(
             num_gpus=gpus, num_cpus=max(1, round(run.resources.num_cpus)), processes=int(gpus) if together else 1
         ),
-        checkpoints=str(request.out / "runs" / run.id / "checkpoint") if card.resumable else None,
+        # of this batch size: a training does not go on with another
+        checkpoints=str(request.folder.parent / f"checkpoint-batch-{run.budget.batch_size}")
+        if card.resumable
+        else None,
         parent_pid=os.getpid(),
     )
 
 
-def _run_subprocess(request: AttemptRequest, job: Job, environment: environments.Environment) -> None:
+def _run_subprocess(
+    request: AttemptRequest, job: Job, environment: environments.Environment, facts: dict[str, Any]
+) -> None:
     variables = environments.subprocess_env(environment, modules=_modules(request.run.method))
     if not request.use_gpu:
         variables["CUDA_VISIBLE_DEVICES"] = ""
@@ -259,26 +288,35 @@ def _run_subprocess(request: AttemptRequest, job: Job, environment: environments
             stderr=log, start_new_session=True,
         )  # fmt: skip
     deadline = None if request.timeout_s is None else time.monotonic() + request.timeout_s
+    watch = MemoryWatch(process.pid)
     try:
         # Ray cancels by an interrupt that only Python code notices: a blocking wait would sleep through it
         while (code := process.poll()) is None:
             if deadline is not None and time.monotonic() > deadline:
                 raise _EndedError(Status.TIMEOUT, f"stopped after its limit of {request.timeout_s:.0f} s")
+            watch.look()
             time.sleep(_POLL_S)
     except BaseException:
         _end(process)
         raise
+    finally:
+        facts["sampled_peak_bytes"] = watch.peak_bytes or None
     result = _read_json(request.folder / "result.json")
     if code == 0 and result.get("status") == Status.DONE:
         return
     if result.get("error"):
         kind = result.get("error_kind", "failed")
         raise _EndedError(Status(kind) if kind in set(Status) else Status.FAILED, str(result["error"]))
+    reserved = request.run.resources.memory_gb
+    if watch.ran_out(reserved * 1e9, killed=code == -signal.SIGKILL):
+        raise _EndedError(
+            Status.OUT_OF_MEMORY,
+            f"the kernel ended the method's process for want of memory: it held {watch.peak_bytes / 1e9:.2g} GB of the "
+            f"{reserved:g} GB that it had reserved; reserve more with --memory-gb",
+        )
     if code < 0:
         name = signal.Signals(-code).name
-        raise _EndedError(
-            Status.FAILED, f"the method's process was killed by {name} (out of memory, or someone ended it)"
-        )
+        raise _EndedError(Status.FAILED, f"the method's process was killed by {name}: someone or something ended it")
     raise _EndedError(
         Status.FAILED, f"the method's process ended with status {code} and left no result; its log may tell"
     )

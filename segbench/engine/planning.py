@@ -27,7 +27,6 @@ from segbench.engine.grid import (
     read_grid,
 )
 from segbench.engine.order import (
-    CPU,
     Ask,
     Expectation,
     Node,
@@ -281,9 +280,11 @@ def launch(
         if not left:
             return runs, None
         history = read_history(options.out, datasets.sizes)
-        device = CPU if options.cpu else None
-        left.sort(key=lambda run: expected_seconds(run, history, device=device).seconds, reverse=True)
-        return runs, execute(left, datasets.specs, options, writer, observe)
+
+        def expect(run: Run, device: str) -> float:
+            return expected_seconds(run, history, device=device).seconds
+
+        return runs, execute(left, datasets.specs, options, writer, observe, expect=expect)
 
 
 def _datasets() -> _Datasets:

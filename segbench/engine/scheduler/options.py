@@ -1,0 +1,30 @@
+"""What a user can say about how a grid is run."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from segbench.engine.scheduler.retries import Retries
+
+
+@dataclass(frozen=True)
+class LaunchOptions:
+    """How a grid is run; none of it decides a result."""
+
+    out: Path
+    address: str | None = None
+    """Of a running Ray cluster (``auto`` for the one of this machine); None starts a local one."""
+    cpu: bool = False
+    """Run without GPUs even where there are some."""
+    num_cpus: int | None = None
+    """Cores of the local Ray; None for all."""
+    timeout_s: float | None = None
+    """Of each method's subprocess."""
+    accelerator: str | None = None
+    """Kind of GPU that every run with a GPU must have, as Ray names it (``A100``)."""
+    labels: Mapping[str, str] = field(default_factory=dict)
+    """Node labels that every run's node must have."""
+    retries: Retries = field(default_factory=Retries)
+    """What is tried again."""

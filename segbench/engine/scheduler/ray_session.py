@@ -1,0 +1,66 @@
+"""The connection to Ray: a local one that is started for the launch, or a cluster that runs already."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from segbench.engine.scheduler.options import LaunchOptions
+from segbench.errors import SegbenchError
+
+
+@dataclass(frozen=True)
+class Session:
+    """A connection to Ray."""
+
+    dashboard: str | None
+    """URL of Ray's dashboard; None where there is none."""
+
+
+def set_ray_environment(options: LaunchOptions) -> None:
+    """Set the variables that Ray reads when it is imported and started."""
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    # Ray listens on every interface: whoever else is on the network must not be able to run code here. It reads this when
+    # it is imported, so that a process that has imported it keeps what it has.
+    if options.address is None and "ray" not in sys.modules:
+        os.environ.setdefault("RAY_AUTH_MODE", "token")
+
+
+@contextlib.contextmanager
+def connected(options: LaunchOptions) -> Iterator[Session]:
+    """Be connected to the Ray that the options name, starting a local one where they name none.
+
+    Raises
+    ------
+    SegbenchError
+        It cannot be reached or started.
+    """
+    import ray
+
+    quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR", "configure_logging": False}
+    began = not ray.is_initialized()
+    dashboard = None
+    if began:
+        try:
+            if options.address:
+                dashboard = ray.init(address=options.address, **quiet).dashboard_url
+            else:
+                gpus = {"num_gpus": 0} if options.cpu else {}
+                # nothing but small requests goes through Ray's object store
+                ray.init(
+                    address="local", num_cpus=options.num_cpus, include_dashboard=False,
+                    object_store_memory=128 * 2**20, **gpus, **quiet,
+                )  # fmt: skip
+        except Exception as error:  # Ray raises Exception itself where a node does not start in time
+            where = f"reach Ray at {options.address}" if options.address else "start a local Ray"
+            raise SegbenchError(f"cannot {where}: {str(error).splitlines()[0] if str(error) else error!r}") from None
+    try:
+        yield Session(f"http://{dashboard}" if dashboard else None)
+    finally:
+        if began:
+            ray.shutdown()
