@@ -22,12 +22,22 @@ class Format(enum.StrEnum):
     JSON = "json"
 
 
+def results_folder(out: str | Path) -> Path:
+    """Return the results folder that ``--out`` names; for a URL its local mirror, with the newest snapshot of its store."""
+    if "://" not in str(out):
+        return Path(out)
+    from segbench.engine.remote import open_mirror
+
+    return open_mirror(str(out))
+
+
 OutOption = Annotated[
     Path,
     typer.Option(
-        "--out", "-o", envvar="SEGBENCH_OUT", help="The results folder: results.duckdb, runs/ and report.html."
+        "--out", "-o", envvar="SEGBENCH_OUT", parser=results_folder, metavar="DIR|URL",
+        help="The results folder: results.duckdb, runs/ and report.html; or a URL (s3://...).",
     ),
-]
+]  # fmt: skip
 FormatOption = Annotated[Format, typer.Option("--format", "-f", help="How to print the table.")]
 DEFAULT_OUT = Path("segbench-results")
 

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from segbench.cli._common import DEFAULT_OUT, Format, FormatOption, OutOption, print_table
+from segbench.cli._common import DEFAULT_OUT, Format, FormatOption, OutOption, print_table, results_folder
 
 app = typer.Typer(no_args_is_help=True, help="Check the results against their records, rebuild, merge and export them.")
 
@@ -24,9 +24,12 @@ def check(out: OutOption = DEFAULT_OUT, format: FormatOption = Format.TABLE) -> 
 
       segbench store check --out /shared/results --format json
     """
+    from segbench.engine.remote import pull_all, url_of
     from segbench.engine.scheduler import is_driven
     from segbench.engine.store.check import check_store
 
+    if (url := url_of(out)) is not None:
+        pull_all(url, out)
     driven = is_driven(out)
     found = check_store(out, driven=driven)
     rows = [
@@ -63,14 +66,19 @@ def repair(out: OutOption = DEFAULT_OUT) -> None:
 
       segbench store repair --out /shared/results
     """
+    from segbench.engine.remote import launching, pull_all
     from segbench.engine.scheduler import driver_lock
+    from segbench.engine.store import StoreWriter
     from segbench.engine.store.check import repair_store
     from segbench.errors import SegbenchError
 
     if not out.is_dir():
         raise SegbenchError(f"there is no results folder {out}: name another --out")
-    with driver_lock(out):
+    with driver_lock(out), launching(out, lambda text: typer.echo(text, err=True)) as remote:
+        if remote.url is not None:
+            pull_all(remote.url, out)
         done = repair_store(out)
+        remote.keep(StoreWriter(out))
     for path in done.set_aside:
         typer.echo(f"set aside: {path}")
     for path in done.left:
@@ -83,8 +91,15 @@ def repair(out: OutOption = DEFAULT_OUT) -> None:
 
 @app.command()
 def merge(
-    sources: Annotated[list[Path], typer.Argument(metavar="OTHER...", help="Results folders, of other clusters say.")],
-    out: Annotated[Path, typer.Option("--out", "-o", help="The folder to merge into; what it holds stays.")],
+    sources: Annotated[
+        list[Path],
+        typer.Argument(
+            metavar="OTHER...", parser=results_folder, help="Results folders or URLs, of other clusters say."
+        ),
+    ],
+    out: Annotated[
+        str, typer.Option("--out", "-o", metavar="DIR", help="The folder to merge into; what it holds stays.")
+    ],
     link: Annotated[bool, typer.Option("--link", help="Hard-link the artifacts instead of copying them.")] = False,
     artifacts: Annotated[
         bool, typer.Option("--artifacts/--no-artifacts", help="Bring pictures, weights and logs, or the results only.")
@@ -101,17 +116,24 @@ def merge(
 
       segbench store merge cluster-a --out all-results --link
     """
+    from segbench.engine.remote import is_url, pull_all, url_of
     from segbench.engine.scheduler import driver_lock
     from segbench.engine.store.merge import merge_results
     from segbench.errors import SegbenchError
 
+    if is_url(out):
+        raise SegbenchError(f"cannot merge into {out}: name a folder with --out")
+    target = Path(out)
     if link and not artifacts:
         raise SegbenchError("--link and --no-artifacts exclude each other: there is nothing to link")
-    if out.exists() and not out.is_dir():
-        raise SegbenchError(f"{out} is a file: name a folder with --out")
-    out.mkdir(parents=True, exist_ok=True)
-    with driver_lock(out):
-        merged = merge_results(sources, out, link=link, artifacts=artifacts)
+    if target.exists() and not target.is_dir():
+        raise SegbenchError(f"{target} is a file: name a folder with --out")
+    for source in sources:
+        if (url := url_of(source)) is not None:
+            pull_all(url, source, artifacts=artifacts)
+    target.mkdir(parents=True, exist_ok=True)
+    with driver_lock(target):
+        merged = merge_results(sources, target, link=link, artifacts=artifacts)
     rows = [
         {
             "source": str(one.source),
