@@ -1,8 +1,10 @@
-"""How a launch is shown: a live table on a terminal, plain lines elsewhere."""
+"""How a launch is shown, by itself and from elsewhere: a live table on a terminal, plain lines elsewhere."""
 
 from __future__ import annotations
 
+import contextlib
 import time
+from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
@@ -14,8 +16,10 @@ from rich.text import Text
 
 if TYPE_CHECKING:
     from segbench.engine.scheduler import Event
+    from segbench.engine.status import LaunchState
 
 _PLAIN_EVERY_S = 20.0
+_SILENT_S = 15.0
 
 
 class LaunchDisplay:
@@ -64,7 +68,9 @@ class LaunchDisplay:
         elif isinstance(event, Opened):
             self._total = event.total
             self._progress.update(self._bar, total=event.total)
-            self._say(f"{event.total} runs to do")
+            self._say(
+                f"{event.total} runs to do" + (f"; Ray's dashboard: {event.dashboard}" if event.dashboard else "")
+            )
         elif isinstance(event, Started):
             self._running[event.run.id] = (_title(event.run), "starting", time.monotonic())
             if self._live is None:
@@ -83,7 +89,7 @@ class LaunchDisplay:
         seconds = time.monotonic() - since
         outcome = event.outcome
         if event.retried:
-            self._say(f"lost     {_title(event.run)}: {outcome.error}; trying again")
+            self._say(f"{outcome.status.value:8} {_title(event.run)}: {outcome.error}; {event.note}")
             return
         self._ended += 1
         good = outcome.status == "done"
@@ -114,6 +120,38 @@ class LaunchDisplay:
         for title, doing, since in self._running.values():
             table.add_row(Text(title), Text(doing), f"{time.monotonic() - since:.0f} s")
         return Group(table, Text(self._preparing), self._progress)
+
+
+def watch_launch(out: Path, every_s: float) -> None:
+    """Show where the launch of a results folder stands until it has ended, or the user has seen enough."""
+    from segbench.engine.status import launch_state
+
+    console = Console(soft_wrap=True)
+    state = launch_state(out)
+    live = Live(_watched(state), console=console, auto_refresh=False) if console.is_terminal else None
+    told = ""
+    with live or contextlib.nullcontext(), contextlib.suppress(KeyboardInterrupt):
+        while True:
+            if live is not None:
+                live.update(_watched(state), refresh=True)
+            elif state.line() != told:
+                told = state.line()
+                console.print(told, markup=False, highlight=False)
+            if not state.driven:
+                return
+            time.sleep(every_s)
+            state = launch_state(out)
+
+
+def _watched(state: LaunchState) -> Group:
+    table = Table(box=None, padding=(0, 2, 0, 0), show_edge=False)
+    for column in ("run", "method", "task", "train_tissue", "seed", "doing", "log"):
+        table.add_column(column, overflow="fold")
+    for row in state.running:
+        cells = [row[key] for key in ("run_id", "method", "task", "train_tissue", "seed", "doing", "log")]
+        table.add_row(*(Text("-" if cell is None else str(cell)) for cell in cells))
+    silent = f"; silent for {state.age_s:.0f} s" if state.driven and state.age_s > _SILENT_S else ""
+    return Group(table, Text(state.line() + silent, style="bold"))
 
 
 def _title(run: Any) -> str:

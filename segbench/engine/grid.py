@@ -76,6 +76,7 @@ class ResourceChange(_Setting):
     num_gpus: float | None = Field(default=None, ge=0)
     num_cpus: PositiveFloat | None = None
     memory_gb: PositiveFloat | None = None
+    gpu_memory_gb: PositiveFloat | None = None
 
     @field_validator("num_gpus")
     @classmethod

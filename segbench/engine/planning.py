@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -39,7 +39,17 @@ from segbench.engine.order import (
     simulate,
 )
 from segbench.engine.record import Status
-from segbench.engine.scheduler import LaunchOptions, Note, Observer, Summary, connected, driver_lock, execute
+from segbench.engine.scheduler import (
+    LaunchOptions,
+    Note,
+    Observer,
+    Summary,
+    connected,
+    driver_lock,
+    execute,
+    read_grid_file,
+    run_from_dict,
+)
 from segbench.engine.store import StoreWriter, query, store_path
 from segbench.engine.store.recovery import take_in
 from segbench.engine.tasks import ALL_TISSUES
@@ -270,6 +280,60 @@ def launch(
     datasets = _datasets()
     runs = _expand(request, datasets)
 
+    return runs, _run_left(runs, datasets, options, observe)
+
+
+def retry(
+    statuses: Collection[Status], options: LaunchOptions, observe: Observer, resources: ResourceChange | None = None
+) -> tuple[list[Run], Summary | None]:
+    """Run those of the last launch's runs again that ended so; nothing of the grid is asked for again.
+
+    Parameters
+    ----------
+    statuses
+        How their last attempt ended.
+    options
+        How they are run.
+    observe
+        Is told what happens.
+    resources
+        What they ask for now where that differs.
+
+    Returns
+    -------
+    list of Run, Summary or None
+        The runs, and how the launch ended; None where there is none of these.
+
+    Raises
+    ------
+    SegbenchError
+        Nothing was launched there, and as ``launch`` does.
+    """
+    listed = [run_from_dict(raw) for raw in read_grid_file(options.out).get("runs", [])]
+    if not listed:
+        raise SegbenchError(f"nothing was launched in {options.out}: run 'segbench grid launch', or name another --out")
+    datasets = _datasets()
+    for run in listed:
+        known = datasets.specs.get(run.task.dataset)
+        if known is None:
+            raise SegbenchError(
+                f"dataset {run.task.dataset!r} is not here any more: run 'segbench data prepare' for it"
+            )
+    ended = _statuses(options.out)
+    runs = [run for run in listed if ended.get(run.id) in statuses]
+    if resources is not None:
+        runs = [dataclasses.replace(run, resources=resources.apply(run.resources)) for run in runs]
+    return runs, _run_left(runs, datasets, options, observe, listed)
+
+
+def _run_left(
+    runs: Sequence[Run],
+    datasets: _Datasets,
+    options: LaunchOptions,
+    observe: Observer,
+    listed: Sequence[Run] | None = None,
+) -> Summary | None:
+    """Run what is not done of these; ``listed`` are the runs that a status shows, where they are more."""
     writer = StoreWriter(options.out)
     with driver_lock(options.out):
         recovered = take_in(options.out, writer)
@@ -278,13 +342,13 @@ def launch(
         finished = writer.finished_runs()
         left = [run for run in runs if run.id not in finished]
         if not left:
-            return runs, None
+            return None
         history = read_history(options.out, datasets.sizes)
 
         def expect(run: Run, device: str) -> float:
             return expected_seconds(run, history, device=device).seconds
 
-        return runs, execute(left, datasets.specs, options, writer, observe, expect=expect)
+        return execute(left, datasets.specs, options, writer, observe, expect=expect, listed=listed)
 
 
 def _datasets() -> _Datasets:

@@ -19,6 +19,7 @@ from segbench.engine.scheduler.folder import (
     is_driven,
     read_driver_state,
     read_grid_file,
+    run_from_dict,
 )
 from segbench.engine.scheduler.options import LaunchOptions
 from segbench.engine.scheduler.ray_session import Session, connected
@@ -45,4 +46,5 @@ __all__ = [
     "is_driven",
     "read_driver_state",
     "read_grid_file",
+    "run_from_dict",
 ]

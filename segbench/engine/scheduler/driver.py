@@ -53,6 +53,7 @@ def execute(
     observe: Observer,
     attempt: Callable[[AttemptRequest], Outcome] = run_attempt,
     expect: Expect | None = None,
+    listed: Sequence[Run] | None = None,
 ) -> Summary:
     """Run every given run on Ray until each has ended; the caller holds the driver's lock.
 
@@ -74,6 +75,8 @@ def execute(
         What a Ray task does.
     expect
         The longest expected is run first; None for the order as given.
+    listed
+        What ``grid status`` and ``grid retry`` take for the launch's runs; None for those that are run.
 
     Raises
     ------
@@ -101,7 +104,7 @@ def execute(
                 0.0 if expect is None else expect(run, device),
             )
         try:
-            write_grid_file(out, runs, options)
+            write_grid_file(out, runs if listed is None else listed, options)
             observe(Opened(len(runs), session.dashboard))
             try:
                 driver.work()

@@ -27,7 +27,7 @@ GRID_FILE = "grid.json"
 STATE_FILE = "driver.json"
 """Where the launch stands, written every few seconds."""
 CANCEL_FILE = ".cancel"
-STATE_EVERY_S = 5.0
+STATE_EVERY_S = 2.0
 SILENT_S = 60.0
 """A launch on another machine that has written nothing for so long is taken to be dead."""
 
@@ -42,7 +42,7 @@ def driver_lock(out: Path) -> Iterator[None]:
         "wait for it, end it with 'segbench grid cancel', or name another --out"
     )
     try:
-        lock.acquire(timeout=0)
+        lock.acquire(timeout=1)  # someone who asks for the status holds it for a moment
     except Timeout:
         raise taken from None
     try:
