@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import importlib.util
 import json
 import random
 import time
@@ -300,6 +301,21 @@ class TestSimulation:
         done = simulate(asks, nodes)
         assert time.process_time() - start < 5
         assert done.makespan_s < 1.05 * lower_bound(asks, nodes)
+
+    def test_the_orders_it_is_compared_with_do_what_ray_was_seen_to_do(self) -> None:
+        path = Path(__file__).parents[2] / "benchmarks" / "simulate_paper_grid.py"
+        spec = importlib.util.spec_from_file_location("simulate_paper_grid", path)
+        assert spec is not None
+        assert spec.loader is not None
+        orders = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(orders)
+        # a run on four GPUs after eight on one, before 32 more on one: Ray keeps it until the last of those has started
+        asks = [Ask(str(n), FOUR if n == 8 else ONE, 10.0 if n == 8 else 1.0) for n in range(41)]
+        true = {ask.key: ask.seconds for ask in asks}
+        nodes = uniform_nodes(8, 8)
+        assert simulate(asks, nodes).makespan_s == lower_bound(asks, nodes) == 10.0
+        assert orders.fifo(asks, true, nodes) == 11.0
+        assert {orders.ray_order(asks, true, nodes, random.Random(n)) for n in range(20)} == {10.0, 15.0}
 
     def test_a_run_that_no_node_holds_is_refused(self) -> None:
         with pytest.raises(SegbenchError, match="largest node has 2 GPUs"):
