@@ -1,0 +1,280 @@
+"""What MMEngine's Runner is given of segbench: the windows as a dataset, their order, and a hook that watches a training.
+
+Imported inside functions only: it needs torch and MMDetection.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from mmdet.registry import DATA_SAMPLERS, DATASETS
+from mmdet.structures import DetDataSample
+from mmdet.structures.mask import BitmapMasks
+from mmengine.dist import get_dist_info
+from mmengine.hooks import Hook
+from mmengine.structures import InstanceData
+from torch.utils.data import Dataset, Sampler
+
+from segbench.methods.base import ImageStack, Progress
+from segbench.methods.checkpoints import Checkpoints
+from segbench.methods.job import Arrays
+
+ORIENTATIONS = 4
+"""As they are, flipped left to right, top to bottom, and both."""
+
+META = {"classes": ("cell",), "palette": [(220, 20, 60)]}
+
+
+def as_three_channels(image: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    """Return (3, H, W) for a window (C, H, W): three copies of one channel; two channels and zeros; or three as they are."""
+    channels = image.shape[0]
+    if channels == 1:
+        return np.repeat(image, 3, axis=0)
+    if channels == 2:
+        return np.concatenate([image, np.zeros_like(image[:1])])
+    if channels == 3:
+        return image
+    raise ValueError(f"the networks of this family take 1, 2 or 3 channels, found {channels}")
+
+
+def masks_of(labels: npt.NDArray[np.int32]) -> npt.NDArray[np.uint8]:
+    """Return the cells of a label map (H, W) as masks (k, H, W) of 0 and 1."""
+    present = np.unique(labels)
+    present = present[present != 0]
+    return (labels[np.newaxis] == present[:, np.newaxis, np.newaxis]).astype(np.uint8)
+
+
+def boxes_of(masks: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
+    """Return the corners (k, 4) x1, y1, x2, y2 of masks, the lower right one just outside of the last pixel."""
+    boxes = np.zeros((len(masks), 4), np.float32)
+    for axis, (low, high) in ((1, (0, 2)), (2, (1, 3))):
+        there = masks.any(axis=axis)
+        boxes[:, low] = there.argmax(1)
+        boxes[:, high] = there.shape[1] - there[:, ::-1].argmax(1)
+    return boxes
+
+
+def sample(image: npt.NDArray[np.float32], masks: npt.NDArray[np.uint8] | None, number: int) -> dict[str, Any]:
+    """Return a window (C, H, W), with its cells' masks if given, in the form that MMDetection's models take."""
+    height, width = image.shape[1:]
+    about = DetDataSample()
+    about.set_metainfo(
+        {
+            "img_id": number, "img_path": "", "ori_shape": (height, width), "img_shape": (height, width),
+            "scale_factor": (1.0, 1.0), "flip": False,
+        }
+    )  # fmt: skip
+    if masks is not None:
+        instances = InstanceData()
+        instances.bboxes = torch.from_numpy(boxes_of(masks))
+        instances.labels = torch.zeros(len(masks), dtype=torch.long)
+        instances.masks = BitmapMasks(masks, height, width)
+        about.gt_instances = instances
+        about.ignored_instances = InstanceData(
+            bboxes=torch.zeros((0, 4)), labels=torch.zeros(0, dtype=torch.long), masks=BitmapMasks([], height, width)
+        )
+    return {"inputs": torch.from_numpy(np.ascontiguousarray(as_three_channels(image))), "data_samples": about}
+
+
+@DATASETS.register_module()
+class CellWindows(Dataset):  # type: ignore[misc]
+    """The training windows, straight from the job's memory-mapped arrays, in four orientations each.
+
+    Parameters
+    ----------
+    arrays
+        The fields of :class:`segbench.methods.job.Arrays`. MMEngine copies its configuration, so that it gets these and
+        not the arrays themselves.
+    windows
+        Which of them are trained on.
+    """
+
+    metainfo = META
+
+    def __init__(self, arrays: Mapping[str, Any], windows: list[int]) -> None:
+        self._stack = ImageStack(Arrays(**arrays))
+        self._windows = windows
+
+    def __len__(self) -> int:
+        return ORIENTATIONS * len(self._windows)
+
+    def __getitem__(self, n: int) -> dict[str, Any]:
+        """Return orientation ``n % 4`` of window ``n // 4``."""
+        window = self._windows[n // ORIENTATIONS]
+        image, labels = self._stack[window], self._stack.labels(window)
+        if n % 2:
+            image, labels = image[..., ::-1], labels[..., ::-1]
+        if n % ORIENTATIONS >= 2:
+            image, labels = image[..., ::-1, :], labels[..., ::-1, :]
+        return sample(image, masks_of(labels), window)
+
+
+@DATA_SAMPLERS.register_module()
+class CellSampler(Sampler):  # type: ignore[misc]
+    """Draws each window once an epoch, in an order that depends on the seed and the epoch alone.
+
+    However many processes share a step, its windows are the same, each process taking its part of them, and a training that
+    is taken up again goes on where it stood.
+
+    Parameters
+    ----------
+    dataset
+        A CellWindows.
+    batch_size
+        Of a step, over all processes; the last step of an epoch is filled up from the epoch's beginning.
+    seed
+        Decides the order and the orientations.
+    flips
+        False to leave every window as it is.
+    """
+
+    def __init__(self, dataset: CellWindows, batch_size: int, seed: int, flips: bool) -> None:
+        self._windows = len(dataset) // ORIENTATIONS
+        self._batch, self._seed, self._flips = batch_size, seed, flips
+        self._rank, self._world = get_dist_info()
+        self._epoch, self._resumed = 0, (0, 0)
+
+    @property
+    def steps(self) -> int:
+        """Steps in an epoch."""
+        return -(-self._windows // self._batch)
+
+    def set_epoch(self, epoch: int) -> None:
+        """Say which epoch comes next; MMEngine calls it."""
+        self._epoch = epoch
+
+    def resume(self, epoch: int, steps: int) -> None:
+        """Leave out the first ``steps`` of ``epoch``."""
+        self._epoch, self._resumed = epoch, (epoch, steps)
+
+    def __len__(self) -> int:
+        return self.steps * self._batch // self._world
+
+    def __iter__(self) -> Iterator[int]:
+        rng = np.random.default_rng([self._seed, self._epoch])
+        order = np.resize(rng.permutation(self._windows), self.steps * self._batch)
+        turned = rng.integers(ORIENTATIONS, size=order.size) if self._flips else np.zeros(order.size, np.int64)
+        drawn = (order * ORIENTATIONS + turned).reshape(self.steps, self._world, -1)
+        done = self._resumed[1] if self._epoch == self._resumed[0] else 0
+        return iter(drawn[done:, self._rank].ravel().tolist())
+
+
+class WatchHook(Hook):  # type: ignore[misc]
+    """Seeds every step, tells losses, keeps checkpoints and takes them up again.
+
+    Each step's random numbers depend on the seed, the step and the process, so that a training that was interrupted ends as
+    one that was not.
+
+    Parameters
+    ----------
+    progress, checkpoints
+        Where losses and states go.
+    seed
+        The job's.
+    take_extra_state
+        Takes up what the method keeps beside the weights.
+    n_reports
+        How often losses are told at least, in a training that has as many steps.
+    """
+
+    priority = "VERY_HIGH"
+
+    def __init__(
+        self, progress: Progress, checkpoints: Checkpoints, seed: int, take_extra_state: Callable[[dict[str, Any]], None],
+        n_reports: int = 500,
+    ) -> None:  # fmt: skip
+        self._progress, self._checkpoints, self._seed, self._n_reports = progress, checkpoints, seed, n_reports
+        self._take_extra_state = take_extra_state
+        self._losses: list[Any] = []
+
+    def before_run(self, runner: Any) -> None:
+        """Take up the newest checkpoint, if there is one."""
+        latest = self._checkpoints.latest()
+        if latest is None:
+            return
+        state = torch.load(latest / "state.pth", map_location="cpu", weights_only=True)
+        self._take_extra_state(state["extra"])
+        _bare(runner.model).load_state_dict(state["model"])
+        runner.optim_wrapper.load_state_dict(state["optimizer"])
+        for scheduler, kept in zip(runner.param_schedulers, state["schedulers"], strict=True):
+            scheduler.load_state_dict(kept)
+        loop, sampler = runner.train_loop, runner.train_dataloader.sampler
+        loop._iter, loop._epoch = state["step"], state["step"] // sampler.steps
+        sampler.resume(loop._epoch, state["step"] % sampler.steps)
+
+    def before_train_iter(self, runner: Any, batch_idx: int, data_batch: Any = None) -> None:  # noqa: ARG002
+        """Seed this step."""
+        rank, _ = get_dist_info()
+        seed = np.random.SeedSequence([self._seed, runner.iter, rank]).generate_state(1)[0]
+        torch.manual_seed(int(seed))
+        np.random.seed(int(seed))
+
+    def after_train_iter(
+        self, runner: Any, batch_idx: int, data_batch: Any = None, outputs: Mapping[str, Any] | None = None  # noqa: ARG002
+    ) -> None:  # fmt: skip
+        """Note the loss, and tell it now and then."""
+        assert outputs is not None
+        self._losses.append(outputs["loss"].detach())
+        done, steps = runner.iter + 1, runner.max_iters
+        every = max(1, min(50, steps // self._n_reports))
+        if done % every == 0 or done in (1, steps):
+            loss = float(torch.stack(self._losses).mean())
+            self._losses.clear()
+            epoch = runner.epoch + 1
+            self._progress.train(epoch=epoch, epochs=runner.max_epochs, step=done, steps=steps, loss=loss)
+
+
+class KeepHook(Hook):  # type: ignore[misc]
+    """Writes checkpoints, after every other hook has had its say about a step."""
+
+    priority = "LOWEST"
+
+    def __init__(self, checkpoints: Checkpoints, extra_state: Callable[[], dict[str, Any]]) -> None:
+        self._checkpoints, self._extra_state = checkpoints, extra_state
+
+    def after_train_iter(
+        self, runner: Any, batch_idx: int, data_batch: Any = None, outputs: Any = None  # noqa: ARG002
+    ) -> None:  # fmt: skip
+        """Keep the state of the training, where it is time."""
+        last_of_epoch = (runner.iter + 1) % runner.train_dataloader.sampler.steps == 0
+        if self._checkpoints.due() and not last_of_epoch:
+            self._keep(runner, runner.iter + 1)
+
+    def after_train_epoch(self, runner: Any) -> None:
+        """Keep the state after the epoch's end, when what happens between epochs has happened."""
+        if self._checkpoints.due():
+            self._keep(runner, runner.iter)
+
+    def _keep(self, runner: Any, steps_done: int) -> None:
+        with self._checkpoints.writing() as folder:
+            torch.save(
+                {
+                    "model": _bare(runner.model).state_dict(),
+                    "optimizer": runner.optim_wrapper.state_dict(),
+                    "schedulers": [plain(scheduler.state_dict()) for scheduler in runner.param_schedulers],
+                    "step": steps_done,
+                    "extra": self._extra_state(),
+                },
+                Path(folder) / "state.pth",
+            )
+
+
+def plain(value: Any) -> Any:
+    """Return a scheduler's state without NumPy's numbers, which a safe ``torch.load`` refuses."""
+    if isinstance(value, dict):
+        return type(value)({key: plain(each) for key, each in value.items()})
+    if isinstance(value, list | tuple):
+        return type(value)(plain(each) for each in value)
+    return value.item() if isinstance(value, np.generic) else value
+
+
+def _bare(model: Any) -> Any:
+    return model.module if hasattr(model, "module") else model
+
+
+__all__ = ["CellSampler", "CellWindows", "KeepHook", "WatchHook", "as_three_channels", "sample"]

@@ -1,0 +1,281 @@
+"""The base of the family: a job's windows to MMDetection's model, MMEngine's Runner, and back to instances."""
+
+from __future__ import annotations
+
+import dataclasses
+import shutil
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from segbench.errors import SegbenchError
+from segbench.methods import torch_devices
+from segbench.methods.base import ImageStack, Method, Progress
+from segbench.methods.checkpoints import Checkpoints
+from segbench.methods.job import Job
+from segbench.methods.mmdet import receptive
+from segbench.methods.mmdet.config import Normalisation, Training, build_config
+from segbench.methods.mmdet.mmcv_ext import ensure_mmcv_ext
+from segbench.methods.mmdet.pretrained import find_weights
+from segbench.methods.mmdet.zoo import RECIPES, Recipe
+from segbench.methods.predictions import MaskInstances
+
+_MOMENTS_FROM = 1000  # windows, evenly spaced, that the normalisation is fitted to
+_WEIGHTS = "weights.pth"
+
+
+class MMDetMethod(Method):
+    """A method of MMDetection; what differs between them is in their cards and recipes."""
+
+    prediction_kind = "masks"
+
+    @property
+    def recipe(self) -> Recipe:
+        """The method's row of the table."""
+        return RECIPES[self.card.name]
+
+    def import_library(self, job: Job) -> None:
+        """Import torch and MMDetection; set threads, memory and seeds, and join the other processes."""
+        self._device = torch_devices.prepare_torch(job)
+        ensure_mmcv_ext()
+        import mmdet.models  # noqa: F401 - registers them
+        import mmengine
+        from mmdet import registry
+
+        # A registry imports the rest of mmdet when it is first asked; that needs imgaug, for lane detection alone
+        for each in vars(registry).values():
+            if isinstance(each, mmengine.Registry):
+                each._imported = True
+        mmengine.DefaultScope.get_instance(f"segbench-{time.time_ns()}", scope_name="mmdet")
+        import segbench.methods.mmdet._modules as modules
+
+        self._modules: Any = modules
+
+    def load(self, job: Job, train: ImageStack | None, val: ImageStack | None) -> None:  # noqa: ARG002
+        """Choose the windows that have cells, fit the normalisation and build the model and MMEngine's Runner."""
+        if train is None or job.train is None:
+            raise ValueError(f"{self.card.title} needs training windows with labels")
+        processes, batch = job.devices.processes, job.budget.batch_size
+        if batch % processes:
+            raise SegbenchError(f"a batch of {batch} cannot be shared by {processes} processes; give a multiple of it")
+        self._used = [n for n in range(len(train)) if train.labels(n).any()]
+        if not self._used:
+            raise ValueError("no training window has a cell")
+        self._normalisation = fit_normalisation(train, self._used)
+        training = Training(job.budget.epochs or 1, -(-len(self._used) // batch), batch)
+        on_gpu = self._device.type == "cuda"
+        config = build_config(
+            self.recipe, job.settings, self._normalisation, training,
+            weights=find_weights(job.settings["pretrained"], self.recipe, self.card.name),
+            sync_norm=processes > 1 and on_gpu, half_precision=self._half_precision(job),
+        )  # fmt: skip
+        hooks = self._build(config, job, training.epochs)
+        self._model.init_weights()
+        _quiet_mask_heads(self._model)
+        self._runner = self._build_runner(job, config, training, hooks)
+
+    def train(self, job: Job, progress: Progress, checkpoints: Checkpoints) -> None:
+        """Train by MMEngine's epoch loop."""
+        watch = self._modules.WatchHook(progress, checkpoints, job.seed, self._take_extra_state)
+        self._runner.register_hook(watch)
+        self._runner.register_hook(self._modules.KeepHook(checkpoints, self._extra_state))
+        self._runner.train()
+        # the optimiser's state is as large as two models: it goes before prediction begins
+        del self._runner
+
+    def save(self, folder: Path) -> None:
+        """Write the weights with all that is needed to predict, as plain data that loads safely."""
+        import torch
+
+        meta = {"normalisation": dataclasses.asdict(self._normalisation), "extra": self._extra_state()}
+        state = {key: value.cpu() for key, value in self._model.state_dict().items()}
+        torch.save({"state_dict": state, "meta": meta}, folder / _WEIGHTS)
+        shutil.rmtree(folder.parent / "work", ignore_errors=True)
+
+    def restore(self, job: Job, folder: Path) -> None:
+        """Load what ``save`` wrote into a model of the job's settings."""
+        import torch
+
+        kept = torch.load(folder / _WEIGHTS, map_location="cpu", weights_only=True)
+        self._normalisation = Normalisation(**kept["meta"]["normalisation"])
+        self._build(build_config(self.recipe, job.settings, self._normalisation), job, 0)
+        self._take_extra_state(kept["meta"]["extra"])
+        self._model.load_state_dict(kept["state_dict"])
+        self._model.to(self._device)
+
+    def predict(self, job: Job, images: ImageStack) -> Iterator[MaskInstances]:
+        """Yield each window's instances; one without a pixel is left out."""
+        import torch
+
+        model = self._model.eval()
+        together = 4 if self._device.type == "cuda" else 1
+        for first in range(0, len(images), together):
+            samples = [
+                self._modules.sample(images[n], None, n) for n in range(first, min(first + together, len(images)))
+            ]
+            data = {key: [each[key] for each in samples] for key in ("inputs", "data_samples")}
+            with torch.no_grad():
+                results = model.test_step(data)
+            for result in results:
+                found = result.pred_instances
+                yield to_instances(
+                    found.masks.cpu().numpy().astype(bool), found.scores.cpu().numpy(), job.settings["score_threshold"]
+                )
+
+    def n_parameters(self) -> int:
+        """Return how many numbers of the model are trained."""
+        return sum(p.numel() for p in self._model.parameters() if p.requires_grad)
+
+    def used_windows(self) -> Sequence[int] | None:
+        """Return the windows with cells."""
+        return self._used
+
+    def gpu_names(self) -> list[str]:
+        """Return the names of the GPUs of all processes."""
+        return torch_devices.gpu_names(self._device)
+
+    def peak_gpu_memory_bytes(self) -> int | None:
+        """Return the most memory that this process held on its GPU."""
+        return torch_devices.peak_gpu_memory_bytes(self._device)
+
+    def _half_precision(self, job: Job) -> bool:
+        wanted, on_gpu = job.settings["precision"], self._device.type == "cuda"
+        if wanted not in ("auto", "float16", "float32"):
+            raise SegbenchError(f"setting precision is {wanted!r}; it must be auto, float16 or float32")
+        if wanted == "float16" and not on_gpu:
+            raise SegbenchError("setting precision is float16, which needs a GPU; give auto or float32")
+        return on_gpu and wanted != "float32"
+
+    def _build(self, config: Any, job: Job, epochs: int) -> list[Any]:
+        """Build the model; returns the hooks that its training needs."""
+        from mmdet.registry import MODELS
+
+        self._model = MODELS.build(config.model)
+        if not self.recipe.searches_dilations:
+            return []
+        self._search = receptive.widen(self._model, job.settings["search_epochs"], epochs)
+        return [self._search]
+
+    def _build_runner(self, job: Job, config: Any, training: Training, hooks: list[Any]) -> Any:
+        from mmengine.config import Config
+        from mmengine.runner import Runner
+
+        assert job.train is not None
+        processes = job.devices.processes
+        workers = job.settings["workers"]
+        if workers == "auto":
+            workers = min(4, job.devices.num_cpus // processes) if self._device.type == "cuda" else 0
+        loader = {
+            "dataset": {"type": "CellWindows", "arrays": dataclasses.asdict(job.train), "windows": self._used},
+            "sampler": {
+                "type": "CellSampler", "batch_size": training.batch_size, "seed": job.seed, "flips": job.settings["flips"],
+            },
+            "batch_size": training.batch_size // processes,
+            "num_workers": int(workers),
+            "persistent_workers": int(workers) > 0,
+            "collate_fn": {"type": "pseudo_collate"},
+        }  # fmt: skip
+        wrapper = {
+            "type": "MMDistributedDataParallel",
+            "broadcast_buffers": False,
+            # a window without a positive proposal leaves a mask head without a gradient
+            "find_unused_parameters": True,
+            "device_ids": [self._device.index] if self._device.type == "cuda" else None,
+        }
+        none = dict.fromkeys(("logger", "checkpoint", "timer"))
+        return Runner(
+            model=self._model,
+            work_dir=str(Path(job.output) / "work"),
+            train_dataloader=loader,
+            train_cfg={"type": "EpochBasedTrainLoop", "max_epochs": training.epochs},
+            optim_wrapper=config.optim_wrapper,
+            param_scheduler=config.param_scheduler,
+            default_hooks=none,
+            custom_hooks=hooks,
+            launcher="pytorch" if processes > 1 else "none",
+            env_cfg={"mp_cfg": {"mp_start_method": "fork", "opencv_num_threads": 0}},
+            randomness={"seed": job.seed % 2**32},
+            log_level="WARNING",
+            default_scope="mmdet",
+            experiment_name=f"segbench-{time.time_ns()}",
+            cfg=Config({"model_wrapper_cfg": wrapper} if processes > 1 else {}),
+        )
+
+    def _extra_state(self) -> dict[str, Any]:
+        if not self.recipe.searches_dilations:
+            return {}
+        step = self._search.config["search"]["step"]
+        return {"dilations": receptive.structure(self._model), "search_step": step}
+
+    def _take_extra_state(self, extra: dict[str, Any]) -> None:
+        if extra:
+            receptive.impose(self._model, extra["dilations"])
+            self._search.config["search"]["step"] = extra["search_step"]
+
+
+def fit_normalisation(stack: ImageStack, windows: Sequence[int]) -> Normalisation:
+    """Return mean and standard deviation of the windows, of each channel as the networks see it.
+
+    A channel of zeros (the third beside two) keeps mean 0 and standard deviation 1.
+    """
+    chosen = np.unique(np.linspace(0, len(windows) - 1, min(len(windows), _MOMENTS_FROM)).round().astype(int))
+    total, squares, pixels = np.zeros(stack.n_channels), np.zeros(stack.n_channels), 0
+    for n in chosen:
+        image = stack[windows[n]].astype(np.float64)
+        total += image.sum((1, 2))
+        squares += (image**2).sum((1, 2))
+        pixels += image[0].size
+    mean = total / pixels
+    std = np.sqrt(np.maximum(squares / pixels - mean**2, 0))
+    std[std < 1e-6] = 1.0
+    pairs = list(zip(mean.tolist(), std.tolist(), strict=True))
+    seen = {1: pairs * 3, 2: [*pairs, (0.0, 1.0)], 3: pairs}.get(stack.n_channels)
+    if seen is None:
+        raise ValueError(f"the networks of this family take 1, 2 or 3 channels, found {stack.n_channels}")
+    return Normalisation((seen[0][0], seen[1][0], seen[2][0]), (seen[0][1], seen[1][1], seen[2][1]))
+
+
+def to_instances(masks: npt.NDArray[np.bool_], scores: npt.NDArray[Any], threshold: float) -> MaskInstances:
+    """Return masks (k, H, W) with scores (k,) as run lengths, without empty masks and those that score below a threshold.
+
+    Examples
+    --------
+    >>> found = to_instances(np.array([[[0, 1], [0, 1]]], bool), np.array([0.9]), 0.05)
+    >>> found.counts[0].tolist(), found.scores.tolist()
+    ([2, 2], [0.9])
+    """
+    scores = scores.astype(np.float64)
+    kept = np.flatnonzero(masks.any((1, 2)) & (scores >= threshold)) if len(masks) else np.zeros(0, int)
+    return MaskInstances([run_lengths(masks[n]) for n in kept], scores[kept])
+
+
+def run_lengths(mask: npt.NDArray[np.bool_]) -> npt.NDArray[np.uint32]:
+    """Return COCO's run lengths of a mask (H, W): by columns, background first.
+
+    Examples
+    --------
+    >>> run_lengths(np.array([[1, 0], [1, 0]], bool)).tolist()
+    [0, 2, 2]
+    """
+    pixels = mask.ravel(order="F")
+    changes = np.flatnonzero(pixels[1:] != pixels[:-1]) + 1
+    edges = np.concatenate([[0], changes, [pixels.size]])
+    counts = np.diff(edges)
+    return np.concatenate([[0], counts] if pixels[0] else [counts]).astype(np.uint32)
+
+
+def _quiet_mask_heads(model: Any) -> None:
+    """Draw the last layer of every mask head from a narrow normal distribution.
+
+    Upstream draws it by the number of classes: with one it has a standard deviation of 1.4, and a mask loss of 10 to 50.
+    """
+    import torch
+
+    for name, module in model.named_modules():
+        if name.endswith("conv_logits") and type(module) is torch.nn.Conv2d:
+            torch.nn.init.normal_(module.weight, std=0.001)
+            torch.nn.init.zeros_(module.bias)

@@ -1,0 +1,310 @@
+"""The table of the family: for each method its card, its MMDetection configuration and what differs from its siblings."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from segbench.methods.card import Budget, Card, Resources
+from segbench.methods.published import SCRIPTS, usability
+
+_FOUR_GPUS = "paper and Slurm files: 4 GPUs"
+
+_SWIN_DECAY = {key: {"decay_mult": 0.0} for key in ("absolute_pos_embed", "relative_position_bias_table", "norm")}
+_THIRD_PARTY = "https://download.openmmlab.com/pretrain/third_party"
+_TORCHVISION = "https://download.pytorch.org/models"
+_SWIN = "https://github.com/SwinTransformer/storage/releases/download/v1.0.0"
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How a method of the family is built, beyond its settings."""
+
+    config: str
+    """The configuration in MMDetection's wheel, below its folder of configurations."""
+    imagenet: str
+    """Where the ImageNet weights of its backbone are published."""
+    stem: str
+    """A key that such a file must have."""
+    decay: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    """MMEngine's ``paramwise_cfg.custom_keys``: parts with other weight decay, by a piece of their names."""
+    norm_decay: float | None = None
+    """MMEngine's ``norm_decay_mult``; None to leave it."""
+    warmup_from: float = 0.001
+    """Share of the learning rate in the first step of the warm-up."""
+    searches_dilations: bool = False
+    """True for RF-Next."""
+
+
+_PYRAMID = {
+    "anchor_scale": 2,  # anchors of 2 x stride: 8, 16, 32, 64, 128 px (published 8 x: 32 to 512 px, for photographs)
+    "proposals": 3000,  # most boxes an image that reach the second stage in prediction (published 1000)
+    "max_detections": 3000,  # most instances an image (published 100; Seesaw 300)
+    "nms_iou": 0.5,
+    "score_threshold": 0.05,
+}
+_COMMON = {
+    "warmup_steps": 500,  # steps of linear warm-up, a tenth of the training at most
+    "clip_norm": 35.0,  # largest norm of all gradients; published only for SOLOv2 (35) and Mask2Former (0.01)
+    "flips": True,  # left to right and top to bottom, each for half of the windows (published: left to right)
+    "precision": "auto",  # auto: float16 (AMP) on a GPU, float32 else; float16, float32
+    "pretrained": "none",  # none, imagenet (fetched once into the cache folder), or the path of the backbone's weights
+    "workers": "auto",  # processes that read windows beside each training process; auto: none on a CPU, up to 4 on a GPU
+    "options": {},  # dotted keys of MMEngine's configuration with other values, as upstream's --cfg-options; comes last
+}
+
+
+def _sgd(rate: float, batch: int, steps: tuple[float, ...], decay: float = 1e-4) -> dict[str, Any]:
+    return {
+        "optimizer": "SGD",
+        "learning_rate": rate,
+        "learning_rate_batch": batch,  # the batch that the rate is for: it is scaled by batch / this
+        "learning_rate_steps": list(steps),  # parts of the training after which the rate falls to a tenth
+        "momentum": 0.9,
+        "weight_decay": decay,
+    }
+
+
+def _adamw(batch: int, steps: tuple[float, ...]) -> dict[str, Any]:
+    return {
+        "optimizer": "AdamW",
+        "learning_rate": 1e-4,
+        "learning_rate_batch": batch,  # the batch that the rate is for: it is scaled by the root of batch / this
+        "learning_rate_steps": list(steps),
+        "weight_decay": 0.05,
+    }
+
+
+def _card(name: str, title: str, settings: Mapping[str, Any], **card: Any) -> Card:
+    fields: dict[str, Any] = {
+        "score_rule": "the second stage's class probability of the box",
+        "usability": usability(0.69),
+        "attention": False,
+    }
+    return Card(
+        name=name,
+        title=title,
+        family="mmdet",
+        environment="torch",
+        trained=True,
+        resources=Resources(num_gpus=4, memory_gb=8),
+        libraries=("onedl-mmdetection", "onedl-mmengine", "onedl-mmcv", "torch", "torchvision"),
+        settings={**settings, **_COMMON, **{key: settings[key] for key in _COMMON if key in settings}},
+        data_parallel="torchrun",
+        resumable=True,
+        may_halve_batch=True,
+        url="https://github.com/open-mmlab/mmdetection",
+        licence="Apache-2.0",
+        **{**fields, **card},
+    )
+
+
+_MEAN_OF_STAGES = "the mean over the three stages of the box's class probability"
+
+MASK_RCNN = _card(
+    "mask-rcnn",
+    "Mask R-CNN",
+    _PYRAMID | _sgd(0.1, 96, (0.88, 0.96), decay=4e-5),
+    category="two-stage",
+    budget=Budget(
+        batch_size=24,
+        epochs=100,
+        note=f"paper: batch 24, 100 epochs; {SCRIPTS}: 24 a GPU (96 in all), 25 epochs (TissueNet 1-channel) or 50 over a "
+        f"set repeated 4 times. {_FOUR_GPUS}",
+    ),
+    paper="He et al., ICCV 2017, arXiv:1703.06870",
+)
+
+MS_RCNN = _card(
+    "ms-rcnn",
+    "MS R-CNN",
+    # upstream's rate and steps: the scripts' 0.001 for 96 to 192 windows is the one that the paper says did not learn
+    _PYRAMID | _sgd(0.02, 16, (0.667, 0.917)),
+    category="two-stage",
+    budget=Budget(
+        batch_size=48,
+        epochs=50,
+        note=f"paper: batch 48, 50 epochs; {SCRIPTS}: 24 to 48 a GPU (96 to 192 in all) and 50, 100 or 200 epochs by task. "
+        f"{_FOUR_GPUS}",
+    ),
+    score_rule="the box's class probability times the IoU that the third head predicts for its mask",
+    paper="Huang et al., CVPR 2019, arXiv:1903.00241",
+)
+
+MASK2FORMER = _card(
+    "mask2former",
+    "Mask2Former",
+    {
+        "queries": 1000,  # most instances an image by design: each query finds one at most (published 100)
+        "score_threshold": 0.05,  # published none: all queries are handed out, most of them near 0
+        **_adamw(144, (0.889, 0.963)),
+        "backbone_rate": "auto",  # the backbone's share of the rate; auto: 0.1 (published) if pretrained, 1 if not
+        "warmup_steps": 0,
+        "clip_norm": 0.01,
+    },
+    category="query",
+    attention=True,
+    budget=Budget(
+        batch_size=36,
+        epochs=50,
+        note=f"paper: batch 36, 50 epochs; {SCRIPTS}: 368,750 iterations, 36 a GPU (144 in all), 2 a GPU for LIVECell. "
+        f"{_FOUR_GPUS}",
+    ),
+    score_rule="the query's class probability times the mean probability of its mask's pixels",
+    paper="Cheng et al., CVPR 2022, arXiv:2112.01527",
+)
+
+CASCADE_MASK_RCNN_SEESAW = _card(
+    "cascade-mask-rcnn-seesaw",
+    "Cascade Mask R-CNN Seesaw",
+    _PYRAMID | {"score_threshold": 0.0001, **_adamw(32, (0.54, 0.8)), "warmup_steps": 1000},
+    category="multi-stage",
+    budget=Budget(
+        batch_size=8,
+        epochs=50,
+        note=f"paper: batch 8, 50 epochs; {SCRIPTS}: 8 a GPU (32 in all), 100 epochs for LIVECell. {_FOUR_GPUS}",
+    ),
+    score_rule="the mean over the three stages of class probability times objectness, as the Seesaw classifier gives them",
+    paper="Wang et al., CVPR 2021, arXiv:2008.10032",
+)
+
+_SWIN_CARD: dict[str, Any] = {
+    "settings": _PYRAMID | _adamw(32, (0.54, 0.8)) | {"warmup_steps": 1000},
+    "category": "two-stage",
+    "attention": True,
+    "budget": Budget(
+        batch_size=8,
+        epochs=50,
+        note=f"paper: batch 8, 50 epochs; {SCRIPTS}: 8 a GPU (32 in all), 50 epochs. {_FOUR_GPUS}",
+    ),
+    "paper": "Liu et al., ICCV 2021, arXiv:2103.14030",
+}
+SWIN_S = _card("swin-s", "Swin-S", **_SWIN_CARD)
+SWIN_T = _card("swin-t", "Swin-T", **_SWIN_CARD)
+
+SOLOV2 = _card(
+    "solov2",
+    "SOLOv2",
+    {
+        "max_detections": 3000,  # published 100; its five grids hold 3872 instances by design
+        "candidates": 3000,  # most masks that enter Matrix NMS (published 500)
+        "score_threshold": 0.1,  # before Matrix NMS; 0.05 after it
+        "scale_divisor": 4,  # the sizes that share out cells among the five levels, over this: 24 px and less on the first
+        **_sgd(0.01, 32, (0.8, 0.95)),
+    },
+    category="one-stage",
+    budget=Budget(
+        batch_size=8,
+        epochs=60,
+        note=f"paper: batch 8, 60 epochs; {SCRIPTS}: 8 a GPU (32 in all), 60 epochs. {_FOUR_GPUS}",
+    ),
+    usability=usability(0.63),
+    score_rule="class probability times the mean probability of the mask's pixels, lowered by Matrix NMS",
+    paper="Wang et al., NeurIPS 2020, arXiv:2003.10152",
+)
+
+RF_NEXT = _card(
+    "rf-next",
+    "RF-Next",
+    _PYRAMID
+    | _sgd(0.02, 32, (0.75, 0.9))
+    | {
+        "search_epochs": 11
+    },  # epochs with a search step at their end, half of all at most (upstream's search: 11 steps)
+    category="multi-stage",
+    budget=Budget(
+        batch_size=8,
+        epochs=200,
+        note=f"paper: batch 8, 200 epochs, on Mask R-CNN; {SCRIPTS}: 8 a GPU (32 in all), 500 epochs (TissueNet 1-channel), "
+        f"200 (2-channel) or 20 (LIVECell), on Cascade Mask R-CNN with Res2Net-101. {_FOUR_GPUS}",
+    ),
+    score_rule=_MEAN_OF_STAGES,
+    paper="Gao et al., IEEE TPAMI 2022, arXiv:2206.06637",
+)
+
+HRNET = _card(
+    "hrnet",
+    "HRNet",
+    _PYRAMID | _sgd(0.02, 96, (0.5, 0.75)),
+    category="multi-stage",
+    budget=Budget(
+        batch_size=24,
+        epochs=200,
+        note=f"paper: batch 24, 200 epochs; {SCRIPTS}: 16 to 48 a GPU (64 to 192 in all) by task, 100 epochs for whole "
+        f"cells from one channel. {_FOUR_GPUS}",
+    ),
+    score_rule=_MEAN_OF_STAGES,
+    paper="Wang et al., IEEE TPAMI 2020, arXiv:1908.07919",
+)
+
+RES2NET = _card(
+    "res2net",
+    "Res2Net",
+    _PYRAMID | _sgd(0.02, 32, (0.8, 0.95)),
+    category="multi-stage",
+    budget=Budget(
+        batch_size=8,
+        epochs=20,
+        note=f"paper: batch 8, 20 epochs; {SCRIPTS}: 8 a GPU (32 in all), 20 epochs, two Slurm files launch the LIVECell "
+        f"configuration. {_FOUR_GPUS}",
+    ),
+    score_rule=_MEAN_OF_STAGES,
+    paper="Gao et al., IEEE TPAMI 2021, arXiv:1904.01169",
+)
+
+_RES2NET = {
+    "config": "res2net/cascade-mask-rcnn_res2net-101_fpn_20e_coco.py",
+    "imagenet": f"{_THIRD_PARTY}/res2net101_v1d_26w_4s_mmdetv2-f0a600f9.pth",
+    "stem": "stem.0.weight",
+}
+
+RECIPES: Mapping[str, Recipe] = {
+    "mask-rcnn": Recipe(
+        "strong_baselines/mask-rcnn_r50-caffe_fpn_rpn-2conv_4conv1fc_syncbn-all_lsj-100e_coco.py",
+        imagenet=f"{_THIRD_PARTY}/resnet50_msra-5891d200.pth",
+        stem="conv1.weight",
+        warmup_from=0.067,
+    ),
+    "ms-rcnn": Recipe(
+        "ms_rcnn/ms-rcnn_r50-caffe_fpn_2x_coco.py",
+        imagenet=f"{_THIRD_PARTY}/resnet50_msra-5891d200.pth",
+        stem="conv1.weight",
+    ),
+    "mask2former": Recipe(
+        "mask2former/mask2former_r50_8xb2-lsj-50e_coco.py",
+        imagenet=f"{_TORCHVISION}/resnet50-0676ba61.pth",
+        stem="conv1.weight",
+        decay={key: {"decay_mult": 0.0} for key in ("query_embed", "query_feat", "level_embed")},
+        norm_decay=0.0,
+    ),
+    "cascade-mask-rcnn-seesaw": Recipe(
+        "seesaw_loss/cascade-mask-rcnn_r101_fpn_seesaw-loss-normed-mask_random-ms-2x_lvis-v1.py",
+        imagenet=f"{_TORCHVISION}/resnet101-63fe2227.pth",
+        stem="conv1.weight",
+        decay=_SWIN_DECAY,
+    ),
+    "swin-t": Recipe(
+        "swin/mask-rcnn_swin-t-p4-w7_fpn_ms-crop-3x_coco.py",
+        imagenet=f"{_SWIN}/swin_tiny_patch4_window7_224.pth",
+        stem="patch_embed.proj.weight",
+        decay=_SWIN_DECAY,
+    ),
+    "swin-s": Recipe(
+        # its AMP is left to the setting "precision"
+        "swin/mask-rcnn_swin-s-p4-w7_fpn_amp-ms-crop-3x_coco.py",
+        imagenet=f"{_SWIN}/swin_small_patch4_window7_224.pth",
+        stem="patch_embed.proj.weight",
+        decay=_SWIN_DECAY,
+    ),
+    "solov2": Recipe(
+        "solov2/solov2_r50_fpn_1x_coco.py", imagenet=f"{_TORCHVISION}/resnet50-0676ba61.pth", stem="conv1.weight"
+    ),
+    "rf-next": Recipe(**_RES2NET, searches_dilations=True),
+    "hrnet": Recipe(
+        "hrnet/cascade-mask-rcnn_hrnetv2p-w32_20e_coco.py",
+        imagenet=f"{_THIRD_PARTY}/hrnetv2_w32-dc9eeb4f.pth",
+        stem="conv1.weight",
+    ),
+    "res2net": Recipe(**_RES2NET),
+}
