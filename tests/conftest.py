@@ -11,7 +11,17 @@ from typing import Any
 
 import pytest
 
-from segbench.engine.record import AttemptRow, EvaluationRow, HistoryRow, ImageTable, Record, Status, TissueRow
+from segbench.engine.record import (
+    METRICS,
+    AttemptRow,
+    EvaluationRow,
+    HistoryRow,
+    ImageTable,
+    Record,
+    ResampleTable,
+    Status,
+    TissueRow,
+)
 from segbench.paths import cache_folder
 
 PLUGIN = Path(__file__).parent / "plugin"
@@ -96,6 +106,7 @@ def make_record() -> MakeRecord:
             phases={"train": 20.0, "wait": 1.0} if phases is None else phases,
             evaluations=[evaluation] if done else [],
             images=[ImageTable(test_task="synthetic-nuclear-1ch", columns=IMAGE_COLUMNS)] if done else [],
+            resamples=[ResampleTable(test_task="synthetic-nuclear-1ch", columns={key: [0.5, 0.6] for key in METRICS})] if done else [],
             history=[HistoryRow(epoch=1, loss=0.5), HistoryRow(epoch=2, loss=0.25, val_loss=0.3)] if done else [],
             tissues=[
                 TissueRow(

@@ -50,8 +50,8 @@ def rank_methods(
     usability
         Method to usability (0..1), instead of the study's composite.
     resamples, seed
-        Of the bootstrap. What the store holds is one score a test tissue, so tissues (weighted by their images) and seeds
-        are resampled; tissues jointly for all methods.
+        Of the bootstrap over test images and seeds: the engine leaves each run's scores in the same 200 draws of images, which
+        is then the most. Where a run has none, test tissues (weighted by their images) are resampled in place of images.
 
     Returns
     -------
@@ -68,7 +68,7 @@ def rank_methods(
     sql, health = read_sql("ranking"), source.health()
     scores = source.frame(sql).with_columns(input_of().alias("input"))
     wanted = _check_weights(weights or {}, scores["task"].unique().to_list())
-    tissues = source.frame(read_sql("ranking_tissues"))
+    tissues, images = source.frame(read_sql("ranking_tissues")), source.frame(read_sql("ranking_resamples"))
     warnings = [*health.warnings, *health.hardware]
     findings: list[str] = []
     tables, components, friedman, differences = [], [], [], []
@@ -76,7 +76,8 @@ def rank_methods(
         name = key["suite"]
         board = _board(name, group, wanted, usability or {})
         seen = tissues.filter(pl.col("suite") == name)
-        places, table_warnings = _rank(board, seen, resamples, np.random.default_rng(seed))
+        drawn = images.filter(pl.col("suite") == name)
+        places, table_warnings = _rank(board, seen, drawn, resamples, np.random.default_rng(seed))
         test, pairs, test_warnings = _compare(board, seen)
         ranks = {} if test is None else test.pop("mean_ranks")
         table = _table(board, places, ranks)
@@ -216,7 +217,7 @@ def _board(suite: str, group: pl.DataFrame, weights: Mapping[str, float], usabil
 
 
 def _rank(
-    board: _Board, tissues: pl.DataFrame, resamples: int, rng: np.random.Generator
+    board: _Board, tissues: pl.DataFrame, images: pl.DataFrame, resamples: int, rng: np.random.Generator
 ) -> tuple[list[_Place | None], list[str]]:
     """Return each method's place (None where it has no score at all) and what to warn of."""
     has, needed = board.has(), board.weights > 0
@@ -224,13 +225,19 @@ def _rank(
     warnings = _beware(board, places, has, needed)
     complete = np.flatnonzero(has[:, needed].all(axis=1) & needed.any())
     if len(complete) > 1:
-        samples = _resample(board, complete, tissues, resamples, rng)
-        if samples is None:
+        accuracy = _resample_images(board, complete, images, resamples, rng)
+        if accuracy is None:
+            accuracy = _resample_tissues(board, complete, tissues, resamples, rng)
+            if accuracy is not None:
+                warnings.append(
+                    f"{board.suite}: rank intervals are over test tissues: not every run has scores by test image"
+                )
+        if accuracy is None:
             warnings.append(
-                f"{board.suite}: no rank intervals: they need every method's scores on two or more test tissues"
+                f"{board.suite}: no rank intervals: they need every method's scores on two or more test images or tissues"
             )
         else:
-            _add_intervals(places, complete, samples)
+            _add_intervals(places, complete, _resampled_ranks(board, complete, accuracy))
     return places, warnings
 
 
@@ -291,10 +298,34 @@ def _ranks(overall: Floats, axis: int = -1) -> npt.NDArray[np.int64]:
     return np.asarray(rankdata(-np.round(overall, 12), method="min", axis=axis), dtype=np.int64)
 
 
-def _resample(
+def _resample_images(
+    board: _Board, members: npt.NDArray[np.intp], images: pl.DataFrame, resamples: int, rng: np.random.Generator
+) -> Floats | None:
+    """Return accuracies (resamples x members x tasks) by draws of images and seeds, or None where a run has no such draws."""
+    if images.is_empty():
+        return None
+    n = min(resamples, int(images["resample"].n_unique()))
+    samples = np.repeat(board.accuracy[members][None], n, axis=0)
+    by_cell = {(task, method): frame for (task, method), frame in images.group_by(["task", "method"])}
+    for t, task in enumerate(board.tasks):
+        if board.weights[t] == 0:
+            continue
+        for k, m in enumerate(members):
+            cell = by_cell.get((task, board.methods[m]))
+            wide = None if cell is None else cell.pivot("seed", index="resample", values="accuracy").sort("resample")
+            if wide is None or wide.height < n or wide.head(n).null_count().sum_horizontal()[0]:
+                return None
+            values = wide.head(n).drop("resample").to_numpy()
+            chosen = rng.integers(values.shape[1], size=values.shape)
+            samples[:, k, t] = np.take_along_axis(values, chosen, axis=1).mean(axis=1)
+    # one image or tissue drawn again and again is no sample
+    return samples if samples.std(axis=0).max() > 0 else None
+
+
+def _resample_tissues(
     board: _Board, members: npt.NDArray[np.intp], tissues: pl.DataFrame, resamples: int, rng: np.random.Generator
-) -> npt.NDArray[np.int64] | None:
-    """Return resampled ranks (resamples x members), or None where a score per tissue is missing."""
+) -> Floats | None:
+    """Return accuracies (resamples x members x tasks) by draws of tissues and seeds, or None where a tissue's score is missing."""
     samples = np.repeat(board.accuracy[members][None], resamples, axis=0)
     by_cell = {(task, method): frame for (task, method), frame in tissues.group_by(["task", "method"])}
     draws: dict[str, tuple[list[str], npt.NDArray[np.int64]]] = {}
@@ -312,6 +343,11 @@ def _resample(
             if cell is None or cell["test_tissue"].n_unique() < 2:
                 return None
             samples[:, k, t] += _deviations(cell, names, counts, rng)
+    return samples
+
+
+def _resampled_ranks(board: _Board, members: npt.NDArray[np.intp], samples: Floats) -> npt.NDArray[np.int64]:
+    """Return ranks (resamples x members) of resampled accuracies (resamples x members x tasks)."""
     parts = board.weights > 0
     _, scalability = _overall(board, members, parts)
     fixed = np.column_stack([board.usability[members], scalability])

@@ -126,6 +126,24 @@ class ImageTable(_Model):
         return self
 
 
+METRICS = ("map", "ap50", "ap75", "ar", "ar50", "ar75")
+"""The metrics of an evaluation, as columns are named after them."""
+
+
+class ResampleTable(_Model):
+    """Rows of the table ``resamples`` of one test task, by column; row n is resample n."""
+
+    test_task: str
+    columns: dict[str, list[float | None]]
+    """Every metric, all of one length."""
+
+    @model_validator(mode="after")
+    def _is_whole(self) -> ResampleTable:
+        if set(self.columns) != set(METRICS) or len({len(column) for column in self.columns.values()}) != 1:
+            raise ValueError(f"the columns must be {', '.join(METRICS)}, all of one length")
+        return self
+
+
 class HistoryRow(_Model):
     """One row of the table ``history``."""
 
@@ -163,6 +181,7 @@ class Record(_Model):
     phases: dict[str, float]
     evaluations: list[EvaluationRow] = Field(default_factory=list)
     images: list[ImageTable] = Field(default_factory=list)
+    resamples: list[ResampleTable] = Field(default_factory=list)
     history: list[HistoryRow] = Field(default_factory=list)
     tissues: list[TissueRow] = Field(default_factory=list)
 

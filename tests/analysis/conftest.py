@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from segbench.analysis.source import Source
-from segbench.engine.record import EvaluationRow, Record, TissueRow
+from segbench.engine.record import METRICS, EvaluationRow, Record, ResampleTable, TissueRow
 from segbench.engine.store import StoreWriter
 
-METRICS = ("map", "ap50", "ap75", "ar", "ar50", "ar75")
 CHANNELS = {("nuclear", 1): ["nuclear"], ("wholecell", 1): ["membrane"]}
 
 
@@ -36,7 +35,7 @@ class Results:
     def run(
         self, method: str, task: str, scores: float | Mapping[str, Any] | None, *, kind: str | None = None,
         train_s: float | None = 3600.0, other: tuple[EvaluationRow, ...] = (), tissues: tuple[TissueRow, ...] = (),
-        **row: Any,
+        resamples: Sequence[float] = (), **row: Any,
     ) -> None:  # fmt: skip
         """Add a finished run: a task like tissuenet-nuclear-2ch, scores per test tissue (or over all), seconds of training."""
         dataset, target, *rest = task.rsplit("-", 2) if task.endswith("ch") else task.rsplit("-", 1)
@@ -56,7 +55,9 @@ class Results:
             **{**fields, **row},
         )
         scored = [evaluation(task, tissue, score) for tissue, score in rows.items()]
-        self.records.append(record.model_copy(update={"evaluations": [*scored, *other], "tissues": list(tissues)}))
+        drawn = [ResampleTable(test_task=task, columns={key: list(resamples) for key in METRICS})] if resamples else []
+        rows = {"evaluations": [*scored, *other], "tissues": list(tissues), "resamples": drawn}
+        self.records.append(record.model_copy(update=rows))
 
     def source(self) -> Source:
         """Write the store and return the source that reads it."""

@@ -225,3 +225,20 @@ def test_models_of_one_tissue_other_tasks_and_post_operations_do_not_count(resul
     results.run("b", NUCLEAR, 0.6)
     table = rank_methods(results.source()).table
     assert dict(table.select("method", "accuracy").iter_rows()) == {"a": 0.5, "b": 0.6}
+
+
+def test_rank_intervals_take_each_method_in_the_same_draw_of_images(results: Any) -> None:
+    task, draws = "tissuenet-nuclear-2ch", np.linspace(0.2, 0.8, 40)
+    # every draw moves both alike: one is always ahead, though each varies more than they differ
+    results.run("first", task, 0.55, resamples=list(draws + 0.05))
+    results.run("second", task, 0.50, resamples=list(draws))
+    rows = {row["method"]: row for row in rank_methods(results.source()).table.iter_rows(named=True)}
+    assert (rows["first"]["rank_low"], rows["first"]["rank_high"], rows["first"]["p_first"]) == (1, 1, 1.0)
+    assert (rows["second"]["rank_low"], rows["second"]["rank_high"]) == (2, 2)
+
+
+def test_without_draws_of_images_for_every_run_tissues_are_resampled_and_that_is_said(results: Any) -> None:
+    scores = {"Colon": 0.6, "Breast": 0.4, "all": 0.5}
+    results.run("a", "tissuenet-nuclear-2ch", scores, resamples=[0.4, 0.6])
+    results.run("b", "tissuenet-nuclear-2ch", scores)
+    assert any("intervals are over test tissues" in text for text in rank_methods(results.source()).warnings)

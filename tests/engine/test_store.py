@@ -20,7 +20,7 @@ from segbench.engine.store.check import check_store
 from segbench.engine.store.intake import Intake
 from segbench.engine.store.migrate import Migration, migrate, migrations
 from segbench.engine.store.recovery import take_in
-from segbench.engine.store.writer import StoreBusyError, insert_rows
+from segbench.engine.store.writer import StoreBusyError
 from segbench.errors import SegbenchError
 
 MakeRecord = Callable[..., Record]
@@ -188,7 +188,11 @@ def test_a_store_of_the_first_release_is_brought_up_with_its_rows(tmp_path: Path
     assert (first.version, first.name) == (1, "0001_initial.sql")
     with duckdb.connect(store_path(tmp_path)) as connection:
         migrate(connection, [first])
-        insert_rows(connection, [make_record(), make_record("b" * 12)])
+        StoreWriter(tmp_path / "today").add([make_record(), make_record("b" * 12)])
+        connection.execute(f"attach '{store_path(tmp_path / 'today')}' as today (read_only)")
+        for table in ("attempts", "phases", "evaluations", "images", "history", "tissues"):
+            names = ", ".join(connection.sql(f"select * from {table}").columns)
+            connection.execute(f"insert into {table} by name select {names} from today.{table}")
     writer = StoreWriter(tmp_path)
     assert writer.add([make_record("c" * 12)]) == 1
     assert query(tmp_path, "select version from migrations order by all").rows() == [(m.version,) for m in migrations()]

@@ -11,15 +11,16 @@ import duckdb
 import polars as pl
 import pytest
 
-from segbench.engine.record import RECORD_NAME, Record, RecordSchemaError, Status
+from segbench.engine.record import RECORD_NAME, RECORD_SCHEMA, Record, RecordSchemaError, Status
 from segbench.engine.store import StoreWriter, query, store_path
 from segbench.engine.store.check import Fault, check_store, repair_store
+from segbench.engine.store.frames import TABLES
 from segbench.engine.store.merge import export_parquet, merge_results
 from segbench.engine.store.recovery import take_in
 from segbench.errors import SegbenchError
 
 MakeRecord = Callable[..., Record]
-TABLES = ("attempts", "phases", "evaluations", "images", "history", "tissues")
+TABLES = ("attempts", "phases", "evaluations", "images", "resamples", "history", "tissues")
 
 
 def put(out: Path, record: Record) -> Path:
@@ -66,7 +67,7 @@ def test_every_kind_of_fault_is_found_and_named(results: Path, make_record: Make
     changed["evaluations"][0]["ap50"] += 1e-15
     changed["attempt"]["settings"]["rate"] = 2e-05
     (runs[2] / RECORD_NAME).write_text(json.dumps(changed))
-    changed["record_schema"] = 2
+    changed["record_schema"] = RECORD_SCHEMA + 1
     (runs[3] / RECORD_NAME).write_text(json.dumps(changed))
     shutil.copytree(runs[4], results / "runs" / "other" / "attempt-001")
     put(results, make_record("9" * 12))
@@ -160,7 +161,7 @@ def test_repair_leaves_nothing_of_a_killed_writers_log(results: Path) -> None:
 def test_a_record_of_a_newer_segbench_is_left_alone(results: Path) -> None:
     path = results / "runs" / "abc" / "attempt-001" / RECORD_NAME
     path.parent.mkdir(parents=True)
-    path.write_text(json.dumps({"record_schema": 7, "what": "else"}))
+    path.write_text(json.dumps({"record_schema": RECORD_SCHEMA + 1, "what": "else"}))
     with pytest.raises(RecordSchemaError, match="newer segbench"):
         Record.read(path)
     assert take_in(results, StoreWriter(results)) == 0

@@ -6,13 +6,13 @@ import json
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from segbench.engine.record import AttemptRow, EvaluationRow, HistoryRow, Record, TissueRow
+from segbench.engine.record import METRICS, AttemptRow, EvaluationRow, HistoryRow, Record, TissueRow
 
 if TYPE_CHECKING:
     import duckdb
     import polars as pl
 
-TABLES = ("attempts", "phases", "evaluations", "images", "history", "tissues")
+TABLES = ("attempts", "phases", "evaluations", "images", "resamples", "history", "tissues")
 _JSON_FIELDS = ("settings", "versions")
 
 
@@ -43,6 +43,7 @@ def _columns(records: Sequence[Record]) -> dict[str, dict[str, list[Any]]]:
             **_fields(EvaluationRow, [row for record in records for row in record.evaluations]),
         },
         "images": _images(records),
+        "resamples": _resamples(records),
         "history": {
             **_keys(records, [len(record.history) for record in records]),
             "point": [n for record in records for n in range(len(record.history))],
@@ -66,6 +67,17 @@ def _images(records: Sequence[Record]) -> dict[str, list[Any]]:
     columns = _keys([record for record, _ in tables], lengths)
     columns["test_task"] = [table.test_task for (_, table), n in zip(tables, lengths, strict=True) for _ in range(n)]
     for name in dict.fromkeys(name for _, table in tables for name in table.columns):
+        columns[name] = [value for _, table in tables for value in table.columns[name]]
+    return columns
+
+
+def _resamples(records: Sequence[Record]) -> dict[str, list[Any]]:
+    tables = [(record, table) for record in records for table in record.resamples]
+    lengths = [len(table.columns["map"]) for _, table in tables]
+    columns = _keys([record for record, _ in tables], lengths)
+    columns["test_task"] = [table.test_task for (_, table), n in zip(tables, lengths, strict=True) for _ in range(n)]
+    columns["resample"] = [number for n in lengths for number in range(n)]
+    for name in METRICS:
         columns[name] = [value for _, table in tables for value in table.columns[name]]
     return columns
 
