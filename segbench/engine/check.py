@@ -62,7 +62,7 @@ def check_method(name: str, *, gpu: bool = False, progress: Callable[[str], None
             train=train if card.trained else None,
             val=val,
             predict={"test": replace(test, labels=None)},
-            settings=dict(card.settings),
+            settings={**card.settings, **card.check_settings},
             devices=Devices(num_gpus=min(1.0, card.resources.num_gpus) if gpu else 0.0, num_cpus=2),
         )
         job.write(folder / "job.json")

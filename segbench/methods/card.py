@@ -98,6 +98,8 @@ class Card:
     """Distributions whose pinned versions decide the results; they enter the run's id and the store."""
     settings: Mapping[str, Any] = field(default_factory=dict)
     """Every setting with its default; a job's settings override them by name."""
+    check_settings: Mapping[str, Any] = field(default_factory=dict)
+    """What ``segbench methods check`` changes of them to be done in a minute; the architecture stays."""
     score_rule: str = ""
     """Where an instance's score comes from, in one sentence."""
     data_parallel: Literal["torchrun", "library"] | None = None
