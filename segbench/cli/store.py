@@ -30,7 +30,7 @@ def check(out: OutOption = DEFAULT_OUT, format: FormatOption = Format.TABLE) -> 
 
     if (url := url_of(out)) is not None:
         pull_all(url, out)
-    driven = is_driven(out)
+    driven = out.is_dir() and is_driven(out)
     found = check_store(out, driven=driven)
     rows = [
         {"kind": fault.kind, "run_id": fault.run_id or "-", "attempt": fault.attempt, "detail": fault.detail}

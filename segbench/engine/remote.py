@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import logging
 import os
 import re
 import socket
@@ -18,7 +19,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from filelock import FileLock, Timeout
 
@@ -28,6 +29,11 @@ from segbench.engine.store.recovery import attempt_number, record_paths
 from segbench.engine.store.writer import StoreWriter, remove_store
 from segbench.errors import SegbenchError
 from segbench.paths import cache_folder
+
+if TYPE_CHECKING:
+    from segbench.engine.attempt import AttemptRequest, Outcome
+
+_LOG = logging.getLogger(__name__)
 
 MARK = "remote.json"
 """In a mirror: its URL and what is known of the snapshot there."""
@@ -296,6 +302,30 @@ def push_or_mark(url: str | None, folder: Path) -> str | None:
         return f"could not upload {folder.parent.name}/{folder.name}: {error}"
     (folder / _UNPUSHED).unlink(missing_ok=True)
     return None
+
+
+def pushing(url: str | None, attempt: Callable[[AttemptRequest], Outcome]) -> Callable[[AttemptRequest], Outcome]:
+    """Return what a worker does for a launch into a mirror: the attempt, and then its upload, however it ended."""
+    if url is None:
+        return attempt
+
+    def attempt_and_push(request: AttemptRequest) -> Outcome:
+        try:
+            return attempt(request)
+        finally:
+            if (request.folder / RECORD_NAME).exists():
+                told = push_or_mark(url, request.folder)
+                if told is not None:
+                    _LOG.warning(told)
+
+    return attempt_and_push
+
+
+def fetch_record(out: Path, folder: Path) -> None:
+    """Fetch an attempt's record into a mirror where another machine has run it; does nothing in an ordinary folder."""
+    if not (folder / RECORD_NAME).exists() and (url := url_of(out)) is not None:
+        with _told(url):
+            pull_attempt(url, folder, record_only=True)
 
 
 def push_left(url: str, out: Path) -> int:

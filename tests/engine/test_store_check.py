@@ -20,7 +20,6 @@ from segbench.engine.store.recovery import take_in
 from segbench.errors import SegbenchError
 
 MakeRecord = Callable[..., Record]
-TABLES = ("attempts", "phases", "evaluations", "images", "resamples", "history", "tissues")
 
 
 def put(out: Path, record: Record) -> Path:
