@@ -2,11 +2,4 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-from segbench.methods.card import Budget, Card, Resources
-from segbench.methods.published import SCRIPTS, usability
-
 _FOUR_GPUS = "paper and Slurm files: 4 GPUs"
-
-

@@ -1,0 +1,103 @@
+"""timm's backbones under detectron2's names; imported only where both are."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import timm
+import torch
+from detectron2.layers import ShapeSpec
+from detectron2.modeling import Backbone
+from timm.layers import freeze_batch_norm_2d
+
+from segbench.errors import SegbenchError
+from segbench.paths import cache_folder
+
+
+class TimmBackbone(Backbone):  # type: ignore[misc]
+    """The stages of a timm network as ``res2`` (stride 4) to ``res5`` (stride 32).
+
+    Parameters
+    ----------
+    name
+        timm's name, such as ``resnest200e``.
+    stages
+        Which stages come out, such as ``("res3", "res4", "res5")``.
+    pretrained
+        ``none``, ``imagenet`` or the path of a file with weights for ``name``.
+    frozen_norm
+        True to keep batch norms at what they are loaded with.
+    """
+
+    def __init__(self, name: str, stages: tuple[str, ...], pretrained: str, *, frozen_norm: bool = False) -> None:
+        super().__init__()
+        strides = [2 ** int(stage.removeprefix("res")) for stage in stages]
+        if not timm.is_model(name):
+            near = ", ".join(timm.list_models("*resnest*") + timm.list_models("*vovnet*"))
+            raise SegbenchError(f"setting backbone is {name!r}, which timm does not have; it has {near} and others")
+        with torch.device("meta"):  # its strides alone
+            all_strides = timm.create_model(name, features_only=True).feature_info.reduction()
+        places = tuple(all_strides.index(stride) for stride in strides)
+        self.network = create(name, pretrained, features_only=True, out_indices=places)
+        if frozen_norm:
+            self.network = freeze_batch_norm_2d(self.network)
+        self._out_features = list(stages)
+        self._out_feature_strides: dict[str, int] = dict(zip(stages, strides, strict=True))
+        self._out_feature_channels = dict(zip(stages, self.network.feature_info.channels(), strict=True))
+
+    def forward(self, images: torch.Tensor) -> dict[str, torch.Tensor]:
+        """Return the stages of images (N, 3, H, W)."""
+        return dict(zip(self._out_features, self.network(images), strict=True))
+
+    def output_shape(self) -> dict[str, ShapeSpec]:
+        """Return channels and stride of each stage."""
+        return {
+            name: ShapeSpec(channels=self._out_feature_channels[name], stride=self._out_feature_strides[name])
+            for name in self._out_features
+        }
+
+    @property
+    def size_divisibility(self) -> int:
+        """Images are padded to a multiple of this."""
+        return max(self._out_feature_strides.values())
+
+
+def create(name: str, pretrained: str, **options: Any) -> Any:
+    """Return timm's network with the weights that ``pretrained`` names, loaded by timm itself.
+
+    Raises
+    ------
+    SegbenchError
+        Where the weights are not there: says what to put where.
+    """
+    if pretrained == "none":
+        return timm.create_model(name, pretrained=False, **options)
+    if pretrained != "imagenet":
+        file = Path(pretrained).expanduser()
+        if not file.is_file():
+            raise SegbenchError(f"setting pretrained names {file}, which is no file; it is none, imagenet or a file")
+        return _from_file(name, file, options)
+    kept = cache_folder() / "weights" / f"{name}.safetensors"
+    if kept.is_file():
+        return _from_file(name, kept, options)
+    config = timm.get_pretrained_cfg(name, allow_unregistered=False)
+    if not config.has_weights:
+        raise SegbenchError(
+            f"timm has no ImageNet weights for {name}: name a file in setting pretrained, or another backbone"
+        )
+    try:
+        return timm.create_model(name, pretrained=True, **options)
+    except (OSError, RuntimeError, ValueError) as error:  # what the hub's client raises without a network
+        where = config.hf_hub_id or config.url
+        raise SegbenchError(
+            f"cannot fetch timm's ImageNet weights of {name} ({type(error).__name__}): download model.safetensors of "
+            f"{where} elsewhere and put it at {kept}, or name a file in setting pretrained"
+        ) from error
+
+
+def _from_file(name: str, file: Path, options: dict[str, Any]) -> Any:
+    try:
+        return timm.create_model(name, pretrained=True, pretrained_cfg_overlay={"file": str(file)}, **options)
+    except (RuntimeError, KeyError, ValueError) as error:
+        raise SegbenchError(f"{file} does not hold timm's weights of {name}: {str(error).splitlines()[0]}") from error

@@ -1,0 +1,131 @@
+"""Training by detectron2's trainer, solver and hooks; imported only where detectron2 is."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from detectron2.config import CfgNode, get_cfg
+from detectron2.engine import AMPTrainer, HookBase, SimpleTrainer, hooks
+from detectron2.solver import build_lr_scheduler, build_optimizer
+
+from segbench.methods.base import DivergedError, ImageStack, Progress
+from segbench.methods.checkpoints import Checkpoints
+from segbench.methods.detectron2._data import train_loader
+from segbench.methods.job import Job
+
+_REPORT_S = 2.0
+_MOST_REPORTS = 200
+
+
+def fit(
+    model: Any, stack: ImageStack, windows: Sequence[int], job: Job, device: Any, progress: Progress,
+    checkpoints: Checkpoints,
+) -> None:  # fmt: skip
+    """Train ``model`` in place for the budget's iterations; raises DivergedError where a loss is not finite."""
+    settings, iterations = job.settings, job.budget.iterations or 1
+    cfg = solver(settings, iterations)
+    optimizer = build_optimizer(cfg, model)
+    scheduler = build_lr_scheduler(cfg, optimizer)
+    found = checkpoints.latest()
+    state = None if found is None else torch.load(found / "state.pth", map_location="cpu", weights_only=True)
+    done = 0 if state is None else int(state["trainer"]["iteration"]) + 1
+    workers = 0 if device.type == "cpu" else max(0, job.devices.num_cpus // job.devices.processes - 1)
+    loader = train_loader(
+        stack, windows, settings, batch_size=job.budget.batch_size, seed=job.seed, done=done, workers=workers
+    )
+    model.train()
+    wrapped = model
+    if job.devices.processes > 1:
+        here = [device.index] if device.type == "cuda" else None
+        wrapped = torch.nn.parallel.DistributedDataParallel(model, device_ids=here, broadcast_buffers=False)
+    if settings["precision"] == "float16" and device.type == "cuda":
+        trainer: Any = AMPTrainer(wrapped, loader, optimizer, grad_scaler=torch.amp.GradScaler("cuda"))
+    else:
+        trainer = SimpleTrainer(wrapped, loader, optimizer)
+    trainer.register_hooks([hooks.LRScheduler(optimizer, scheduler)])
+    _seed(job.seed + 1000 * job.rank() + done)
+    if state is not None:
+        model.load_state_dict(state["model"])
+        trainer.load_state_dict(state["trainer"])
+        if job.devices.processes == 1:
+            restore_random(state["random"])
+    trainer.register_hooks([_Report(model, progress, checkpoints, first=job.rank() == 0)])
+    try:
+        trainer.train(done, iterations)
+    except FloatingPointError as error:
+        raise DivergedError(" ".join(str(error).split())) from error
+
+
+def solver(settings: Mapping[str, Any], iterations: int) -> CfgNode:
+    """Return detectron2's configuration of the optimiser (SGD) and of the learning rate's schedule."""
+    cfg = get_cfg()
+    cfg.SOLVER.MAX_ITER = iterations
+    cfg.SOLVER.BASE_LR = float(settings["learning_rate"])
+    cfg.SOLVER.MOMENTUM = float(settings["momentum"])
+    cfg.SOLVER.WEIGHT_DECAY = float(settings["weight_decay"])
+    cfg.SOLVER.GAMMA = float(settings["gamma"])
+    cfg.SOLVER.STEPS = tuple(round(share * iterations) for share in settings["milestones"])
+    cfg.SOLVER.WARMUP_ITERS = min(int(settings["warmup_iterations"]), iterations // 10)
+    cfg.SOLVER.WARMUP_FACTOR = 0.001
+    clip = float(settings["clip_gradients"])
+    cfg.SOLVER.CLIP_GRADIENTS.ENABLED = clip > 0
+    cfg.SOLVER.CLIP_GRADIENTS.CLIP_TYPE = "norm"
+    cfg.SOLVER.CLIP_GRADIENTS.CLIP_VALUE = clip
+    return cfg
+
+
+class _Report(HookBase):  # type: ignore[misc]
+    """Tells the loss, and keeps checkpoints; registered last, so that the schedule has taken its step."""
+
+    def __init__(self, model: Any, progress: Progress, checkpoints: Checkpoints, *, first: bool) -> None:
+        self._model, self._progress, self._checkpoints, self._first = model, progress, checkpoints, first
+        self._losses: list[float] = []
+        self._told = time.monotonic()
+
+    def after_step(self) -> None:
+        if not self._first:
+            return
+        done, total = self.trainer.iter + 1, self.trainer.max_iter
+        self._losses.append(self.trainer.storage.latest()["total_loss"][0])
+        every = max(1, total // _MOST_REPORTS)
+        if done == total or (
+            done % every == 0 and (total <= _MOST_REPORTS or time.monotonic() - self._told > _REPORT_S)
+        ):
+            self._told = time.monotonic()
+            self._progress.train(step=done, steps=total, loss=float(np.mean(self._losses)))
+            self._losses.clear()
+        if done < total and self._checkpoints.due():
+            with self._checkpoints.writing() as folder:
+                self._write(folder / "state.pth")
+
+    def _write(self, path: Path) -> None:
+        state = {"model": self._model.state_dict(), "trainer": self.trainer.state_dict(), "random": random_state()}
+        torch.save(state, path)
+
+
+def random_state() -> dict[str, Any]:
+    """Return the states of torch's and NumPy's generators, in types that torch loads without running code."""
+    _, keys, position, has_gauss, cached = np.random.get_state()
+    numpy = [torch.from_numpy(np.asarray(keys).astype(np.int64)), int(position), int(has_gauss), float(cached)]
+    cuda = torch.cuda.get_rng_state() if torch.cuda.is_initialized() else None
+    return {"torch": torch.get_rng_state(), "cuda": cuda, "numpy": numpy}
+
+
+def restore_random(state: Mapping[str, Any]) -> None:
+    """Set the generators to what ``random_state`` returned."""
+    keys, position, has_gauss, cached = state["numpy"]
+    np.random.set_state(("MT19937", keys.numpy().astype(np.uint32), position, has_gauss, cached))
+    torch.set_rng_state(state["torch"])
+    if state["cuda"] is not None and torch.cuda.is_initialized():
+        torch.cuda.set_rng_state(state["cuda"])
+
+
+def _seed(seed: int) -> None:
+    """Seed what draws augmentations and samples: each process its own way, while their models began alike."""
+    torch.manual_seed(seed)
+    np.random.seed(seed % 2**32)

@@ -1,0 +1,245 @@
+"""What the methods on detectron2 share: data, training, saving and predicting; each method builds its own model."""
+
+from __future__ import annotations
+
+import json
+from abc import abstractmethod
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import numpy.typing as npt
+
+from segbench.errors import SegbenchError
+from segbench.methods import torch_devices
+from segbench.methods.base import ImageStack, Method, Progress
+from segbench.methods.checkpoints import Checkpoints
+from segbench.methods.job import Job
+from segbench.methods.predictions import Kind, MaskInstances
+
+DETECTIONS = 3000
+"""No method may return fewer instances of an image than this where it finds them."""
+
+LIBRARIES = ("sal-detectron2", "timm", "torch", "torchvision")
+
+SETTINGS: Mapping[str, Any] = {
+    "learning_rate": 0.01,
+    "momentum": 0.9,
+    "weight_decay": 1e-4,
+    "gamma": 0.1,  # the learning rate is multiplied by this at each milestone
+    "warmup_iterations": 1000,  # linear from a thousandth of the rate; at most a tenth of the budget
+    "clip_gradients": 10.0,  # largest norm of one parameter's gradient; 0 for no limit, which is the study's
+    "precision": "float32",  # or float16: mixed precision on a GPU
+    # The study resizes windows of 256 px to short sides of 440, 480, 520, 560, 580 or 620 px, and to 800 px in prediction
+    "train_scales": (1.71875, 1.875, 2.03125, 2.1875, 2.265625, 2.421875),
+    "test_scale": 3.125,
+    "flip": 0.5,  # probability that a training window is mirrored left to right
+    "pretrained": "none",  # backbone: none (the study's), imagenet, or the path of timm weights (.safetensors, .pth)
+    "windows_together": 4,  # windows that are predicted at once
+}
+"""The settings of every method of the family, as the study has them where no comment says otherwise."""
+
+CHECK_SETTINGS: Mapping[str, Any] = {"train_scales": (1.0,), "test_scale": 1.0}
+
+_NORM_WINDOWS = 1000
+
+
+@dataclass(frozen=True)
+class Normalisation:
+    """Mean and standard deviation of the model's three input planes, fitted to the prepared training windows."""
+
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+
+
+class Detectron2Method(Method):
+    """A detector of detectron2 with mask predictions, trained by detectron2's trainer on the job's own arrays."""
+
+    prediction_kind: ClassVar[Kind] = "masks"
+
+    @abstractmethod
+    def build(self, settings: Mapping[str, Any], normalisation: Normalisation) -> Any:
+        """Return the untrained model: detectron2's contract (list of dicts in; losses, or instances, out)."""
+
+    def import_library(self, job: Job) -> None:
+        """Import torch, timm and detectron2; set threads, seeds and the device; join the other processes."""
+        self._device = torch_devices.prepare_torch(job)
+        import timm  # noqa: F401
+        import torch
+        from detectron2.utils import comm
+
+        if job.devices.processes > 1:
+            comm.create_local_process_group(job.devices.processes)
+        self._torch: Any = torch
+
+    def load(self, job: Job, train: ImageStack | None, val: ImageStack | None) -> None:  # noqa: ARG002
+        """Fit the normalisation and build the model; windows without a cell are not trained on, as upstream has it."""
+        if train is None:
+            raise ValueError(f"{self.card.title} needs training windows with labels")
+        processes = job.devices.processes
+        check_batch(job.budget.batch_size, processes, together=self._device.type == "cuda")
+        check_precision(job.settings["precision"])
+        self._used = [n for n in range(len(train)) if train.labels(n).any()]
+        if not self._used:
+            raise ValueError("no training window has a cell")
+        self._stack = train
+        self._normalisation = fit_normalisation(train, self._used)
+        self._model = self.build(job.settings, self._normalisation)
+        if processes > 1 and self._device.type == "cuda":
+            # as published: batch statistics over all devices; timm's function knows its own fused layers too
+            from timm.layers import convert_sync_batchnorm
+
+            self._model = convert_sync_batchnorm(self._model)
+        self._model.to(self._device)
+
+    def train(self, job: Job, progress: Progress, checkpoints: Checkpoints) -> None:
+        """Train for the budget's iterations by detectron2's trainer, from the newest checkpoint where there is one."""
+        from segbench.methods.detectron2._training import fit
+
+        fit(self._model, self._stack, self._used, job, self._device, progress, checkpoints)
+
+    def save(self, folder: Path) -> None:
+        """Write the weights, and the normalisation that belongs to them."""
+        self._torch.save(self._model.state_dict(), folder / "model.pth")
+        (folder / "normalisation.json").write_text(json.dumps(asdict(self._normalisation)))
+
+    def restore(self, job: Job, folder: Path) -> None:
+        """Load a folder that ``save`` wrote."""
+        about = json.loads((folder / "normalisation.json").read_text())
+        self._normalisation = Normalisation(tuple(about["mean"]), tuple(about["std"]))
+        self._model = self.build({**job.settings, "pretrained": "none"}, self._normalisation)
+        state = self._torch.load(folder / "model.pth", map_location="cpu", weights_only=True)
+        self._model.load_state_dict(state)
+        self._model.to(self._device)
+
+    def predict(self, job: Job, images: ImageStack) -> Iterator[MaskInstances]:
+        """Yield each window's masks, pasted at the window's own resolution, with their scores."""
+        from segbench.methods.detectron2._data import test_input
+
+        self._model.eval()
+        together = job.settings["windows_together"]
+        for first in range(0, len(images), together):
+            inputs = [test_input(image, job.settings["test_scale"]) for image in images[first : first + together]]
+            with self._torch.inference_mode():
+                outputs = self._model(inputs)
+            for output in outputs:
+                found = output["instances"].to("cpu")
+                counts, kept = run_lengths(found.pred_masks.numpy())
+                yield MaskInstances(counts, found.scores.numpy().astype(np.float64)[kept])
+
+    def n_parameters(self) -> int:
+        """Return the number of weights of the model."""
+        return sum(parameter.numel() for parameter in self._model.parameters())
+
+    def used_windows(self) -> Sequence[int] | None:
+        """Return the windows with cells; None for a model that was loaded."""
+        return getattr(self, "_used", None)
+
+    def gpu_names(self) -> list[str]:
+        """Return the names of the GPUs that were used."""
+        return torch_devices.gpu_names(self._device)
+
+    def peak_gpu_memory_bytes(self) -> int | None:
+        """Return the most memory that the first process held on its GPU."""
+        return torch_devices.peak_gpu_memory_bytes(self._device)
+
+
+def check_batch(batch_size: int, processes: int, *, together: bool) -> None:
+    """Refuse batches that cannot be divided over the processes, or leave one image for a batch norm.
+
+    Parameters
+    ----------
+    together
+        True where the batch norm is taken over all processes.
+
+    Examples
+    --------
+    >>> check_batch(4, 2, together=False)
+    >>> check_batch(4, 4, together=False)
+    Traceback (most recent call last):
+    ...
+    segbench.errors.SegbenchError: batch_size 4 over 4 processes leaves 1 image for a batch norm, which needs 2
+    """
+    if batch_size % processes:
+        raise SegbenchError(f"batch_size {batch_size} is not a multiple of the {processes} processes that share it")
+    images = batch_size if together else batch_size // processes
+    if images < 2:
+        raise SegbenchError(
+            f"batch_size {batch_size} over {processes} processes leaves {images} image for a batch norm, which needs 2"
+        )
+
+
+def check_precision(precision: str) -> None:
+    """Refuse precisions that there are none of."""
+    if precision not in ("float32", "float16"):
+        raise SegbenchError(f"setting precision is {precision!r}; it is float32 or float16")
+
+
+def check_detections(settings: Mapping[str, Any], *names: str) -> None:
+    """Refuse settings that would cap an image's detections below the 3000 that every method must allow."""
+    for name in names:
+        if settings[name] < DETECTIONS:
+            raise SegbenchError(f"setting {name} is {settings[name]}; no method may be capped below {DETECTIONS}")
+
+
+def three_planes(image: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    """Return the (3, H, W) planes that a colour network sees of a window (C, H, W).
+
+    One channel is repeated; two stay in the task's order (nuclear, membrane) before a plane of zeros.
+
+    Examples
+    --------
+    >>> three_planes(np.array([[[1.0]], [[2.0]]], np.float32)).ravel().tolist()
+    [1.0, 2.0, 0.0]
+    """
+    channels = image.shape[0]
+    if channels == 1:
+        return np.repeat(image, 3, axis=0)
+    if channels == 2:
+        return np.concatenate([image, np.zeros_like(image[:1])])
+    if channels != 3:
+        raise SegbenchError(f"this method takes 1 to 3 channels, found {channels}")
+    return image
+
+
+def fit_normalisation(stack: ImageStack, windows: Sequence[int]) -> Normalisation:
+    """Return mean and standard deviation of the three planes over up to 1,000 evenly chosen windows.
+
+    A plane that does not vary keeps the standard deviation 1. The study had 128 and 11.578 of 0..255 for every dataset: the
+    LIVECell reference's figures, which do not fit windows that CLAHE has spread over 0..1.
+    """
+    step = -(-len(windows) // _NORM_WINDOWS)
+    sums = np.zeros((2, 3))
+    chosen = windows[::step]
+    for n in chosen:
+        planes = three_planes(stack[n]).astype(np.float64)
+        sums += planes.mean((1, 2)), (planes**2).mean((1, 2))
+    mean = sums[0] / len(chosen)
+    std = np.sqrt(np.maximum(sums[1] / len(chosen) - mean**2, 0))
+    std[std < 1e-6] = 1
+    return Normalisation(tuple(mean.tolist()), tuple(std.tolist()))
+
+
+def run_lengths(masks: npt.NDArray[np.bool_]) -> tuple[list[npt.NDArray[np.uint32]], npt.NDArray[np.int64]]:
+    """Return COCO's uncompressed run lengths of the masks that are not empty, and which those are.
+
+    Parameters
+    ----------
+    masks
+        (N, H, W).
+
+    Examples
+    --------
+    >>> counts, kept = run_lengths(np.array([[[0, 1], [0, 1]], [[0, 0], [0, 0]], [[1, 0], [0, 0]]], bool))
+    >>> [c.tolist() for c in counts], kept.tolist()
+    ([[2, 2], [0, 1, 3]], [0, 2])
+    """
+    kept = np.flatnonzero(masks.any(axis=(1, 2)))
+    counts = []
+    for n in kept:
+        column_major = masks[n].ravel(order="F")
+        changes = np.flatnonzero(np.diff(column_major, prepend=False)).astype(np.int64)
+        counts.append(np.diff(changes, prepend=0, append=column_major.size).astype(np.uint32))
+    return counts, kept

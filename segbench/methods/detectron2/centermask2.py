@@ -1,0 +1,75 @@
+"""CenterMask2: anchor-free boxes of FCOS on VoVNetV2, with a spatial-attention-guided mask for each."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from segbench.errors import SegbenchError
+from segbench.methods.card import Budget, Card, Resources
+from segbench.methods.detectron2.base import (
+    CHECK_SETTINGS,
+    LIBRARIES,
+    SETTINGS,
+    Detectron2Method,
+    Normalisation,
+    check_detections,
+)
+from segbench.methods.published import SCRIPTS, usability
+
+
+class CenterMask2(Detectron2Method):
+    """CenterMask2 from kept parts: timm's VoVNetV2, detectron2's pyramid and FCOS, and the paper's mask branches."""
+
+    card = Card(
+        name="centermask2",
+        title="CenterMask2",
+        family="detectron2",
+        environment="torch",
+        category="one-stage",
+        trained=True,
+        attention=True,
+        budget=Budget(
+            batch_size=32,
+            iterations=100_000,
+            note=f"paper: batch 32, 100,000 iterations; {SCRIPTS}: batch 4 for both 2-channel tasks, 200,000 iterations for "
+            "LIVECell, checkpoints tested at 40,000 to 100,000. paper and Slurm files: 4 GPUs",
+        ),
+        resources=Resources(num_gpus=4, memory_gb=8),
+        usability=usability(0.25),
+        libraries=LIBRARIES,
+        settings={
+            **SETTINGS,
+            "milestones": (0.5, 0.75),  # shares of the budget
+            "backbone": "ese_vovnet99b",  # any network of timm with stages of strides 8 to 32
+            "backbone_norm": "batch",  # or frozen: the study's, which without pretrained weights is no norm at all
+            "width": 256,  # channels of the pyramid and of the heads: a multiple of 32
+            "tower": 4,  # convolutions before FCOS's classes and before its boxes
+            "mask_convolutions": 4,
+            "mask_iou": True,  # the study's 2-channel models go without
+            "roi_batch": 3_000,  # a quarter of it: most boxes of an image in one step's mask loss
+            "candidates_train": 2_000,  # of each level, before non-maximum suppression
+            "candidates_test": 4_000,
+            "proposals_train": 15_000,  # after it
+            "score_threshold": 0.05,
+            "nms_threshold": 0.6,
+            "detections": 3_000,
+        },
+        check_settings=CHECK_SETTINGS,
+        score_rule="square root of class probability x centre-ness, times the mask's predicted IoU",
+        data_parallel="torchrun",
+        resumable=True,
+        may_halve_batch=True,
+        paper="Lee and Park, CVPR 2020, arXiv:1911.06667",
+        url="https://github.com/youngwanLEE/centermask2",
+        licence="Apache-2.0",
+    )
+
+    def build(self, settings: Mapping[str, Any], normalisation: Normalisation) -> Any:
+        """Return the detector that ``_center_mask`` puts together."""
+        check_detections(settings, "detections", "candidates_test")
+        if settings["backbone_norm"] not in ("batch", "frozen"):
+            raise SegbenchError(f"setting backbone_norm is {settings['backbone_norm']!r}; it is batch or frozen")
+        from segbench.methods.detectron2 import _center_mask
+
+        return _center_mask.build(settings, normalisation)
