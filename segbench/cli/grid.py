@@ -46,6 +46,12 @@ LabelOption = Annotated[
     list[str] | None, typer.Option("--label", help="KEY=VALUE that a run's node must have; can be repeated.")
 ]
 TimeoutOption = Annotated[float | None, typer.Option(min=1, help="Stop a run after so many seconds.")]
+CheckpointOption = Annotated[
+    float,
+    typer.Option(
+        "--checkpoint-every", min=1, help="Seconds of training between checkpoints, where a method keeps them."
+    ),
+]
 RetriesOption = Annotated[
     int,
     typer.Option("--retries", min=0, help="Try a run that failed so often again; lost ones are tried again anyway."),
@@ -116,7 +122,7 @@ def launch(
     cpu: Annotated[bool, typer.Option("--cpu", help="Run without GPUs.")] = False,
     local_cpus: Annotated[int | None, typer.Option(min=1, help="Cores for the local Ray; default all.")] = None,
     timeout: TimeoutOption = None, accelerator: AcceleratorOption = None, label: LabelOption = None,
-    retries: RetriesOption = 0,
+    retries: RetriesOption = 0, checkpoint_every: CheckpointOption = 600.0,
 ) -> None:  # fmt: skip
     """Run what is not done yet of a grid, on a local Ray or a cluster. Launching again goes on where it stopped.
 
@@ -144,7 +150,7 @@ def launch(
     )  # fmt: skip
     options = LaunchOptions(
         out=out, address=address, cpu=cpu, num_cpus=local_cpus, timeout_s=timeout, accelerator=accelerator,
-        labels=_labels(label), retries=Retries(failed=retries),
+        labels=_labels(label), retries=Retries(failed=retries), checkpoint_every_s=checkpoint_every,
     )  # fmt: skip
     with LaunchDisplay() as display:
         runs, summary = run_launch(request, options, display.observe, display.prepare)
@@ -166,7 +172,7 @@ def retry(
     local_cpus: Annotated[int | None, typer.Option(min=1, help="Cores for the local Ray; default all.")] = None,
     timeout: TimeoutOption = None, accelerator: AcceleratorOption = None, label: LabelOption = None,
     num_gpus: GpusOption = None, num_cpus: CpusOption = None, memory_gb: MemoryOption = None,
-    gpu_memory_gb: GpuMemoryOption = None, retries: RetriesOption = 0,
+    gpu_memory_gb: GpuMemoryOption = None, retries: RetriesOption = 0, checkpoint_every: CheckpointOption = 600.0,
 ) -> None:  # fmt: skip
     """Run those of the last launch's runs again that failed, or ended as --status says; with other resources if asked.
 
@@ -193,7 +199,7 @@ def retry(
         out=out, address=address or last.get("address"), cpu=last.get("cpu", False) if cpu is None else cpu,
         num_cpus=local_cpus, timeout_s=timeout or last.get("timeout_s"),
         accelerator=accelerator or last.get("accelerator"), labels=_labels(label) or last.get("labels", {}),
-        retries=Retries(failed=retries),
+        retries=Retries(failed=retries), checkpoint_every_s=checkpoint_every,
     )  # fmt: skip
     with LaunchDisplay() as display:
         runs, summary = run_retry(

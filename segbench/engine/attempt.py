@@ -29,7 +29,7 @@ from segbench.engine.data import DatasetSpec, PreparedDataset, ensure_prepared
 from segbench.engine.examples import choose_examples, write_examples
 from segbench.engine.grid import Run
 from segbench.engine.memory import MemoryWatch
-from segbench.engine.metrics import Evaluation, evaluate_prediction_set, sweep_prediction_set
+from segbench.engine.metrics import Evaluation, evaluate_prediction_set, paired_samples, sweep_prediction_set
 from segbench.engine.metrics.postoperations import Operation
 from segbench.engine.record import (
     RECORD_NAME,
@@ -38,6 +38,7 @@ from segbench.engine.record import (
     HistoryRow,
     ImageTable,
     Record,
+    ResampleTable,
     Status,
     TissueRow,
 )
@@ -68,6 +69,8 @@ class AttemptRequest:
     git_commit: str | None = None
     timeout_s: float | None = None
     """Of the method's subprocess; None for none."""
+    checkpoint_every_s: float = 600.0
+    """Seconds of training between two checkpoints of a method that keeps them."""
 
     @property
     def relative_folder(self) -> str:
@@ -105,6 +108,7 @@ class _Measured:
 
     evaluations: list[EvaluationRow] = field(default_factory=list)
     images: list[ImageTable] = field(default_factory=list)
+    resamples: list[ResampleTable] = field(default_factory=list)
     tissues: list[TissueRow] = field(default_factory=list)
 
 
@@ -141,6 +145,7 @@ def run_attempt(request: AttemptRequest) -> Outcome:
         phases=phases,
         evaluations=measured.evaluations,
         images=measured.images,
+        resamples=measured.resamples,
         history=[] if status is not Status.DONE else list(_history(result.get("history", []))),
         tissues=measured.tissues,
     )
@@ -271,6 +276,7 @@ def _job(request: AttemptRequest, data: PreparedDataset) -> Job:
         checkpoints=str(request.folder.parent / f"checkpoint-batch-{run.budget.batch_size}")
         if card.resumable
         else None,
+        checkpoint_every_s=request.checkpoint_every_s,
         parent_pid=os.getpid(),
     )
 
@@ -369,7 +375,12 @@ def _evaluate(request: AttemptRequest, data: PreparedDataset) -> _Measured:
         [data.channels.index(name) for name in task.channels], data.labels_path(_TEST, task.target), predictions, shown,
         [tissues[row] for row in shown], [index["image"][row] for row in shown],
     )  # fmt: skip
-    return _Measured(rows, images, tissue_rows(data))
+    resamples = []
+    if run.train_tissue == ALL_TISSUES:
+        samples = paired_samples(own, index["image"].to_list(), key=data.fingerprint)
+        columns = {name: [metric(float(value)) for value in values] for name, values in samples.items()}
+        resamples.append(ResampleTable(test_task=task.name, columns=columns))
+    return _Measured(rows, images, resamples, tissue_rows(data))
 
 
 def image_table(evaluation: Evaluation, task: Task, names: Sequence[str]) -> ImageTable:
@@ -379,14 +390,15 @@ def image_table(evaluation: Evaluation, task: Task, names: Sequence[str]) -> Ima
     return ImageTable(test_task=task.name, columns={name: list(np.asarray(c).tolist()) for name, c in columns.items()})
 
 
+def metric(value: float) -> float | None:
+    """Return a metric as the store holds it: None for COCO's -1 (no truth)."""
+    return None if value < 0 else float(value)
+
+
 def evaluation_rows(
     evaluation: Evaluation, task: Task, operation: str = "none", radius: int = 0
 ) -> Iterator[EvaluationRow]:
     """Yield the pooled row and one row a test tissue; COCO's -1 (no truth) becomes None."""
-
-    def metric(value: float) -> float | None:
-        return None if value < 0 else float(value)
-
     for tissue, scores in ((ALL_TISSUES, evaluation.pooled), *evaluation.groups.items()):
         yield EvaluationRow(
             test_task=task.name, test_tissue=tissue, operation=operation, radius=radius, map=metric(scores.map),

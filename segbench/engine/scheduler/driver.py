@@ -245,7 +245,7 @@ class _Driver:
         request = AttemptRequest(
             run=run, attempt=max(numbers, default=0) + 1, dataset=self.datasets[run.task.dataset], out=out,
             use_gpu=self.cluster.use_gpu, submitted_at=time.time(), git_commit=self._commit,
-            timeout_s=self.options.timeout_s,
+            timeout_s=self.options.timeout_s, checkpoint_every_s=self.options.checkpoint_every_s,
         )  # fmt: skip
         # claimed here, so that the next attempt's number is free even if this one dies before it begins
         request.folder.mkdir(parents=True, exist_ok=True)

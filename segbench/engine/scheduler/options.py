@@ -22,6 +22,8 @@ class LaunchOptions:
     """Cores of the local Ray; None for all."""
     timeout_s: float | None = None
     """Of each method's subprocess."""
+    checkpoint_every_s: float = 600.0
+    """Seconds of training between two checkpoints, for methods that keep them."""
     accelerator: str | None = None
     """Kind of GPU that every run with a GPU must have, as Ray names it (``A100``)."""
     labels: Mapping[str, str] = field(default_factory=dict)

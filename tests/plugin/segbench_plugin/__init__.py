@@ -1,7 +1,8 @@
-"""A third party's method for the tests of the engine: a threshold that can be told to take time, fail or hang."""
+"""A third party's method for the tests of the engine: a threshold that can be told to take time, fail or run out of memory."""
 
 from __future__ import annotations
 
+import json
 import os
 import time
 from collections.abc import Iterator
@@ -28,10 +29,14 @@ class Threshold(Method):
         libraries=("scikit-image",),
         settings={"seconds": 0.0, "fail": "", "margin": 0.1},
         score_rule="mean grey value of an instance",
+        data_parallel="library",
+        resumable=True,
+        may_halve_batch=True,
     )
 
     def import_library(self, job: Job) -> None:
         """Import scikit-image."""
+        self._began = time.time()
         import skimage.measure
 
         self._label = skimage.measure.label
@@ -45,13 +50,22 @@ class Threshold(Method):
         assert self._images is not None
         if job.settings["fail"] == "raise":
             raise RuntimeError("told to fail")
-        if job.settings["fail"] == "memory":
+        if job.settings["fail"] == "memory" or (job.settings["fail"] == "memory above 2" and job.budget.batch_size > 2):
             raise MemoryError("told to run out")
         if job.settings["fail"] == "exit":
             os._exit(7)
-        end = time.monotonic() + float(job.settings["seconds"])
-        while time.monotonic() < end:
+        kept = checkpoints.latest()
+        done = 0.0 if kept is None else float(np.load(kept / "done.npy"))
+        while done < float(job.settings["seconds"]):
             time.sleep(0.05)
+            done += 0.05
+            if checkpoints.due():
+                with checkpoints.writing() as folder:
+                    np.save(folder / "done.npy", done)
+        # what it was given, and when it had it
+        seen = {"cuda": os.environ.get("CUDA_VISIBLE_DEVICES"), "raylet": os.environ.get("RAY_RAYLET_PID")}
+        seen |= {"from": self._began, "to": time.time(), "batch_size": job.budget.batch_size}
+        (Path(job.output) / "seen.json").write_text(json.dumps(seen))
         self._value = float(np.mean([image.mean() for image in self._images])) + float(job.settings["margin"])
         progress.train(epoch=1, epochs=1, loss=float("nan") if job.settings["fail"] == "nan" else self._value)
 
