@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from segbench.engine import environments
+from segbench.engine.attempt import run_attempt
 from segbench.engine.cards import all_cards, get_card, method_object
 from segbench.engine.data import DatasetSpec, dataset_tasks, dataset_tissues, ensure_prepared, open_prepared, registered
 from segbench.engine.grid import (
@@ -39,6 +40,7 @@ from segbench.engine.order import (
     simulate,
 )
 from segbench.engine.record import Status
+from segbench.engine.remote import launching, pushing
 from segbench.engine.scheduler import (
     LaunchOptions,
     Note,
@@ -335,7 +337,10 @@ def _run_left(
 ) -> Summary | None:
     """Run what is not done of these; ``listed`` are the runs that a status shows, where they are more."""
     writer = StoreWriter(options.out)
-    with driver_lock(options.out):
+    with driver_lock(options.out), launching(options.out, lambda text: observe(Note(text))) as remote:
+        if remote.url is not None:  # the store that was fetched may be of an older schema
+            writer = StoreWriter(options.out)
+        remote.keep(writer)
         recovered = take_in(options.out, writer)
         if recovered:
             observe(Note(f"took in {recovered} records that an interrupted launch had left"))
@@ -348,7 +353,10 @@ def _run_left(
         def expect(run: Run, device: str) -> float:
             return expected_seconds(run, history, device=device).seconds
 
-        return execute(left, datasets.specs, options, writer, observe, expect=expect, listed=listed)
+        return execute(
+            left, datasets.specs, options, writer, observe, expect=expect, listed=listed,
+            attempt=pushing(remote.url, run_attempt),
+        )  # fmt: skip
 
 
 def _datasets() -> _Datasets:

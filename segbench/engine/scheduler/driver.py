@@ -22,6 +22,7 @@ from segbench.engine.grid import Run
 from segbench.engine.order import Placer, Shape, device_of
 from segbench.engine.provenance import git_commit
 from segbench.engine.record import RECORD_NAME, Record, Status
+from segbench.engine.remote import fetch_record, push_or_mark, url_of
 from segbench.engine.scheduler.cluster import Cluster
 from segbench.engine.scheduler.events import Finished, Note, Observer, Opened, Progressed, Started, Summary
 from segbench.engine.scheduler.folder import CANCEL_FILE, STATE_EVERY_S, write_driver_state, write_grid_file
@@ -280,10 +281,12 @@ class _Driver:
         if status is Status.LOST:
             self._last_nodes = 0.0
         try:
+            fetch_record(request.out, request.folder)
             record = Record.read(request.folder / RECORD_NAME)
-        except (FileNotFoundError, ValueError):
+        except (FileNotFoundError, ValueError, SegbenchError):
             record = Record(attempt=attempt_row(request, status, crash, datetime.now(UTC), {}), phases={})
             record.write(request.folder)
+            push_or_mark(url_of(request.out), request.folder)
         row = record.attempt
         ap50 = next((e.ap50 for e in record.evaluations if e.test_tissue == "all"), None)
         outcome = Outcome(row.run_id, row.attempt, row.status, row.error, ap50)
