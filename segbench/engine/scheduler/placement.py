@@ -72,20 +72,22 @@ def hosts_of(ray_nodes: Iterable[Mapping[str, Any]], gpu_memory: Mapping[str, fl
 
 
 def planned_hosts(cluster_config: Any) -> list[Host]:
-    """Return the kinds of nodes that an autoscaler can start, from Ray's own message of its configuration; None for none."""
+    """Return the kinds of nodes that an autoscaler can start, from Ray's own message of its configuration; None for none.
+
+    That message does not tell their labels.
+    """
     if cluster_config is None:
         return []
     hosts = []
     for group in cluster_config.node_group_configs:
         if group.max_count == 0:
             continue
-        held, labels = dict(group.resources), dict(group.labels)
+        held = dict(group.resources)
         memory = held.get("memory")
         node = Node(
             f"({group.name})", int(held.get("GPU", 0)), float(held.get("CPU", 0)), memory / 1e9 if memory else math.inf
         )
-        found = _number(labels.get(GPU_MEMORY_LABEL))
-        hosts.append(Host(node, _accelerator(held, labels), found, labels, planned=True))
+        hosts.append(Host(node, _accelerator(held, {}), planned=True))
     return hosts
 
 
@@ -147,7 +149,8 @@ class Fitter:
         return Fitted(given, Shape(gpus, float(cpus), asked.memory_gb, nodes), tuple(notes))
 
     def _allowed(self, method: str, gpus: float, gpu_memory_gb: float | None) -> list[Host]:
-        hosts = [host for host in self._hosts if self._labels.items() <= host.labels.items()]
+        # of a kind of node that does not run yet, what is not known is taken to be right
+        hosts = [host for host in self._hosts if host.planned or self._labels.items() <= host.labels.items()]
         if not hosts:
             wanted = ", ".join(f"{key}={value}" for key, value in self._labels.items())
             known = sorted({f"{k}={v}" for h in self._hosts for k, v in h.labels.items() if k != "ray.io/node-id"})
@@ -156,13 +159,18 @@ class Fitter:
             return hosts
         if self._accelerator is not None:
             kinds = {host.accelerator for host in hosts if host.accelerator}
-            named = [host for host in hosts if (host.accelerator or "").lower() == self._accelerator.lower()]
+            named = [
+                host
+                for host in hosts
+                if (host.accelerator or "").lower() == self._accelerator.lower()
+                or (host.planned and host.node.gpus and host.accelerator is None)
+            ]
             if not named:
                 raise unknown_name("accelerator (on this cluster)", self._accelerator, kinds)
             hosts = named
         if gpu_memory_gb is not None:
             with_gpu = [host for host in hosts if host.node.gpus]
-            hosts = [host for host in with_gpu if (host.gpu_memory_gb or 0.0) >= gpu_memory_gb]
+            hosts = [host for host in with_gpu if host.planned or (host.gpu_memory_gb or 0.0) >= gpu_memory_gb]
             if not hosts:
                 known_gb = sorted({host.gpu_memory_gb for host in with_gpu if host.gpu_memory_gb})
                 told = (
