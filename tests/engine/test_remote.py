@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import json
+import os
+import shutil
 import subprocess
 import sys
 import textwrap
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import fsspec
 import pytest
+import ray
 
 from segbench.engine import remote
+from segbench.engine.planning import GridRequest, launch
 from segbench.engine.record import RECORD_NAME, Record
+from segbench.engine.scheduler import LaunchOptions
 from segbench.engine.store import StoreWriter, query, store_path
 from segbench.engine.store.check import check_store
 from segbench.engine.store.recovery import take_in
@@ -185,3 +191,60 @@ def test_mistakes_are_told_in_one_line(tmp_path: Path, monkeypatch: pytest.Monke
     monkeypatch.setitem(sys.modules, "fsspec", None)
     with pytest.raises(SegbenchError, match="pip install fsspec"):
         remote.open_mirror("s3://bucket/a")
+
+
+def test_a_record_that_another_machine_wrote_is_fetched(url: str, tmp_path: Path, make_record: MakeRecord) -> None:
+    out = remote.mirror(url)
+    folder = put(out, make_record())
+    remote.push_attempt(url, folder)
+    shutil.rmtree(folder)
+    remote.fetch_record(out, folder)
+    assert Record.read(folder / RECORD_NAME) == make_record()
+    remote.fetch_record(tmp_path, tmp_path / "runs" / "a" / "attempt-001")
+    assert not (tmp_path / "runs").exists()
+
+
+@pytest.fixture(scope="module")
+def local_ray() -> Iterator[None]:
+    """Keep one local Ray for the launch of this module."""
+    os.environ["RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO"] = "0"
+    plugin = str(Path(__file__).parents[1] / "plugin")
+    os.environ["PYTHONPATH"] = os.pathsep.join([plugin, os.environ.get("PYTHONPATH", "")]).rstrip(os.pathsep)
+    ray.init(
+        address="local", num_cpus=1, include_dashboard=False, log_to_driver=False, object_store_memory=128 * 2**20,
+        configure_logging=False,
+    )  # fmt: skip
+    yield
+    ray.shutdown()
+
+
+@pytest.mark.usefixtures("local_ray", "plugin")
+def test_a_launch_into_a_url_goes_on_from_what_the_url_has(tmp_path: Path) -> None:
+    url = f"file://{tmp_path}/bucket/results"
+    grid = {"methods": ["threshold"], "tasks": ["synthetic-nuclear-1ch"], "tissues": ["Breast"], "seeds": [0]}
+    path = tmp_path / "grid.yaml"
+
+    def run(seeds: list[int]) -> list[str]:
+        path.write_text(json.dumps({**grid, "seeds": seeds}))
+        told: list[str] = []
+        options = LaunchOptions(out=remote.open_mirror(url), cpu=True)
+        _, summary = launch(GridRequest(grid_file=path), options, lambda e: told.append(str(e)))
+        assert summary is not None
+        assert [outcome.status for outcome in summary.outcomes] == ["done"]
+        return told
+
+    run([0])
+    bucket = tmp_path / "bucket" / "results"
+    attempts = list(bucket.glob("runs/*/attempt-001"))
+    assert len(attempts) == 1
+    assert {"record.json", "job.json", "log.txt", "predictions", "examples.npz"} <= {
+        p.name for p in attempts[0].iterdir()
+    }
+    assert check_store(bucket).faults == ()
+    # the mirror is gone (another machine), and the snapshot is older than the last record: nothing is done twice
+    shutil.rmtree(remote.mirror(url))
+    (bucket / "results.duckdb").unlink()
+    told = run([0, 1])
+    assert any("fetched 1 records" in text for text in told)
+    assert query(bucket, "select count(*), count(distinct run_id) from attempts").row(0) == (2, 2)
+    assert check_store(bucket).faults == ()
