@@ -67,19 +67,20 @@ class Intake:
                 take_in(self.out, self.writer)
                 self._left_on_disk = 0
         except StoreBusyError as error:
-            self._held(str(error), last)
+            self._held(error.held_by, last)
         else:
             if self._said:
                 self.tell("the store is free again: the records that waited are in it")
             self._held_since, self._said = None, False
             self._next = time.monotonic() + _EVERY_S
 
-    def _held(self, why: str, last: bool) -> None:
+    def _held(self, by: str, last: bool) -> None:
         now = time.monotonic()
         self._next = now + (_EVERY_S if self._held_since is None else _BACK_OFF_S)
         self._held_since = now if self._held_since is None else self._held_since
+        held = f"another process{by} holds {self.writer.path}"
         if last:
-            self.tell(f"{why}. {self.waiting} records wait on disk for the next launch")
+            self.tell(f"{held}: {self.waiting} records wait on disk for the next launch")
         elif not self._said and now - self._held_since >= _SAY_AFTER_S:
             self._said = True
-            self.tell(f"{why}. The launch goes on meanwhile")
+            self.tell(f"{held}: the launch goes on, records wait on disk until that DuckDB client is closed")

@@ -116,7 +116,8 @@ class StoreWriter:
                     if time.monotonic() >= deadline:
                         raise StoreBusyError(
                             f"{self.path} has been held by another process{holder(error)} for {patience:.0f} s; "
-                            "close that DuckDB client. No result is lost: records are taken in the next time"
+                            "close that DuckDB client. No result is lost: records are taken in the next time",
+                            holder(error),
                         ) from None
                     time.sleep(_RETRY_S)
                     continue
@@ -135,7 +136,19 @@ class StoreWriter:
 
 
 class StoreBusyError(SegbenchError):
-    """Another process held the store for too long; what was to be written is still on disk as records."""
+    """Another process held the store for too long; what was to be written is still on disk as records.
+
+    Parameters
+    ----------
+    message
+        One line.
+    held_by
+        Who holds it, as far as DuckDB tells: `` (duckdb, process 4711)``.
+    """
+
+    def __init__(self, message: str, held_by: str) -> None:
+        super().__init__(message)
+        self.held_by = held_by
 
 
 def remove_store(path: Path) -> None:
