@@ -26,7 +26,7 @@ def test_list_gives_every_method_with_its_budget() -> None:
     assert len(rows) >= 19
     assert rows["centermask2"]["iterations"] == 100_000
     assert (rows["stardist"]["epochs"], rows["stardist"]["state"]) == (100, "ready")
-    assert rows["mesmer"]["state"] == "planned"
+    assert rows["mesmer"]["state"] == "ready"
     ready = ask("list", "--implemented", "--format", "csv").stdout.splitlines()
     assert {line.split(",")[0] for line in ready[1:]} >= {"watershed", "stardist", "cellpose"}
     assert not any("planned" in line for line in ready)
@@ -47,9 +47,11 @@ def test_misspelt_names_are_answered_with_the_nearest(command: str) -> None:
         ask(command, "stardst")
 
 
-def test_planned_methods_cannot_be_checked() -> None:
+def test_planned_methods_cannot_be_checked(monkeypatch: pytest.MonkeyPatch) -> None:
+    cards = {"later": replace(get_card("watershed"), name="later", implemented=False)}
+    monkeypatch.setattr("segbench.engine.cards._cards", lambda: cards)
     with pytest.raises(SegbenchError, match="can be planned but not run yet"):
-        ask("check", "mesmer")
+        ask("check", "later")
 
 
 def test_install_of_the_baselines_environment_is_the_engine() -> None:
