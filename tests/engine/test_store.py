@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 import textwrap
@@ -198,6 +199,17 @@ def test_a_store_of_the_first_release_is_brought_up_with_its_rows(tmp_path: Path
     assert query(tmp_path, "select version from migrations order by all").rows() == [(m.version,) for m in migrations()]
     assert query(tmp_path, "select count(*), avg(ap50) from accuracy").rows() == [(3, pytest.approx(0.8))]
     assert query(tmp_path, "select count(*) from history").item() == 6
+
+
+def test_records_of_the_first_release_are_read(tmp_path: Path, make_record: MakeRecord) -> None:
+    content = json.loads(make_record().model_dump_json())
+    del content["resamples"]
+    content["record_schema"] = 1
+    path = tmp_path / "record.json"
+    path.write_text(json.dumps(content))
+    read = Record.read(path)
+    assert (read.record_schema, read.attempt, read.resamples) == (1, make_record().attempt, [])
+    assert StoreWriter(tmp_path).add([read]) == 1
 
 
 def test_migrations_are_applied_in_order_once_and_all_or_none(tmp_path: Path, make_record: MakeRecord) -> None:
