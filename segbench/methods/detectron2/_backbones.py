@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import torch
 from detectron2.layers import ShapeSpec
 from detectron2.modeling import Backbone
 from timm.layers import freeze_batch_norm_2d
+from timm.models import load_state_dict
 
 from segbench.errors import SegbenchError
 from segbench.paths import cache_folder
@@ -78,7 +80,7 @@ def create(name: str, pretrained: str, **options: Any) -> Any:
         if not file.is_file():
             raise SegbenchError(f"setting pretrained names {file}, which is no file; it is none, imagenet or a file")
         return _from_file(name, file, options)
-    kept = cache_folder() / "weights" / f"{name}.safetensors"
+    kept = cache_folder() / "pretrained" / f"{name}.safetensors"
     if kept.is_file():
         return _from_file(name, kept, options)
     config = timm.get_pretrained_cfg(name, allow_unregistered=False)
@@ -98,6 +100,13 @@ def create(name: str, pretrained: str, **options: Any) -> Any:
 
 def _from_file(name: str, file: Path, options: dict[str, Any]) -> Any:
     try:
-        return timm.create_model(name, pretrained=True, pretrained_cfg_overlay={"file": str(file)}, **options)
-    except (RuntimeError, KeyError, ValueError) as error:
-        raise SegbenchError(f"{file} does not hold timm's weights of {name}: {str(error).splitlines()[0]}") from error
+        found = load_state_dict(str(file))
+    except (RuntimeError, KeyError, ValueError, OSError, pickle.UnpicklingError) as error:
+        raise SegbenchError(f"{file} does not load as weights: {str(error).splitlines()[0]}") from error
+    with torch.device("meta"):
+        wanted = timm.create_model(name, num_classes=0).state_dict()
+    # timm itself takes what fits, and nothing where nothing does
+    missing = [key for key in wanted if key not in found or found[key].shape != wanted[key].shape]
+    if missing:
+        raise SegbenchError(f"{file} does not hold timm's weights of {name}: it has no {missing[0]} of the right shape")
+    return timm.create_model(name, pretrained=True, pretrained_cfg_overlay={"file": str(file)}, **options)

@@ -38,17 +38,18 @@ def fit(
     loader = train_loader(
         stack, windows, settings, batch_size=job.budget.batch_size, seed=job.seed, done=done, workers=workers
     )
+    _seed(job.seed + 1000 * job.rank() + done)
+    batches = iter(loader)  # draws a number, so before the generators are restored
     model.train()
     wrapped = model
     if job.devices.processes > 1:
         here = [device.index] if device.type == "cuda" else None
         wrapped = torch.nn.parallel.DistributedDataParallel(model, device_ids=here, broadcast_buffers=False)
-    if settings["precision"] == "float16" and device.type == "cuda":
-        trainer: Any = AMPTrainer(wrapped, loader, optimizer, grad_scaler=torch.amp.GradScaler("cuda"))
+    if settings["precision"] != "float32" and device.type == "cuda":
+        trainer: Any = AMPTrainer(wrapped, batches, optimizer, grad_scaler=torch.amp.GradScaler("cuda"))
     else:
-        trainer = SimpleTrainer(wrapped, loader, optimizer)
+        trainer = SimpleTrainer(wrapped, batches, optimizer)
     trainer.register_hooks([hooks.LRScheduler(optimizer, scheduler)])
-    _seed(job.seed + 1000 * job.rank() + done)
     if state is not None:
         model.load_state_dict(state["model"])
         trainer.load_state_dict(state["trainer"])

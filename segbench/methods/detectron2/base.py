@@ -31,7 +31,7 @@ SETTINGS: Mapping[str, Any] = {
     "gamma": 0.1,  # the learning rate is multiplied by this at each milestone
     "warmup_iterations": 1000,  # linear from a thousandth of the rate; at most a tenth of the budget
     "clip_gradients": 10.0,  # largest norm of one parameter's gradient; 0 for no limit, which is the study's
-    "precision": "float32",  # or float16: mixed precision on a GPU
+    "precision": "auto",  # float16 on a GPU, float32 elsewhere (the study's); or either of them
     # The study resizes windows of 256 px to short sides of 440, 480, 520, 560, 580 or 620 px, and to 800 px in prediction
     "train_scales": (1.71875, 1.875, 2.03125, 2.1875, 2.265625, 2.421875),
     "test_scale": 3.125,
@@ -80,7 +80,7 @@ class Detectron2Method(Method):
             raise ValueError(f"{self.card.title} needs training windows with labels")
         processes = job.devices.processes
         check_batch(job.budget.batch_size, processes, together=self._device.type == "cuda")
-        check_precision(job.settings["precision"])
+        check_precision(job.settings["precision"], on_gpu=self._device.type == "cuda")
         self._used = [n for n in range(len(train)) if train.labels(n).any()]
         if not self._used:
             raise ValueError("no training window has a cell")
@@ -171,10 +171,12 @@ def check_batch(batch_size: int, processes: int, *, together: bool) -> None:
         )
 
 
-def check_precision(precision: str) -> None:
+def check_precision(precision: str, *, on_gpu: bool) -> None:
     """Refuse precisions that there are none of."""
-    if precision not in ("float32", "float16"):
-        raise SegbenchError(f"setting precision is {precision!r}; it is float32 or float16")
+    if precision not in ("auto", "float16", "float32"):
+        raise SegbenchError(f"setting precision is {precision!r}; it must be auto, float16 or float32")
+    if precision == "float16" and not on_gpu:
+        raise SegbenchError("setting precision is float16, which needs a GPU; give auto or float32")
 
 
 def check_detections(settings: Mapping[str, Any], *names: str) -> None:

@@ -1,0 +1,265 @@
+"""Statements about the parts of the detectron2 methods, run in their environment: ``python detectron2_parts.py FOLDER``.
+
+Prints one JSON object: the name of each statement, and null or what went wrong.
+"""
+
+# ruff: noqa: T201, ARG001, PT017 - its output is how it tells; each statement takes a folder; there is no pytest here
+from __future__ import annotations
+
+import contextlib
+import json
+import re
+import sys
+import traceback
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from detectron2.structures import BitMasks, Boxes, Instances
+from detectron2.utils.events import EventStorage
+
+from segbench.errors import SegbenchError
+from segbench.methods import Arrays, Budget, Checkpoints, Devices, ImageStack, Job, Progress, TaskSpec
+from segbench.methods.detectron2 import CenterMask2, ResNeSt, _backbones, _center_mask, _data, _training
+from segbench.methods.detectron2.base import Normalisation
+
+NORMALISATION = Normalisation((0.3, 0.3, 0.3), (0.2, 0.2, 0.2))
+TINY: Mapping[str, Any] = {
+    **CenterMask2.card.settings, "backbone": "ese_vovnet19b_slim", "width": 32, "roi_batch": 100, "candidates_train": 200,
+    "train_scales": (1.0, 1.5), "test_scale": 1.0,
+}  # fmt: skip
+
+
+def labels_of_three() -> np.ndarray[Any, Any]:
+    labels = np.zeros((64, 64), np.int32)
+    labels[5:15, 5:17], labels[30:45, 20:33], labels[50:60, 50:64] = 1, 4, 2
+    return labels
+
+
+def the_attention_module_agrees_with_a_computation_by_hand(folder: Path) -> None:
+    attention = _center_mask.SpatialAttention()
+    x = torch.tensor([[[[1.0, 2.0], [3.0, 4.0]], [[-1.0, 6.0], [5.0, 0.0]]]])
+    # mean over channels [[0, 4], [4, 2]], maximum [[1, 6], [5, 4]]
+    weight = torch.zeros(1, 2, 3, 3)
+    weight[0, 0, 1, 1], weight[0, 1, 1, 2] = 0.5, 0.25  # half the mean here, a quarter of the maximum to the right
+    attention.conv.weight.data = weight
+    logits = torch.tensor([[0.5 * 0 + 0.25 * 6, 0.5 * 4 + 0.0], [0.5 * 4 + 0.25 * 4, 0.5 * 2 + 0.0]])
+    expected = x / (1 + torch.exp(-logits))
+    assert torch.allclose(attention(x), expected), (attention(x), expected)
+
+
+def levels_follow_equation_2(folder: Path) -> None:
+    image = torch.full((6,), 256.0 * 256.0)
+    sides = torch.tensor([256.0, 182.0, 181.0, 129.0, 128.0, 8.0])
+    # k = ceil(5 - log2(A / a)): a whole image 5; over half of it 5; half or less 4; over a quarter 4; a quarter 3; small 3
+    levels = _center_mask.assign_levels(sides**2, image, 3, 5).tolist()
+    assert levels == [5, 5, 4, 4, 3, 3], levels
+
+
+def the_pooler_takes_each_box_from_its_level(folder: Path) -> None:
+    pooler = _center_mask.RatioPooler(14, [1 / 8, 1 / 16, 1 / 32], 0, "ROIAlignV2")
+    features = [torch.full((1, 2, 64 // s, 64 // s), float(n)) for n, s in enumerate((8, 16, 32), start=3)]
+    boxes = Boxes(torch.tensor([[0.0, 0, 60, 60], [0, 0, 40, 40], [0, 0, 8, 8]]))
+    pooled = pooler(features, [boxes], [(64, 64)])
+    assert pooled.shape == (3, 2, 14, 14)
+    assert pooled.mean((1, 2, 3)).tolist() == [5.0, 4.0, 3.0]
+
+
+def heads_have_the_published_shapes(folder: Path) -> None:
+    pooled = torch.rand(5, 256, 14, 14)
+    masks = _center_mask.SpatialAttentionMaskHead(256)(pooled)
+    assert masks.shape == (5, 1, 28, 28)
+    assert _center_mask.MaskIoUHead(256)(pooled, masks.sigmoid()).shape == (5,)
+    assert _center_mask.SpatialAttentionMaskHead(256)(pooled[:0]).shape == (0, 1, 28, 28)
+
+
+def masks_on_a_label_map_equal_bit_masks(folder: Path) -> None:
+    instances = _data.instances_of(labels_of_three())
+    masks = instances.gt_masks
+    bits = BitMasks(torch.stack([masks.labels == one for one in masks.ids]))
+    assert torch.equal(instances.gt_boxes.tensor, bits.get_bounding_boxes().tensor)
+    assert masks.areas().tolist() == bits.tensor.sum((1, 2)).tolist() == [120, 140, 195]
+    boxes = torch.tensor([[4.3, 5.1, 18.0, 12.7], [15.0, 28.5, 40.0, 40.2], [45.0, 48, 64, 64], [0.0, 0, 9, 9]])
+    order = torch.tensor([0, 2, 1, 0])
+    assert torch.equal(masks[order].crop_and_resize(boxes, 28), bits[order].crop_and_resize(boxes, 28))
+    # rows 5 to 12 of the first cell have their centres in 5.1 to 12.7 (the last at 12.5), in all 12 columns; last box 4 x 4
+    within = masks[order].areas_within(boxes).tolist()
+    assert within[0] == 8 * 12, within
+    assert within[3] == 16, within
+
+
+def mask_iou_targets_know_what_the_box_hides(folder: Path) -> None:
+    labels = np.zeros((64, 64), np.int32)
+    labels[:, :] = 1
+    region = Instances((64, 64))
+    region.proposal_boxes = Boxes(torch.tensor([[0.0, 0, 32, 64]]))
+    region.gt_masks = _data.CellMasks(torch.from_numpy(labels), torch.tensor([1]))
+    truth = torch.ones(1, 28, 28, dtype=torch.bool)
+    # the box shows half of the cell: a mask that fills the box has IoU one half with the whole
+    target = _center_mask.mask_iou_targets(truth, truth, [region])
+    assert torch.allclose(target, torch.tensor([0.5])), target
+
+
+def training_gives_every_parameter_a_gradient(folder: Path) -> None:
+    torch.manual_seed(0)
+    model = CenterMask2().build(TINY, NORMALISATION).train()
+    batch = [{"image": torch.rand(3, 64, 64), "instances": _data.instances_of(labels_of_three())} for _ in range(2)]
+    with EventStorage(0):
+        losses = model(batch)
+    assert set(losses) == {"loss_fcos_cls", "loss_fcos_loc", "loss_fcos_ctr", "loss_mask", "loss_mask_iou"}
+    sum(losses.values()).backward()
+    missing = [name for name, parameter in model.named_parameters() if parameter.grad is None]
+    assert not missing, missing
+
+
+def published_backbones_are_as_large_as_published(folder: Path) -> None:
+    # ResNeSt-200 has 70.2 M parameters with its classifier of 2.05 M (Zhang et al., table 1)
+    for name, stages, millions in (
+        ("resnest200e", ("res2", "res3", "res4", "res5"), 68.15), ("ese_vovnet99b", ("res3", "res4", "res5"), 62.17),
+    ):  # fmt: skip
+        with torch.device("meta"):
+            backbone = _backbones.TimmBackbone(name, stages, "none")
+        assert round(sum(p.numel() for p in backbone.parameters()) / 1e6, 2) == millions, name
+
+
+def a_frozen_norm_is_not_trained_and_keeps_its_activation(folder: Path) -> None:
+    backbone = _backbones.TimmBackbone("ese_vovnet19b_slim", ("res3", "res4", "res5"), "none", frozen_norm=True).train()
+    assert not any("bn" in name for name, _ in backbone.named_parameters())
+    assert all(feature.min() >= 0 for feature in backbone(torch.randn(1, 3, 64, 64)).values())
+
+
+def weights_come_from_a_local_file(folder: Path) -> None:
+    import timm
+
+    torch.manual_seed(3)
+    donor = timm.create_model("ese_vovnet19b_slim", num_classes=1000)
+    torch.save(donor.state_dict(), folder / "donor.pth")
+    backbone = _backbones.TimmBackbone("ese_vovnet19b_slim", ("res3", "res4", "res5"), str(folder / "donor.pth"))
+    ours, theirs = backbone.network.state_dict(), donor.state_dict()
+    assert ours
+    # timm flattens the names of what it takes as features
+    assert all(torch.equal(ours[name], theirs[re.sub("^(stem|stages)_", r"\1.", name)]) for name in ours)
+
+
+def missing_weights_are_one_clear_line(folder: Path) -> None:
+    donor = folder / "of_another.pth"
+    torch.save({"stem.weight": torch.zeros(1)}, donor)
+    for pretrained, name, said in (
+        (str(folder / "none.pth"), "ese_vovnet19b_slim", "is no file"),
+        ("imagenet", "ese_vovnet99b", "no ImageNet weights for ese_vovnet99b"),
+        (str(donor), "ese_vovnet19b_slim", "does not hold timm's weights"),
+    ):
+        try:
+            _backbones.create(name, pretrained, features_only=True)
+        except SegbenchError as error:
+            assert said in str(error), str(error)
+            assert "\n" not in str(error)
+        else:
+            raise AssertionError(f"{pretrained} was taken")
+
+
+def imagenet_weights_that_cannot_be_fetched_are_one_clear_line(folder: Path) -> None:
+    try:
+        _backbones.create("resnest14d", "imagenet", features_only=True)
+    except SegbenchError as error:
+        assert "resnest14d.safetensors" in str(error), str(error)
+        assert "\n" not in str(error)
+    else:
+        raise AssertionError("weights were fetched without a network")
+
+
+def batches_divide_the_endless_shuffle_and_go_on_where_they_stopped(folder: Path) -> None:
+    whole = list(_take(_data.ResumedSampler(5, 7, 0), 15))
+    assert sorted(whole[:5]) == sorted(whole[5:10]) == [0, 1, 2, 3, 4]
+    assert list(_take(_data.ResumedSampler(5, 7, 6), 9)) == whole[6:]
+
+
+def a_resumed_training_ends_in_the_same_weights(folder: Path) -> None:
+    straight = _trained(folder, Checkpoints(None), 4)
+    kept = folder / "checkpoints"
+    _trained(folder, _StopAfter(kept, 2), 4)
+    checkpoints = Checkpoints(kept)
+    checkpoints.begin()
+    resumed = _trained(folder, checkpoints, 4)
+    assert checkpoints.earlier_s > 0
+    for (name, one), other in zip(straight.state_dict().items(), resumed.state_dict().values(), strict=True):
+        assert one == other if isinstance(one, dict) else torch.equal(one, other), name
+
+
+class _Stopped(Exception):  # noqa: N818 - it stands for the end of a machine
+    pass
+
+
+class _StopAfter(Checkpoints):
+    """Writes a checkpoint after some steps and then fails, as a machine does."""
+
+    def __init__(self, folder: Path, steps: int) -> None:
+        super().__init__(folder, 0.0)
+        self.begin()
+        self._left = steps
+
+    def due(self) -> bool:
+        self._left -= 1
+        if self._left < 0:
+            raise _Stopped
+        return super().due() and self._left == 0
+
+
+def _trained(folder: Path, checkpoints: Checkpoints, iterations: int) -> Any:
+    rng = np.random.default_rng(0)
+    np.save(folder / "x.npy", rng.random((4, 1, 64, 64), np.float32))
+    np.save(folder / "y.npy", np.stack([labels_of_three()] * 4))
+    arrays = Arrays(str(folder / "x.npy"), (0,), None, str(folder / "y.npy"))
+    job = Job(
+        run_id="r", method="m:M", task=TaskSpec("t", "d", ("nuclear",), "nuclear"), settings=TINY, seed=5, train=arrays,
+        budget=Budget(batch_size=2, iterations=iterations), output=str(folder), devices=Devices(num_cpus=1),
+    )  # fmt: skip
+    torch.manual_seed(0)
+    model = CenterMask2().build(TINY, NORMALISATION)
+    stack = ImageStack(arrays)
+    with contextlib.suppress(_Stopped):
+        _training.fit(model, stack, range(4), job, torch.device("cpu"), Progress(folder / "p.jsonl"), checkpoints)
+    return model
+
+
+def a_learning_rate_schedule_fits_the_budget(folder: Path) -> None:
+    cfg = _training.solver(ResNeSt.card.settings, 50_000)
+    assert (cfg.SOLVER.STEPS, cfg.SOLVER.WARMUP_ITERS) == ((25_000, 40_000), 1000)
+    cfg = _training.solver(CenterMask2.card.settings, 200)
+    assert (cfg.SOLVER.STEPS, cfg.SOLVER.WARMUP_ITERS) == ((100, 150), 20)
+
+
+def _take(sampler: Any, n: int) -> Any:
+    return (index for index, _ in zip(sampler, range(n), strict=False))
+
+
+STATEMENTS = [
+    the_attention_module_agrees_with_a_computation_by_hand, levels_follow_equation_2,
+    the_pooler_takes_each_box_from_its_level, heads_have_the_published_shapes, masks_on_a_label_map_equal_bit_masks,
+    mask_iou_targets_know_what_the_box_hides, training_gives_every_parameter_a_gradient,
+    published_backbones_are_as_large_as_published, a_frozen_norm_is_not_trained_and_keeps_its_activation,
+    weights_come_from_a_local_file, missing_weights_are_one_clear_line,
+    imagenet_weights_that_cannot_be_fetched_are_one_clear_line,
+    batches_divide_the_endless_shuffle_and_go_on_where_they_stopped, a_resumed_training_ends_in_the_same_weights,
+    a_learning_rate_schedule_fits_the_budget,
+]  # fmt: skip
+
+
+def main() -> None:
+    torch.set_num_threads(1)
+    told: dict[str, str | None] = {}
+    for statement in STATEMENTS:
+        folder = Path(sys.argv[1]) / statement.__name__
+        folder.mkdir(parents=True, exist_ok=True)
+        try:
+            statement(folder)
+            told[statement.__name__] = None
+        except Exception:  # whatever it is, the test that reads this fails with it
+            told[statement.__name__] = traceback.format_exc()
+    print(json.dumps(told))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,105 @@
+"""ResNeSt and CenterMask2 learn, find every cell of a dense window, and their parts do what their sources say."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import subprocess
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+
+from segbench.engine import environments
+from segbench.engine.cards import get_card, method_object
+from segbench.engine.check import check_method
+from segbench.engine.metrics import evaluate_prediction_set
+from segbench.errors import SegbenchError
+from segbench.methods import Arrays, Budget, Devices, Job, PredictionSet, TaskSpec
+from segbench.methods.detectron2 import CenterMask2, ResNeSt
+from segbench.methods.detectron2.base import fit_normalisation, run_lengths
+
+PARTS = Path(__file__).parent / "detectron2_parts.py"
+SMALL: Mapping[str, Mapping[str, Any]] = {
+    "resnest": {
+        "backbone": "resnest14d", "width": 32, "box_units": 128, "box_convolutions": 1, "mask_convolutions": 2,
+        "roi_batch": 64, "proposals_train": 300, "proposals_nms": 0.5,
+    },
+    "centermask2": {"backbone": "ese_vovnet19b_slim", "width": 32, "roi_batch": 200, "candidates_train": 500},
+}  # fmt: skip
+SHORT = {"train_scales": (2.0,), "test_scale": 2.0, "learning_rate": 0.02, "milestones": (0.8,)}
+
+
+def draw_rows(n_images: int, side: int, seed: int) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.int32]]:
+    """Draw side x side discs of 8 to 10 pixels, 12.8 pixels apart, in each window (N, 1, H, W); returns windows and labels."""
+    rng = np.random.default_rng(seed)
+    size = round(12.8 * side)
+    rows, columns = np.mgrid[:size, :size]
+    labels = np.zeros((n_images, size, size), np.int32)
+    for n in range(n_images):
+        for cell in range(side * side):
+            y, x = (12.8 * (np.array(divmod(cell, side)) + 0.5)) + rng.uniform(-0.8, 0.8, 2)
+            labels[n][np.hypot(rows + 0.5 - y, columns + 0.5 - x) < rng.uniform(4, 5)] = cell + 1
+    noisy = np.where(labels > 0, 0.7, 0.15)[:, np.newaxis] + rng.normal(0, 0.05, (n_images, 1, size, size))
+    return noisy.clip(0, 1).astype(np.float32), labels
+
+
+def arrays(folder: Path, name: str, drawn: tuple[npt.NDArray[np.float32], npt.NDArray[np.int32]]) -> Arrays:
+    np.save(folder / f"{name}_x.npy", drawn[0])
+    np.save(folder / f"{name}_y.npy", drawn[1])
+    return Arrays(str(folder / f"{name}_x.npy"), (0,), None, str(folder / f"{name}_y.npy"))
+
+
+def job_of(name: str, folder: Path, budget: Budget, predict: Mapping[str, Arrays], train: Arrays, **more: Any) -> Job:
+    return Job(
+        run_id=name, method=method_object(name), budget=budget, seed=1, output=str(folder / "run"),
+        task=TaskSpec("t", "d", ("nuclear",), "nuclear"), train=train,
+        predict={key: dataclasses.replace(value, labels=None) for key, value in predict.items()},
+        settings={**get_card(name).settings, **SMALL[name], **SHORT}, **more,
+    )  # fmt: skip
+
+
+def run(job: Job, path: Path) -> dict[str, Any]:
+    job.write(path)
+    environment = environments.ensure("torch", gpu=False)
+    variables = environments.subprocess_env(environment)
+    subprocess.run(job.command(path, environment.python), env=variables, stdout=subprocess.DEVNULL, check=False)
+    result: dict[str, Any] = json.loads((Path(job.output) / "result.json").read_text())
+    return result
+
+
+def in_the_environment(*arguments: str) -> str:
+    environment = environments.ensure("torch", gpu=False)
+    variables = {**environments.subprocess_env(environment), "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+    command = [str(environment.python), "-W", "ignore", str(PARTS), *arguments]
+    done = subprocess.run(command, env=variables, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-3000:]
+    return done.stdout
+
+
+@pytest.mark.heavy
+@pytest.mark.parametrize(("name", "iterations"), [("resnest", 60), ("centermask2", 80)])
+def test_it_learns_and_finds_all_of_400_cells(name: str, iterations: int, tmp_path: Path) -> None:
+    train = arrays(tmp_path, "train", draw_rows(16, 5, 0))
+    dense = arrays(tmp_path, "dense", draw_rows(1, 20, 1))
+    job = job_of(name, tmp_path, Budget(batch_size=4, iterations=iterations), {"dense": dense}, train)
+    result = run(job, tmp_path / "job.json")
+    assert result["error"] is None, (tmp_path / "run" / "log.txt").read_text()[-3000:]
+    losses = [point["loss"] for point in result["history"]]
+    assert np.mean(losses[-5:]) < 0.5 * losses[0]
+    assert result["iterations"] == iterations
+    assert result["n_train_images"] == 16
+    found = PredictionSet(tmp_path / "run" / "predictions" / "dense")
+    scores = evaluate_prediction_set(np.load(tmp_path / "dense_y.npy"), found).pooled
+    assert found.scores.size >= 400
+    assert scores.ap50 > 0.9
+    assert found.scores.max() <= 1
+    assert found.scores.min() >= 0
+
+    before = found.scores.copy()
+    again = run(dataclasses.replace(job, train=None), tmp_path / "again.json")
+    assert again["error"] is None
+    assert np.allclose(PredictionSet(tmp_path / "run" / "predictions" / "dense").scores, before, atol=1e-5)
