@@ -47,11 +47,48 @@ class Preset:
     n_channels: int = 1
 
 
+# MMDetection's methods at 64 px: few proposals and, where they have a residual network, a shallower one of the same kind
+_FEW = {"proposals": 100, "rois": 64, "learning_rate_batch": 2, "learning_rate": 0.02}
+_R18 = {"model.backbone.depth": 18, "model.neck.in_channels": [64, 128, 256, 512]}
+_TWENTY_FIVE = Budget(batch_size=2, epochs=25)
+
+
+# so few steps leave averages of momentum 0.99 behind, and post-processing by thresholds for certain networks at a loss
+_LAGLESS = {"batch_norm_momentum": 0.9, "postprocessing": "tuned"}
+
 PRESETS: Mapping[str, Preset] = {
     "stardist": Preset(
         Budget(batch_size=8, epochs=4, steps_per_epoch=60), {"patch_size": 64, "learning_rate": 1e-3}, 96, 32, 10
     ),
     "cellpose": Preset(Budget(batch_size=8, epochs=14), {"crop": 80, "diam_mean": 14.0}, 96, 32, 10),
+    "mesmer": Preset(Budget(batch_size=4, epochs=40), _LAGLESS),
+    "featurenet": Preset(Budget(batch_size=4, epochs=20), {**_LAGLESS, "learning_rate": 1e-2}),
+    "retinamask": Preset(Budget(batch_size=2, epochs=20), {**_LAGLESS, "postprocessing": "detections"}),
+    "mask-rcnn": Preset(_TWENTY_FIVE, {**_FEW, "options": _R18}, n_train=8),
+    "ms-rcnn": Preset(_TWENTY_FIVE, {**_FEW, "options": _R18}, n_train=8),
+    "cascade-mask-rcnn-seesaw": Preset(_TWENTY_FIVE, {**_FEW, "learning_rate": 2e-4, "options": _R18}, n_train=8),
+    "swin-t": Preset(_TWENTY_FIVE, {**_FEW, "learning_rate": 3e-4}, n_train=8),
+    "swin-s": Preset(_TWENTY_FIVE, {**_FEW, "learning_rate": 3e-4}, n_train=8),
+    "solov2": Preset(
+        Budget(batch_size=2, epochs=40), {"learning_rate_batch": 2, "learning_rate": 0.02, "options": _R18}, n_train=8
+    ),
+    "mask2former": Preset(
+        Budget(batch_size=2, epochs=40),
+        {
+            "queries": 50,
+            "learning_rate_batch": 2,
+            "learning_rate": 2e-4,
+            "options": {
+                "model.backbone.depth": 18,
+                "model.panoptic_head.in_channels": [64, 128, 256, 512],
+                "model.train_cfg.num_points": 1024,
+            },
+        },
+        n_train=8,
+    ),
+    "hrnet": Preset(_TWENTY_FIVE, _FEW, n_train=8),
+    "res2net": Preset(_TWENTY_FIVE, {**_FEW, "options": {"model.backbone.depth": 50}}, n_train=8),
+    "rf-next": Preset(_TWENTY_FIVE, {**_FEW, "search_epochs": 4, "options": {"model.backbone.depth": 50}}, n_train=8),
 }
 N_TEST = 8
 

@@ -46,14 +46,14 @@ def masks_of(labels: npt.NDArray[np.int32]) -> npt.NDArray[np.uint8]:
     """Return the cells of a label map (H, W) as masks (k, H, W) of 0 and 1."""
     present = np.unique(labels)
     present = present[present != 0]
-    return (labels[np.newaxis] == present[:, np.newaxis, np.newaxis]).astype(np.uint8)
+    return np.asarray(labels[np.newaxis] == present[:, np.newaxis, np.newaxis], np.uint8)
 
 
 def boxes_of(masks: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
     """Return the corners (k, 4) x1, y1, x2, y2 of masks, the lower right one just outside of the last pixel."""
     boxes = np.zeros((len(masks), 4), np.float32)
     for axis, (low, high) in ((1, (0, 2)), (2, (1, 3))):
-        there = masks.any(axis=axis)
+        there = np.asarray(masks.any(axis=axis))
         boxes[:, low] = there.argmax(1)
         boxes[:, high] = there.shape[1] - there[:, ::-1].argmax(1)
     return boxes
@@ -153,7 +153,7 @@ class CellSampler(Sampler):  # type: ignore[misc]
         self._epoch, self._resumed = epoch, (epoch, steps)
 
     def __len__(self) -> int:
-        return self.steps * self._batch // self._world
+        return int(self.steps * self._batch // self._world)
 
     def __iter__(self) -> Iterator[int]:
         rng = np.random.default_rng([self._seed, self._epoch])

@@ -50,6 +50,7 @@ class MMDetMethod(Method):
         for each in vars(registry).values():
             if isinstance(each, mmengine.Registry):
                 each._imported = True
+        mmengine.MMLogger.get_current_instance().setLevel("WARNING")  # else a line for every parameter that is drawn
         mmengine.DefaultScope.get_instance(f"segbench-{time.time_ns()}", scope_name="mmdet")
         import segbench.methods.mmdet._modules as modules
 
@@ -143,7 +144,7 @@ class MMDetMethod(Method):
         return torch_devices.peak_gpu_memory_bytes(self._device)
 
     def _half_precision(self, job: Job) -> bool:
-        wanted, on_gpu = job.settings["precision"], self._device.type == "cuda"
+        wanted, on_gpu = job.settings["precision"], bool(self._device.type == "cuda")
         if wanted not in ("auto", "float16", "float32"):
             raise SegbenchError(f"setting precision is {wanted!r}; it must be auto, float16 or float32")
         if wanted == "float16" and not on_gpu:

@@ -119,6 +119,9 @@ def _for_cells(model: Any, settings: Mapping[str, Any], sync_norm: bool) -> None
 
 def _two_stages(model: Any, settings: Mapping[str, Any]) -> None:
     model.rpn_head.anchor_generator.scales = [settings["anchor_scale"]]
+    stages = model.train_cfg.rcnn
+    for stage in stages if isinstance(stages, list) else [stages]:
+        stage.sampler.num = settings["rois"]
     model.test_cfg.rpn.update(nms_pre=settings["proposals"], max_per_img=settings["proposals"])
     model.test_cfg.rcnn.update(score_thr=settings["score_threshold"], max_per_img=settings["max_detections"])
     model.test_cfg.rcnn.nms.iou_threshold = settings["nms_iou"]

@@ -113,7 +113,7 @@ def sigmoid_focal_loss_forward(
     logits: Any, target: Any, weight: Any, output: Any, *, gamma: float, alpha: float
 ) -> None:
     """Fill ``output`` (N, C) with the focal loss of ``logits`` (N, C); ``target`` (N,) is a class, C for none."""
-    output.copy_(_focal_loss(logits.float(), target, weight, gamma, alpha))
+    output.copy_(_focal_loss(_at_least_single(logits), target, weight, gamma, alpha))
 
 
 def sigmoid_focal_loss_backward(
@@ -123,7 +123,7 @@ def sigmoid_focal_loss_backward(
     import torch
 
     with torch.enable_grad():
-        leaf = logits.detach().float().requires_grad_()
+        leaf = _at_least_single(logits.detach()).requires_grad_()
         (grad,) = torch.autograd.grad(_focal_loss(leaf, target, weight, gamma, alpha).sum(), leaf)
     grad_logits.copy_(grad)
 
@@ -167,6 +167,12 @@ def _focal_loss(logits: Any, target: Any, weight: Any, gamma: float, alpha: floa
     # -log(p) and -log(1 - p) from the logits, which do not overflow
     loss = positive * alpha * (1 - p) ** gamma * functional.softplus(-logits)
     return loss + (1 - positive) * (1 - alpha) * p**gamma * functional.softplus(logits)
+
+
+def _at_least_single(values: Any) -> Any:
+    import torch
+
+    return values.to(torch.promote_types(values.dtype, torch.float32))
 
 
 def _mean_only(pool_mode: int) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from segbench.methods.card import Budget, Card, Resources
@@ -41,6 +41,7 @@ _PYRAMID = {
     "anchor_scale": 2,  # anchors of 2 x stride: 8, 16, 32, 64, 128 px (published 8 x: 32 to 512 px, for photographs)
     "proposals": 3000,  # most boxes an image that reach the second stage in prediction (published 1000)
     "max_detections": 3000,  # most instances an image (published 100; Seesaw 300)
+    "rois": 512,  # boxes a window that the second stage trains on, a quarter of them on cells
     "nms_iou": 0.5,
     "score_threshold": 0.05,
 }
@@ -82,6 +83,8 @@ def _card(name: str, title: str, settings: Mapping[str, Any], **card: Any) -> Ca
         "usability": usability(0.69),
         "attention": False,
     }
+    # a network of two steps calls nearly everything a cell: these keep the check from drawing thousands
+    quick = {"proposals": 100, "rois": 64, "queries": 100, "candidates": 100}
     return Card(
         name=name,
         title=title,
@@ -91,6 +94,7 @@ def _card(name: str, title: str, settings: Mapping[str, Any], **card: Any) -> Ca
         resources=Resources(num_gpus=4, memory_gb=8),
         libraries=("onedl-mmdetection", "onedl-mmengine", "onedl-mmcv", "torch", "torchvision"),
         settings={**settings, **_COMMON, **{key: settings[key] for key in _COMMON if key in settings}},
+        check_settings={key: value for key, value in quick.items() if key in settings},
         data_parallel="torchrun",
         resumable=True,
         may_halve_batch=True,
@@ -253,11 +257,11 @@ RES2NET = _card(
     paper="Gao et al., IEEE TPAMI 2021, arXiv:1904.01169",
 )
 
-_RES2NET = {
-    "config": "res2net/cascade-mask-rcnn_res2net-101_fpn_20e_coco.py",
-    "imagenet": f"{_THIRD_PARTY}/res2net101_v1d_26w_4s_mmdetv2-f0a600f9.pth",
-    "stem": "stem.0.weight",
-}
+_RES2NET = Recipe(
+    "res2net/cascade-mask-rcnn_res2net-101_fpn_20e_coco.py",
+    imagenet=f"{_THIRD_PARTY}/res2net101_v1d_26w_4s_mmdetv2-f0a600f9.pth",
+    stem="stem.0.weight",
+)
 
 RECIPES: Mapping[str, Recipe] = {
     "mask-rcnn": Recipe(
@@ -300,11 +304,11 @@ RECIPES: Mapping[str, Recipe] = {
     "solov2": Recipe(
         "solov2/solov2_r50_fpn_1x_coco.py", imagenet=f"{_TORCHVISION}/resnet50-0676ba61.pth", stem="conv1.weight"
     ),
-    "rf-next": Recipe(**_RES2NET, searches_dilations=True),
+    "rf-next": replace(_RES2NET, searches_dilations=True),
     "hrnet": Recipe(
         "hrnet/cascade-mask-rcnn_hrnetv2p-w32_20e_coco.py",
         imagenet=f"{_THIRD_PARTY}/hrnetv2_w32-dc9eeb4f.pth",
         stem="conv1.weight",
     ),
-    "res2net": Recipe(**_RES2NET),
+    "res2net": _RES2NET,
 }

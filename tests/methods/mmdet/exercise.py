@@ -73,6 +73,9 @@ def main(class_name: str, path: Path) -> None:
         "instances": [len(each.counts) for each in after],
         "same_after_reload": same,
     }
+    if method.recipe.searches_dilations:
+        dilations = again._extra_state()["dilations"]
+        report |= {"searched": len(dilations), "dilations": sorted({own for (own, _), *_ in dilations.values()})}
     path.with_name("exercise.json").write_text(json.dumps(report))
 
 

@@ -1,0 +1,240 @@
+"""Run by the torch environment's Python: the family's small parts, the caps of each method, and backbones' weights.
+
+    python pieces.py REPORT.json
+
+Writes what went wrong in each ``check_`` function, null where nothing did.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import sys
+import tempfile
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import numpy as np
+import torch
+
+import segbench.methods.mmdet as family
+from segbench.errors import SegbenchError
+from segbench.methods import Arrays, Budget, Job, TaskSpec
+from segbench.methods.base import ImageStack
+from segbench.methods.mmdet.config import Normalisation, Training, build_config
+from segbench.methods.mmdet.pretrained import find_weights
+from segbench.methods.mmdet.zoo import RECIPES
+
+METHODS: dict[str, Any] = {
+    kind.card.name: kind
+    for kind in vars(family).values()
+    if isinstance(kind, type) and getattr(kind, "card", None) is not None
+}
+SEEN = Normalisation((0.5, 0.5, 0.5), (0.2, 0.2, 0.2))
+
+
+def job_in(folder: Path, **settings: Any) -> Job:
+    """A job of one method that is not run, to import the library with."""
+    return Job(
+        run_id="pieces", method="", task=TaskSpec("t", "d", ("nuclear",), "nuclear"), budget=Budget(2, epochs=1), seed=3,
+        output=str(folder), settings=settings,
+    )  # fmt: skip
+
+
+METHODS["mask-rcnn"]().import_library(job_in(Path()))
+
+from segbench.methods.mmdet import _modules as modules  # noqa: E402 - after the operators' stand-in
+
+
+def check_channels_become_three() -> None:
+    one, two, three = (np.arange(c * 4, dtype=np.float32).reshape(c, 2, 2) for c in (1, 2, 3))
+    assert np.array_equal(modules.as_three_channels(one), np.stack([one[0]] * 3))
+    assert np.array_equal(modules.as_three_channels(two), np.stack([two[0], two[1], np.zeros((2, 2))]))
+    assert np.array_equal(modules.as_three_channels(three), three)
+    assert "1, 2 or 3 channels" in refusal(lambda: modules.as_three_channels(np.zeros((4, 2, 2), np.float32)))
+
+
+def check_a_window_comes_in_four_orientations_with_boxes_and_masks_that_fit() -> None:
+    labels = np.zeros((1, 8, 10), np.int32)
+    labels[0, 1:4, 2:7], labels[0, 6:, 9:] = 5, 9
+    with tempfile.TemporaryDirectory() as folder:
+        np.save(f"{folder}/x.npy", labels[:, None].astype(np.float32))
+        np.save(f"{folder}/y.npy", labels)
+        arrays = Arrays(f"{folder}/x.npy", (0,), None, f"{folder}/y.npy")
+        windows = modules.CellWindows(dataclasses.asdict(arrays), [0])
+        assert len(windows) == 4
+        images = []
+        for n in range(4):
+            got = windows[n]
+            cells, image = got["data_samples"].gt_instances, got["inputs"]
+            images.append(image[0].numpy())
+            for box, mask in zip(cells.bboxes.numpy().astype(int), cells.masks.masks, strict=True):
+                x1, y1, x2, y2 = box
+                assert mask[y1:y2, x1:x2].sum() == mask.sum()
+                assert (mask[y1:y2, x1:x2] == 1).all()
+                assert len(np.unique(image[0].numpy()[mask > 0])) == 1
+            assert sorted(cells.masks.masks.sum((1, 2)).tolist()) == [2, 15]
+    plain = labels[0].astype(np.float32)
+    for n, turned in enumerate((plain, plain[:, ::-1], plain[::-1], plain[::-1, ::-1])):
+        assert np.array_equal(images[n], turned)
+
+
+def check_processes_share_the_windows_that_one_process_would_draw() -> None:
+    dataset = mock.MagicMock()
+    dataset.__len__.return_value = 4 * 10
+
+    def drawn(rank: int, world: int, epoch: int, done: int = 0) -> Any:
+        with mock.patch.object(modules, "get_dist_info", return_value=(rank, world)):
+            sampler = modules.CellSampler(dataset, batch_size=4, seed=7, flips=True)
+        sampler.set_epoch(epoch)
+        assert len(list(sampler)) == len(sampler)
+        sampler.resume(epoch, done)
+        return np.array(list(sampler)).reshape(-1, 4 // world)
+
+    alone = drawn(0, 1, 2)
+    assert alone.shape == (3, 4)
+    assert set((alone.ravel() // 4)[:10]) == set(range(10))  # each window once, then a fill of the last step
+    assert len(set(alone.ravel() % 4)) == 4
+    assert not np.array_equal(alone, drawn(0, 1, 3))
+    assert np.array_equal(np.concatenate([drawn(0, 2, 2), drawn(1, 2, 2)], axis=1), alone)
+    assert np.array_equal(drawn(0, 1, 2, done=2), alone[2:])
+
+
+def check_no_method_is_capped_below_3000_instances_but_mask2former_at_its_queries() -> None:
+    for name, kind in METHODS.items():
+        card = kind.card
+        model = build_config(RECIPES[name], card.settings, SEEN).model
+        if name == "mask2former":
+            assert model.test_cfg.max_per_image == model.panoptic_head.num_queries == card.settings["queries"] == 1000
+        elif name == "solov2":
+            assert model.test_cfg.max_per_img >= 3000
+            assert model.test_cfg.nms_pre >= 3000
+            assert sum(n * n for n in model.mask_head.num_grids) >= 3000
+        else:
+            assert model.test_cfg.rcnn.max_per_img >= 3000
+            assert model.test_cfg.rpn.max_per_img >= 3000
+            assert model.test_cfg.rpn.nms_pre >= 3000
+
+
+def check_400_boxes_of_the_first_stage_come_out_as_400_instances() -> None:
+    from mmdet.registry import MODELS
+    from mmengine.structures import InstanceData
+
+    card = METHODS["mask-rcnn"].card
+    model = MODELS.build(build_config(RECIPES["mask-rcnn"], card.settings, SEEN).model)
+    model.init_weights()
+    head = model.roi_head.bbox_head
+    torch.nn.init.zeros_(head.fc_reg.weight)  # the boxes stay as they are
+    torch.nn.init.zeros_(head.fc_reg.bias)
+    head.fc_cls.bias.data = torch.tensor([3.0, 0.0])  # and each is a cell
+    model.eval()
+    corners = torch.cartesian_prod(torch.arange(20), torch.arange(20)).float() * 12.8
+    given = InstanceData(
+        bboxes=torch.cat([corners, corners + 11], 1), scores=torch.ones(400), labels=torch.zeros(400, dtype=torch.long)
+    )
+    data = model.data_preprocessor(
+        {
+            key: [value]
+            for key, value in modules.sample(
+                np.random.default_rng(0).random((1, 256, 256), np.float32), None, 0
+            ).items()
+        }
+    )
+    with torch.no_grad():
+        features = model.extract_feat(data["inputs"])
+        found = model.roi_head.predict(features, [given], data["data_samples"], rescale=True)[0]
+    assert len(found.masks) == 400
+
+
+def check_the_schedule_keeps_its_shape_for_any_length() -> None:
+    card = METHODS["mask-rcnn"].card
+    for epochs in (1, 100):
+        config = build_config(RECIPES["mask-rcnn"], card.settings, SEEN, Training(epochs, 100, 24))
+        steps = 100 * epochs
+        assert config.param_scheduler[-1]["milestones"] == [0.88 * steps, 0.96 * steps]
+        assert config.param_scheduler[0]["end"] == min(500, steps // 10)
+        assert abs(config.optim_wrapper.optimizer.lr - 0.025) < 1e-12
+
+
+def check_options_reach_the_configuration_and_a_wrong_one_is_refused() -> None:
+    card = METHODS["swin-t"].card
+    options = {"model.backbone.depths": [1, 1, 1, 1]}
+    assert build_config(RECIPES["swin-t"], {**card.settings, "options": options}, SEEN).model.backbone.depths == [1] * 4
+    wrong = {**card.settings, "options": {"model.backbone.depths.9": 1}}
+    said = refusal(lambda: build_config(RECIPES["swin-t"], wrong, SEEN))
+    assert said.startswith("setting options {'model.backbone.depths.9': 1} does not fit")
+
+
+def check_a_backbone_starts_from_a_local_file_and_wrong_files_are_refused() -> None:
+    from mmdet.registry import MODELS
+
+    recipe, settings = RECIPES["ms-rcnn"], METHODS["ms-rcnn"].card.settings
+    with tempfile.TemporaryDirectory() as text:
+        folder = Path(text)
+        torch.manual_seed(1)
+        source = MODELS.build(build_config(recipe, settings, SEEN).model.backbone)
+        source.init_weights()
+        torch.save(source.state_dict(), folder / "r50.pth")
+        torch.save({"layer9.weight": torch.zeros(1)}, folder / "other.pth")
+        (folder / "text.pth").write_text("not weights")
+        found = find_weights(str(folder / "r50.pth"), recipe, "ms-rcnn")
+        torch.manual_seed(2)
+        model = MODELS.build(build_config(recipe, settings, SEEN, weights=found).model)
+        model.init_weights()
+        for key, value in source.state_dict().items():
+            assert torch.equal(model.backbone.state_dict()[key], value), key
+        # the published name, in the cache folder
+        (folder / "pretrained").mkdir()
+        cached = folder / "pretrained" / recipe.imagenet.rpartition("/")[2]
+        (folder / "r50.pth").rename(cached)
+        with mock.patch.dict("os.environ", {"SEGBENCH_CACHE": str(folder)}):
+            assert find_weights("imagenet", recipe, "ms-rcnn") == cached
+        for name, said in (
+            ("other.pth", "is not the weights of its backbone (it has no 'conv1.weight')"),
+            ("text.pth", "does not load as plain weights"),
+            ("nothing.pth", "there is no file"),
+        ):
+            got = refusal(lambda name=name: find_weights(str(folder / name), recipe, "ms-rcnn"))  # type: ignore[misc]
+            assert said in got, got
+            assert "\n" not in got
+
+
+def check_the_third_channel_beside_two_is_not_scaled() -> None:
+    from segbench.methods.mmdet.base import fit_normalisation
+
+    with tempfile.TemporaryDirectory() as folder:
+        rng = np.random.default_rng(0)
+        images = (rng.normal(size=(5, 2, 16, 16)) * [[[[2]], [[3]]]] + [[[[1]], [[-1]]]]).astype(np.float32)
+        np.save(f"{folder}/x.npy", images)
+        got = fit_normalisation(ImageStack(Arrays(f"{folder}/x.npy", (0, 1))), [0, 2, 4])
+    chosen = images[[0, 2, 4]]
+    assert np.allclose(got.mean, [chosen[:, 0].mean(), chosen[:, 1].mean(), 0], atol=1e-5)
+    assert np.allclose(got.std, [chosen[:, 0].std(), chosen[:, 1].std(), 1], atol=1e-5)
+
+
+def refusal(call: Callable[[], Any]) -> str:
+    """What was said when a call was refused."""
+    try:
+        call()
+    except (SegbenchError, ValueError) as error:
+        return str(error)
+    raise AssertionError("it was taken")
+
+
+def main(path: Path) -> None:
+    found: dict[str, str | None] = {}
+    for name, check in list(globals().items()):
+        if name.startswith("check_"):
+            try:
+                check()
+                found[name] = None
+            except Exception:
+                found[name] = traceback.format_exc()
+    path.write_text(json.dumps(found))
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))
