@@ -116,16 +116,17 @@ def query(out: Path, sql: str, parameters: Sequence[Any] = ()) -> pl.DataFrame:
 def store_copy(out: Path) -> Iterator[duckdb.DuckDBPyConnection]:
     """Open a private copy of a results folder's store for as long as one likes: nobody waits for it meanwhile.
 
-    The copy may be written to; it lies in the system's temporary folder and goes with the context.
+    The copy is brought up to this segbench's schema and may be written to; it lies in the system's temporary folder and goes
+    with the context.
 
     Raises
     ------
     SegbenchError
-        As ``read_connection``; or a newer segbench wrote the store.
+        As ``read_connection``; or it is no store, or a newer segbench's.
     """
     import duckdb
 
-    from segbench.engine.store.migrate import newer_schema
+    from segbench.engine.store.migrate import applied, migrate
 
     path = store_path(out)
     with tempfile.TemporaryDirectory(prefix="segbench-store-") as folder:
@@ -137,9 +138,11 @@ def store_copy(out: Path) -> Iterator[duckdb.DuckDBPyConnection]:
             shutil.copyfile(path, copy)
         connection = duckdb.connect(copy)
         try:
-            newer = newer_schema(connection)
-            if newer:
-                raise SegbenchError(newer)
+            if not applied(connection):
+                raise SegbenchError(f"{path} holds no segbench store")
+            connection.begin()
+            migrate(connection)
+            connection.commit()
             yield connection
         finally:
             connection.close()
