@@ -48,9 +48,9 @@ class Preset:
 
 
 # MMDetection's methods at 64 px: few proposals and, where they have a residual network, a shallower one of the same kind
-_FEW = {"proposals": 100, "rois": 64, "learning_rate_batch": 2, "learning_rate": 0.02}
+_FEW = {"proposals": 60, "rois": 24, "learning_rate_batch": 2, "learning_rate": 0.02}
 _R18 = {"model.backbone.depth": 18, "model.neck.in_channels": [64, 128, 256, 512]}
-_TWENTY_FIVE = Budget(batch_size=2, epochs=25)
+_BRIEF = Budget(batch_size=2, epochs=15)
 
 
 # so few steps leave averages of momentum 0.99 behind, and post-processing by thresholds for certain networks at a loss
@@ -64,11 +64,11 @@ PRESETS: Mapping[str, Preset] = {
     "mesmer": Preset(Budget(batch_size=4, epochs=40), _LAGLESS),
     "featurenet": Preset(Budget(batch_size=4, epochs=20), {**_LAGLESS, "learning_rate": 1e-2}),
     "retinamask": Preset(Budget(batch_size=2, epochs=20), {**_LAGLESS, "postprocessing": "detections"}),
-    "mask-rcnn": Preset(_TWENTY_FIVE, {**_FEW, "options": _R18}, n_train=8),
-    "ms-rcnn": Preset(_TWENTY_FIVE, {**_FEW, "options": _R18}, n_train=8),
-    "cascade-mask-rcnn-seesaw": Preset(_TWENTY_FIVE, {**_FEW, "learning_rate": 2e-4, "options": _R18}, n_train=8),
-    "swin-t": Preset(_TWENTY_FIVE, {**_FEW, "learning_rate": 3e-4}, n_train=8),
-    "swin-s": Preset(_TWENTY_FIVE, {**_FEW, "learning_rate": 3e-4}, n_train=8),
+    "mask-rcnn": Preset(_BRIEF, {**_FEW, "options": _R18}, n_train=8),
+    "ms-rcnn": Preset(_BRIEF, {**_FEW, "options": _R18}, n_train=8),
+    "cascade-mask-rcnn-seesaw": Preset(_BRIEF, {**_FEW, "learning_rate": 2e-4, "options": _R18}, n_train=8),
+    "swin-t": Preset(_BRIEF, {**_FEW, "learning_rate": 3e-4}, n_train=8),
+    "swin-s": Preset(_BRIEF, {**_FEW, "learning_rate": 3e-4}, n_train=8),
     "solov2": Preset(
         Budget(batch_size=2, epochs=40), {"learning_rate_batch": 2, "learning_rate": 0.02, "options": _R18}, n_train=8
     ),
@@ -86,9 +86,9 @@ PRESETS: Mapping[str, Preset] = {
         },
         n_train=8,
     ),
-    "hrnet": Preset(_TWENTY_FIVE, _FEW, n_train=8),
-    "res2net": Preset(_TWENTY_FIVE, {**_FEW, "options": {"model.backbone.depth": 50}}, n_train=8),
-    "rf-next": Preset(_TWENTY_FIVE, {**_FEW, "search_epochs": 4, "options": {"model.backbone.depth": 50}}, n_train=8),
+    "hrnet": Preset(_BRIEF, _FEW, n_train=8),
+    "res2net": Preset(_BRIEF, {**_FEW, "options": {"model.backbone.depth": 50}}, n_train=8),
+    "rf-next": Preset(_BRIEF, {**_FEW, "search_epochs": 4, "options": {"model.backbone.depth": 50}}, n_train=8),
 }
 N_TEST = 8
 

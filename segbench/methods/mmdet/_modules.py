@@ -27,6 +27,9 @@ from segbench.methods.job import Arrays
 ORIENTATIONS = 4
 """As they are, flipped left to right, top to bottom, and both."""
 
+PLACES = 1 << 20
+"""How many random places of a crop are told apart."""
+
 META = {"classes": ("cell",), "palette": [(220, 20, 60)]}
 
 
@@ -81,9 +84,34 @@ def sample(image: npt.NDArray[np.float32], masks: npt.NDArray[np.uint8] | None, 
     return {"inputs": torch.from_numpy(np.ascontiguousarray(as_three_channels(image))), "data_samples": about}
 
 
+def cut_around_a_cell(
+    image: npt.NDArray[np.float32], labels: npt.NDArray[np.int32], side: int, where: float
+) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.int32]]:
+    """Return ``side`` pixels square of a window, with a pixel of a cell as near to its middle as the border lets it.
+
+    ``where`` in 0..1 chooses the pixel among those of all cells.
+    """
+    pixels = np.flatnonzero(labels)
+    middle = np.unravel_index(pixels[int(where * pixels.size)], labels.shape)
+    rows, columns = (
+        slice(first, first + side)
+        for first in (
+            min(max(0, int(at) - side // 2), max(0, size - side)) for at, size in zip(middle, labels.shape, strict=True)
+        )
+    )
+    return image[:, rows, columns], labels[rows, columns]
+
+
+def view_number(window: Any, orientation: Any, place: Any) -> Any:
+    """Return the number under which :class:`CellWindows` gives a view of a window."""
+    return (window * ORIENTATIONS + orientation) * PLACES + place
+
+
 @DATASETS.register_module()
 class CellWindows(Dataset):  # type: ignore[misc]
-    """The training windows, straight from the job's memory-mapped arrays, in four orientations each.
+    """The training windows, straight from the job's memory-mapped arrays, each in several views.
+
+    All chance is in the view's number, which the sampler draws: processes that read windows need no random numbers.
 
     Parameters
     ----------
@@ -92,21 +120,31 @@ class CellWindows(Dataset):  # type: ignore[misc]
         not the arrays themselves.
     windows
         Which of them are trained on.
+    crop
+        Pixels of a side of the part that is cut out around a cell; None for whole windows.
     """
 
     metainfo = META
 
-    def __init__(self, arrays: Mapping[str, Any], windows: list[int]) -> None:
+    def __init__(self, arrays: Mapping[str, Any], windows: list[int], crop: int | None = None) -> None:
         self._stack = ImageStack(Arrays(**arrays))
-        self._windows = windows
+        self._windows, self._crop = windows, crop
+
+    @property
+    def n_windows(self) -> int:
+        """How many windows there are."""
+        return len(self._windows)
 
     def __len__(self) -> int:
-        return ORIENTATIONS * len(self._windows)
+        return len(self._windows) * ORIENTATIONS * PLACES
 
     def __getitem__(self, n: int) -> dict[str, Any]:
-        """Return orientation ``n % 4`` of window ``n // 4``."""
+        """Return the view that :func:`view_number` numbers."""
+        n, place = divmod(n, PLACES)
         window = self._windows[n // ORIENTATIONS]
         image, labels = self._stack[window], self._stack.labels(window)
+        if self._crop is not None:
+            image, labels = cut_around_a_cell(image, labels, self._crop, place / PLACES)
         if n % 2:
             image, labels = image[..., ::-1], labels[..., ::-1]
         if n % ORIENTATIONS >= 2:
@@ -134,7 +172,7 @@ class CellSampler(Sampler):  # type: ignore[misc]
     """
 
     def __init__(self, dataset: CellWindows, batch_size: int, seed: int, flips: bool) -> None:
-        self._windows = len(dataset) // ORIENTATIONS
+        self._windows = dataset.n_windows
         self._batch, self._seed, self._flips = batch_size, seed, flips
         self._rank, self._world = get_dist_info()
         self._epoch, self._resumed = 0, (0, 0)
@@ -159,7 +197,7 @@ class CellSampler(Sampler):  # type: ignore[misc]
         rng = np.random.default_rng([self._seed, self._epoch])
         order = np.resize(rng.permutation(self._windows), self.steps * self._batch)
         turned = rng.integers(ORIENTATIONS, size=order.size) if self._flips else np.zeros(order.size, np.int64)
-        drawn = (order * ORIENTATIONS + turned).reshape(self.steps, self._world, -1)
+        drawn = view_number(order, turned, rng.integers(PLACES, size=order.size)).reshape(self.steps, self._world, -1)
         done = self._resumed[1] if self._epoch == self._resumed[0] else 0
         return iter(drawn[done:, self._rank].ravel().tolist())
 

@@ -124,7 +124,9 @@ class MMDetMethod(Method):
             for result in results:
                 found = result.pred_instances
                 yield to_instances(
-                    found.masks.cpu().numpy().astype(bool), found.scores.cpu().numpy(), job.settings["score_threshold"]
+                    found.masks.cpu().numpy().astype(bool, copy=False),
+                    found.scores.cpu().numpy(),
+                    job.settings["score_threshold"],
                 )
 
     def n_parameters(self) -> int:
@@ -170,8 +172,12 @@ class MMDetMethod(Method):
         workers = job.settings["workers"]
         if workers == "auto":
             workers = min(4, job.devices.num_cpus // processes) if self._device.type == "cuda" else 0
+        crop = job.settings["crop"]
         loader = {
-            "dataset": {"type": "CellWindows", "arrays": dataclasses.asdict(job.train), "windows": self._used},
+            "dataset": {
+                "type": "CellWindows", "arrays": dataclasses.asdict(job.train), "windows": self._used,
+                "crop": None if crop == "none" else int(crop),
+            },
             "sampler": {
                 "type": "CellSampler", "batch_size": training.batch_size, "seed": job.seed, "flips": job.settings["flips"],
             },

@@ -49,6 +49,7 @@ _COMMON = {
     "warmup_steps": 500,  # steps of linear warm-up, a tenth of the training at most
     "clip_norm": 35.0,  # largest norm of all gradients; published only for SOLOv2 (35) and Mask2Former (0.01)
     "flips": True,  # left to right and top to bottom, each for half of the windows (published: left to right)
+    "crop": "none",  # pixels of a side of what a step sees of a window, around a random cell; none: all of it
     "precision": "auto",  # auto: float16 (AMP) on a GPU, float32 else; float16, float32
     "pretrained": "none",  # none, imagenet (fetched once into the cache folder), or the path of the backbone's weights
     "workers": "auto",  # processes that read windows beside each training process; auto: none on a CPU, up to 4 on a GPU

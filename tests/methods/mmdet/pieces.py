@@ -65,10 +65,10 @@ def check_a_window_comes_in_four_orientations_with_boxes_and_masks_that_fit() ->
         np.save(f"{folder}/y.npy", labels)
         arrays = Arrays(f"{folder}/x.npy", (0,), None, f"{folder}/y.npy")
         windows = modules.CellWindows(dataclasses.asdict(arrays), [0])
-        assert len(windows) == 4
+        assert len(windows) == 4 * modules.PLACES
         images = []
         for n in range(4):
-            got = windows[n]
+            got = windows[modules.view_number(0, n, 17)]
             cells, image = got["data_samples"].gt_instances, got["inputs"]
             images.append(image[0].numpy())
             for box, mask in zip(cells.bboxes.numpy().astype(int), cells.masks.masks, strict=True):
@@ -82,9 +82,22 @@ def check_a_window_comes_in_four_orientations_with_boxes_and_masks_that_fit() ->
         assert np.array_equal(images[n], turned)
 
 
+def check_a_crop_is_cut_around_a_cell() -> None:
+    labels = np.zeros((20, 30), np.int32)
+    labels[2, 3] = labels[10, 28] = 1
+    image = np.arange(600, dtype=np.float32).reshape(1, 20, 30)
+    for where, corner in ((0.0, 0), (0.4999, 0), (0.5, 6 * 30 + 22), (0.9999, 6 * 30 + 22)):
+        part, cells = modules.cut_around_a_cell(image, labels, 8, where)
+        assert part.shape == (1, 8, 8)
+        assert part[0, 0, 0] == corner
+        assert cells.sum() == 1
+    whole, _ = modules.cut_around_a_cell(image, labels, 64, 0.5)
+    assert whole.shape == image.shape
+
+
 def check_processes_share_the_windows_that_one_process_would_draw() -> None:
     dataset = mock.MagicMock()
-    dataset.__len__.return_value = 4 * 10
+    dataset.n_windows = 10
 
     def drawn(rank: int, world: int, epoch: int, done: int = 0) -> Any:
         with mock.patch.object(modules, "get_dist_info", return_value=(rank, world)):
@@ -96,8 +109,9 @@ def check_processes_share_the_windows_that_one_process_would_draw() -> None:
 
     alone = drawn(0, 1, 2)
     assert alone.shape == (3, 4)
-    assert set((alone.ravel() // 4)[:10]) == set(range(10))  # each window once, then a fill of the last step
-    assert len(set(alone.ravel() % 4)) == 4
+    views = alone.ravel() // modules.PLACES
+    assert set((views // 4)[:10]) == set(range(10))  # each window once, then a fill of the last step
+    assert len(set(views % 4)) == 4
     assert not np.array_equal(alone, drawn(0, 1, 3))
     assert np.array_equal(np.concatenate([drawn(0, 2, 2), drawn(1, 2, 2)], axis=1), alone)
     assert np.array_equal(drawn(0, 1, 2, done=2), alone[2:])
