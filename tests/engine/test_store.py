@@ -194,6 +194,12 @@ def test_a_store_of_the_first_release_is_brought_up_with_its_rows(tmp_path: Path
         for table in ("attempts", "phases", "evaluations", "images", "history", "tissues"):
             names = ", ".join(connection.sql(f"select * from {table}").columns)
             connection.execute(f"insert into {table} by name select {names} from today.{table}")
+    for record in (make_record(), make_record("b" * 12)):
+        folder = tmp_path / record.attempt.folder
+        folder.mkdir(parents=True)
+        record.write(folder)
+    assert check_store(tmp_path).faults == ()
+    assert query(tmp_path, "select count(*) from migrations").item() == 1
     writer = StoreWriter(tmp_path)
     assert writer.add([make_record("c" * 12)]) == 1
     assert query(tmp_path, "select version from migrations order by all").rows() == [(m.version,) for m in migrations()]
