@@ -194,7 +194,8 @@ def test_a_store_of_the_first_release_is_brought_up_with_its_rows(tmp_path: Path
         for table in ("attempts", "phases", "evaluations", "images", "history", "tissues"):
             names = ", ".join(connection.sql(f"select * from {table}").columns)
             connection.execute(f"insert into {table} by name select {names} from today.{table}")
-    for record in (make_record(), make_record("b" * 12)):
+    for made in (make_record(), make_record("b" * 12)):
+        record = made.model_copy(update={"resamples": []})  # the first release had none
         folder = tmp_path / record.attempt.folder
         folder.mkdir(parents=True)
         record.write(folder)
