@@ -55,6 +55,8 @@ _BRIEF = Budget(batch_size=2, epochs=15)
 
 # so few steps leave averages of momentum 0.99 behind, and post-processing by thresholds for certain networks at a loss
 _LAGLESS = {"batch_norm_momentum": 0.9, "postprocessing": "tuned"}
+_ONE_SCALE: Mapping[str, Any] = {"train_scales": (1.0,), "test_scale": 1.0, "milestones": (0.8,)}
+
 
 PRESETS: Mapping[str, Preset] = {
     "stardist": Preset(
@@ -88,6 +90,33 @@ PRESETS: Mapping[str, Preset] = {
     ),
     "hrnet": Preset(_BRIEF, _FEW, n_train=8),
     "res2net": Preset(_BRIEF, {**_FEW, "options": {"model.backbone.depth": 50}}, n_train=8),
+    "resnest": Preset(
+        Budget(batch_size=4, iterations=150),
+        {
+            **_ONE_SCALE,
+            "backbone": "resnest14d",
+            "width": 32,
+            "box_units": 128,
+            "box_convolutions": 1,
+            "mask_convolutions": 2,
+            "roi_batch": 64,
+            "proposals_train": 300,
+            "learning_rate": 0.04,
+        },
+    ),
+    "centermask2": Preset(
+        Budget(batch_size=4, iterations=100),
+        {
+            **_ONE_SCALE,
+            "backbone": "ese_vovnet19b_slim",
+            "width": 32,
+            "roi_batch": 200,
+            "candidates_train": 500,
+            "learning_rate": 0.02,
+            "train_scales": (2.0,),
+            "test_scale": 2.0,
+        },
+    ),
     "rf-next": Preset(_BRIEF, {**_FEW, "search_epochs": 4, "options": {"model.backbone.depth": 50}}, n_train=8),
 }
 N_TEST = 8

@@ -202,7 +202,7 @@ def find_weights(model: str, given: str) -> Path:
             )
         return file
     weights = WEIGHTS[model]
-    file = cache_folder() / "weights" / weights.file
+    file = cache_folder() / "pretrained" / weights.file
     if not file.is_file():
         raise SegbenchError(
             f"no weights for {model}: download {DOWNLOADS}/{weights.file} ({weights.gigabytes} GB) and put it at {file}, or "

@@ -80,9 +80,10 @@ def create(name: str, pretrained: str, **options: Any) -> Any:
         if not file.is_file():
             raise SegbenchError(f"setting pretrained names {file}, which is no file; it is none, imagenet or a file")
         return _from_file(name, file, options)
-    kept = cache_folder() / "pretrained" / f"{name}.safetensors"
-    if kept.is_file():
-        return _from_file(name, kept, options)
+    kept = [cache_folder() / "pretrained" / f"{name}.{kind}" for kind in ("safetensors", "bin", "pth")]
+    for file in kept:
+        if file.is_file():
+            return _from_file(name, file, options)
     config = timm.get_pretrained_cfg(name, allow_unregistered=False)
     if not config.has_weights:
         raise SegbenchError(
@@ -93,8 +94,8 @@ def create(name: str, pretrained: str, **options: Any) -> Any:
     except (OSError, RuntimeError, ValueError) as error:  # what the hub's client raises without a network
         where = config.hf_hub_id or config.url
         raise SegbenchError(
-            f"cannot fetch timm's ImageNet weights of {name} ({type(error).__name__}): download model.safetensors of "
-            f"{where} elsewhere and put it at {kept}, or name a file in setting pretrained"
+            f"cannot fetch timm's ImageNet weights of {name} ({type(error).__name__}): put model.safetensors of {where} at "
+            f"{kept[0]} (pytorch_model.bin at {kept[1].name} beside it), or name a file in setting pretrained"
         ) from error
 
 
