@@ -278,8 +278,6 @@ class _Driver:
         flight = self._flights.pop(reference)
         task, request = flight.task, flight.request
         status, crash = _ray_end(reference)
-        if status is Status.LOST:
-            self._last_nodes = 0.0
         try:
             fetch_record(request.out, request.folder)
             record = Record.read(request.folder / RECORD_NAME)
@@ -288,6 +286,8 @@ class _Driver:
             record.write(request.folder)
             push_or_mark(url_of(request.out), request.folder)
         row = record.attempt
+        if row.status is Status.LOST:
+            self._last_nodes = 0.0  # its node may be gone: look at once
         ap50 = next((e.ap50 for e in record.evaluations if e.test_tissue == "all"), None)
         outcome = Outcome(row.run_id, row.attempt, row.status, row.error, ap50)
         self._placer.ended(row.run_id)
