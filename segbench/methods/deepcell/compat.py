@@ -44,7 +44,10 @@ def legacy_optimizers() -> None:
 
 
 def no_tensorflow_addons() -> None:
-    """Stand in for tensorflow_addons, which ended with TensorFlow 2.15 (deepcell/data/tracking.py:38; augmentation of tracks)."""
+    """Stand in for tensorflow_addons, which ended with TensorFlow 2.15 (deepcell/data/tracking.py:38; augmentation of tracks).
+
+    ``deepcell.data`` asks for it, which ``import deepcell`` leaves out but other parts of deepcell may reach for.
+    """
     sys.modules.setdefault("tensorflow_addons", _StandIn("tensorflow_addons"))
 
 
@@ -82,8 +85,17 @@ class _StandIn(ModuleType):
     def __getattr__(self, name: str) -> Any:
         if name.startswith("__"):
             raise AttributeError(name)  # the import system asks for these
+        return _Missing(f"{self.__name__}.{name}")
 
-        def missing(*args: object, **kwargs: object) -> None:  # noqa: ARG001
-            raise ImportError(f"{self.__name__}.{name} is for tracking cells, which segbench does not do")
 
-        return missing
+class _Missing:
+    """What a stand-in holds under any name: it raises ImportError at the first use."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    def __call__(self, *args: object, **kwargs: object) -> None:  # noqa: ARG002
+        raise ImportError(f"{self._name} is for tracking cells, which segbench does not do")
+
+    def __getattr__(self, name: str) -> Any:
+        return _Missing(f"{self._name}.{name}")
