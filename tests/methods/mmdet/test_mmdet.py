@@ -170,7 +170,7 @@ def test_an_interrupted_training_ends_as_one_that_was_not(
     assert report["interrupted"]
     assert (report["first_step"], report["steps"]) == (4, 6)
     assert report["difference"] < 1e-5
-    assert report["moved"] > 1e-3
+    assert report["moved"] > 5e-4
 
 
 @pytest.mark.heavy
@@ -188,8 +188,8 @@ def test_two_processes_train_as_one_with_all_of_the_batch(
         "model.train_cfg.rcnn.assigner.neg_iou_thr": 0.999, "model.train_cfg.rcnn.assigner.min_pos_iou": 0.999,
     }  # fmt: skip
     weights = []
-    for processes in (1, 2):
-        folder = tmp_path / str(processes)
+    for processes, noise in ((1, 0), (2, 0), (1, 1)):
+        folder = tmp_path / f"{processes}-{noise}"
         folder.mkdir()
         job = job_for(
             "swin-t", folder, Budget(batch_size=2, epochs=2), 4, optimizer="SGD", learning_rate=0.02,
@@ -198,14 +198,17 @@ def test_two_processes_train_as_one_with_all_of_the_batch(
         labels = np.load(folder / "y.npy")
         np.save(folder / "y.npy", np.stack([labels[0]] * 4))
         shift = np.random.default_rng(0).normal(0, 0.1, (4, 1, 64, 64))
+        shift[2:] += noise * np.random.default_rng(1).normal(0, 0.1, (2, 1, 64, 64))
         np.save(folder / "x.npy", (np.where(labels[0] > 0, 0.7, 0.2) + shift).astype(np.float32))
         devices = Devices(num_cpus=processes, processes=processes)
         result = run_job(environment, dataclasses.replace(job, devices=devices), folder)
         assert result["iterations"] == 4
         assert result["processes"] == processes
         weights.append(Path(job.output) / "model" / "weights.pth")
-    difference = float(run_script(environment, "difference.py", *weights))
-    assert difference < 1e-4
+    one, two, other = weights
+    assert float(run_script(environment, "difference.py", one, two)) < 1e-4
+    # half of the windows being others shows: a process that kept its gradients to itself would not pass
+    assert float(run_script(environment, "difference.py", one, other)) > 1e-3
 
 
 @pytest.mark.heavy
