@@ -126,7 +126,9 @@ class StoreWriter:
                     result = work(connection)
                     connection.commit()
                     return result
-                except (duckdb.IOException, duckdb.FatalException, duckdb.OutOfMemoryException) as error:
+                except (
+                    duckdb.IOException, duckdb.FatalException, duckdb.OutOfMemoryException, duckdb.TransactionException
+                ) as error:  # fmt: skip
                     raise SegbenchError(
                         f"cannot write {self.path}: {str(error).splitlines()[0]}. Mend that (a full disk?) and launch "
                         "again: no finished run is lost, its record is taken in then"
