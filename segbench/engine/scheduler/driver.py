@@ -30,9 +30,9 @@ from segbench.engine.scheduler.metrics import GridMetrics
 from segbench.engine.scheduler.options import LaunchOptions
 from segbench.engine.scheduler.placement import Fitted
 from segbench.engine.scheduler.ray_session import Session, connected, set_ray_environment
+from segbench.engine.scheduler.record_queue import RecordQueue
 from segbench.engine.scheduler.retries import again
 from segbench.engine.store import StoreWriter
-from segbench.engine.store.intake import Intake
 from segbench.engine.store.recovery import attempt_number
 from segbench.errors import SegbenchError
 
@@ -118,7 +118,7 @@ def execute(
                 "is kept, the rest is run then"
             ) from None
         finally:
-            driver.cluster.stop()
+            driver.close()
         return Summary(tuple(driver.outcomes.values()), driver.cancelled)
 
 
@@ -178,7 +178,7 @@ class _Driver:
         self._ray_task = ray.remote(max_retries=0, max_calls=0)(self.attempt)
         self._commit = git_commit()
         self._placer = Placer(self.cluster.nodes)
-        self._intake = Intake(self.options.out, self.writer, lambda text: self.observe(Note(text)))
+        self._records = RecordQueue(self.options.out, self.writer)
         self._metrics = GridMetrics()
         self._order = itertools.count()
         self._turn: deque[Any] = deque()
@@ -200,9 +200,9 @@ class _Driver:
             for placed in self._placer.next(now):
                 self._submit(self._tasks[placed.key], placed.node)
             self._collect(_TICK_S)
-            self._intake.flush()
+            self._take_in()
             self._tick()
-        self._intake.flush(last=True)
+        self._take_in(last=True)
 
     def cancel(self) -> None:
         """End what runs and drop what waits."""
@@ -216,7 +216,7 @@ class _Driver:
         deadline = time.monotonic() + _CANCEL_PATIENCE_S
         while self._flights and time.monotonic() < deadline:
             self._collect(_TICK_S)
-        self._intake.flush(last=True)
+        self._take_in(last=True)
 
     def tell_state(self, ended: bool = False) -> None:
         """Write where the launch stands for other processes and machines, and tell Ray's metrics."""
@@ -231,6 +231,15 @@ class _Driver:
         }  # fmt: skip
         write_driver_state(self.options.out, state)
         self._metrics.tell(counts, waiting, len(running), in_use, gpus)
+
+    def close(self) -> None:
+        """End what belongs to this launch alone."""
+        self._records.close()
+        self.cluster.stop()
+
+    def _take_in(self, last: bool = False) -> None:
+        for note in self._records.flush(last):
+            self.observe(Note(note))
 
     def _wait(self, task: _Task) -> None:
         self._placer.add(task.run.id, task.shape, task.seconds)
@@ -291,7 +300,7 @@ class _Driver:
         ap50 = next((e.ap50 for e in record.evaluations if e.test_tissue == "all"), None)
         outcome = Outcome(row.run_id, row.attempt, row.status, row.error, ap50)
         self._placer.ended(row.run_id)
-        self._intake.add(record)
+        self._records.add(record)
         self.outcomes[row.run_id] = outcome
         task.ended[row.status] += 1
         next_try = None if self.cancelled else again(task.run, row.status, task.ended, self.options.retries)
@@ -338,12 +347,17 @@ class _Driver:
 
     def _follow(self) -> None:
         """Read the progress of some of the running attempts, in turns."""
-        for _ in range(min(_FOLLOWED, len(self._turn))):
+        read = 0
+        for _ in range(len(self._turn)):
             reference = self._turn.popleft()
             flight = self._flights.get(reference)
-            if flight is not None:
-                self._turn.append(reference)
-                self._read_progress(flight)
+            if flight is None:
+                continue  # it has ended
+            self._turn.append(reference)
+            if read == _FOLLOWED:
+                break
+            self._read_progress(flight)
+            read += 1
 
     def _read_progress(self, flight: _Flight) -> None:
         folder = flight.request.folder
