@@ -68,7 +68,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     """Mount a small file system for the results."""
     out = tmp_path / "small"
     out.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=600m", "tmpfs", str(out)]
+    mount = ["mount", "-t", "tmpfs", "-o", "size=1500m", "tmpfs", str(out)]
     if subprocess.run(mount, capture_output=True, check=False).returncode:
         pytest.skip("mounting a small file system needs root")
     yield out
@@ -176,7 +176,8 @@ def test_two_hundred_runs_survive_thirty_kills_a_full_disk_and_cut_off_records(
     ensure_prepared(TINY)
     grid = tmp_path / "grid.yaml"
     block = {"methods": ["threshold"], "tasks": ["faulty-wholecell"], "tissues": ["BV2"], "seeds": list(range(RUNS))}
-    grid.write_text(json.dumps({"blocks": [block], "resources": {"threshold": {"num_cpus": 1, "memory_gb": 0.2}}}))
+    about = {"settings": {"threshold": {"margin": 0.5}}, "resources": {"threshold": {"num_cpus": 1, "memory_gb": 0.2}}}
+    grid.write_text(json.dumps({"blocks": [block], **about}))
     expected = {planned.run.id for planned in plan(GridRequest(grid_file=grid), tmp_path / "nothing")}
     assert len(expected) == RUNS
 
@@ -187,13 +188,22 @@ def test_two_hundred_runs_survive_thirty_kills_a_full_disk_and_cut_off_records(
     wreaker.start()
     truncated = launches = 0
     try:
-        for _ in range(80):
+        for _ in range(50):
             launches += 1
             havoc.driver = launch(grid, out, cluster.address, tmp_path)
             code = havoc.driver.wait()
             if truncated < TRUNCATED and havoc.ended() > 20:
                 havoc.truncate()
                 truncated += 1
+            sizes = sum(path.stat().st_size for path in out.rglob("*") if path.is_file())
+            LOG.info(
+                "launch %d ended with %d: %d records, %.0f MB, killed %s",
+                launches,
+                code,
+                havoc.ended(),
+                sizes / 1e6,
+                dict(havoc.killed),
+            )
             if code == 0 and not wreaker.is_alive() and truncated == TRUNCATED:
                 checked = check_store(out)
                 if not checked.faults:
