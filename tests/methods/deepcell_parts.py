@@ -118,18 +118,22 @@ def training_goes_on() -> dict[str, Any]:
         again = Checkpoints(Path(folder) / "c", every_s=0.0)
         again.begin(after.history)
         resumed.train(job, after, again)
-        kinds["earlier"] = [point["step"] for point in again.history]
-    kinds["whole"] = [(p["step"], p["epoch"], p["loss"], p["val_loss"]) for p in history.history]
-    kinds["after"] = [(p["step"], p["epoch"], p["loss"], p["val_loss"]) for p in after.history]
+        kinds["earlier"] = [point["step"] for point in again.history if point["val_loss"] is not None]
+    kinds["whole"], kinds["after"] = epochs_of(history), epochs_of(after)
     kinds["differs"] = max(float(np.abs(a - b).max()) for a, b in zip(weights(whole), weights(resumed), strict=True))
     first._strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
     mirrored, told = fresh(first, job), Progress(Path(os.devnull))
     mirrored.train(job, told, Checkpoints(None))
     kinds["replicas"] = first._strategy.num_replicas_in_sync
-    kinds["mirrored"] = [p["loss"] for p in told.history]
+    kinds["mirrored"] = [loss for _, _, loss, _ in epochs_of(told)]
     stack = stacks()[1]
     kinds["mirrored_images"] = len(list(mirrored.predict(job, stack)))
     return kinds
+
+
+def epochs_of(told: Progress) -> list[tuple[Any, ...]]:
+    """Return what was told at the end of each epoch; a slow machine tells of steps in between too."""
+    return [(p["step"], p["epoch"], p["loss"], p["val_loss"]) for p in told.history if p["val_loss"] is not None]
 
 
 def tiny() -> dict[str, Any]:

@@ -105,10 +105,10 @@ class FeatureNet(DeepcellMethod):
                 learning_rate=settings["learning_rate"], decay=settings["decay"], momentum=settings["momentum"],
                 nesterov=True, clipvalue=settings["clipvalue"],
             )  # fmt: skip
-            n_classes = model.output_shape[-1][-1]
-            model.compile(loss=self._loss(n_classes), optimizer=optimizer)
+            shapes = model.output_shape if isinstance(model.output_shape, list) else [model.output_shape]
+            model.compile(loss=self._loss(shapes[-1][-1]), optimizer=optimizer)
             flow = {
-                "batch_size": job.budget.batch_size, "skip": len(model.output_shape) - 1, "transform": transform,
+                "batch_size": job.budget.batch_size, "skip": len(shapes) - 1 or None, "transform": transform,
                 "transform_kwargs": arguments,
             }  # fmt: skip
             augmented = self._generator(
