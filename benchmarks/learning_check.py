@@ -95,6 +95,7 @@ PRESETS: Mapping[str, Preset] = {
         {
             **_ONE_SCALE,
             "backbone": "resnest14d",
+            "deformable_groups": 0,
             "width": 32,
             "box_units": 128,
             "box_convolutions": 1,

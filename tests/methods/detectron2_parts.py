@@ -7,11 +7,12 @@ Prints one JSON object: the name of each statement, and null or what went wrong.
 from __future__ import annotations
 
 import contextlib
+import inspect
 import json
 import re
 import sys
 import traceback
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -122,6 +123,23 @@ def published_backbones_are_as_large_as_published(folder: Path) -> None:
         with torch.device("meta"):
             backbone = _backbones.TimmBackbone(name, stages, "none")
         assert round(sum(p.numel() for p in backbone.parameters()) / 1e6, 2) == millions, name
+
+
+def deformable_convolutions_start_as_half_the_plain_ones_and_leave_the_first_stage(folder: Path) -> None:
+    backbone = _backbones.TimmBackbone("resnest14d", ("res2", "res3", "res4", "res5"), "none")
+    plain = backbone.network.layer2[0].conv2.conv
+    x = torch.rand(2, plain.in_channels, 8, 8)
+    expected = plain(x)
+    _backbones.deform(backbone, 2)
+    network = backbone.network
+    changed = [name for name, module in network.named_modules() if isinstance(module, _backbones.DeformableConvolution)]
+    assert changed == [f"layer{stage}.0.conv2.conv" for stage in (2, 3, 4)], changed
+    # the points have not moved, and their weights are sigmoid(0)
+    assert torch.allclose(network.layer2[0].conv2.conv(x), 0.5 * expected, atol=1e-5)
+    other = _backbones.TimmBackbone("ese_vovnet19b_slim", ("res3", "res4", "res5"), "none")
+    with contextlib.suppress(SegbenchError):
+        _backbones.deform(other, 2)
+        raise AssertionError("a backbone without split attention was deformed")
 
 
 def a_frozen_norm_is_not_trained_and_keeps_its_activation(folder: Path) -> None:
@@ -235,22 +253,16 @@ def _take(sampler: Any, n: int) -> Any:
     return (index for index, _ in zip(sampler, range(n), strict=False))
 
 
-STATEMENTS = [
-    the_attention_module_agrees_with_a_computation_by_hand, levels_follow_equation_2,
-    the_pooler_takes_each_box_from_its_level, heads_have_the_published_shapes, masks_on_a_label_map_equal_bit_masks,
-    mask_iou_targets_know_what_the_box_hides, training_gives_every_parameter_a_gradient,
-    published_backbones_are_as_large_as_published, a_frozen_norm_is_not_trained_and_keeps_its_activation,
-    weights_come_from_a_local_file, missing_weights_are_one_clear_line,
-    imagenet_weights_that_cannot_be_fetched_are_one_clear_line,
-    batches_divide_the_endless_shuffle_and_go_on_where_they_stopped, a_resumed_training_ends_in_the_same_weights,
-    a_learning_rate_schedule_fits_the_budget,
-]  # fmt: skip
+def statements() -> list[Callable[[Path], None]]:
+    """Return the functions above that take a folder."""
+    functions = [value for name, value in globals().items() if inspect.isfunction(value) and not name.startswith("_")]
+    return [function for function in functions if list(inspect.signature(function).parameters) == ["folder"]]
 
 
 def main() -> None:
     torch.set_num_threads(1)
     told: dict[str, str | None] = {}
-    for statement in STATEMENTS:
+    for statement in statements():
         folder = Path(sys.argv[1]) / statement.__name__
         folder.mkdir(parents=True, exist_ok=True)
         try:

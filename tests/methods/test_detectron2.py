@@ -27,6 +27,7 @@ SMALL: Mapping[str, Mapping[str, Any]] = {
     "resnest": {
         "backbone": "resnest14d", "width": 32, "box_units": 128, "box_convolutions": 1, "mask_convolutions": 2,
         "roi_batch": 64, "proposals_train": 300, "proposals_nms": 0.5,
+        "deformable_groups": 0,
     },
     "centermask2": {"backbone": "ese_vovnet19b_slim", "width": 32, "roi_batch": 200, "candidates_train": 500},
 }  # fmt: skip
@@ -89,8 +90,8 @@ def in_the_environment(*arguments: str) -> str:
 
 
 @pytest.mark.heavy
-@pytest.mark.parametrize(("name", "iterations"), [("resnest", 150), ("centermask2", 80)])
-def test_it_learns_and_finds_all_of_400_cells(name: str, iterations: int, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("name", "iterations", "bar"), [("resnest", 150, 0.95), ("centermask2", 80, 0.8)])
+def test_it_learns_and_finds_all_of_400_cells(name: str, iterations: int, bar: float, tmp_path: Path) -> None:
     train = arrays(tmp_path, "train", draw_rows(16, 5, 0))
     dense = arrays(tmp_path, "dense", draw_rows(1, 20, 1))
     job = job_of(name, tmp_path, Budget(batch_size=4, iterations=iterations), {"dense": dense}, train)
@@ -103,7 +104,7 @@ def test_it_learns_and_finds_all_of_400_cells(name: str, iterations: int, tmp_pa
     found = PredictionSet(tmp_path / "run" / "predictions" / "dense")
     scores = evaluate_prediction_set(np.load(tmp_path / "dense_y.npy"), found).pooled
     assert found.scores.size >= 400
-    assert scores.ap50 > 0.9
+    assert scores.ap50 > bar
     assert found.scores.max() <= 1
     assert found.scores.min() >= 0
 
@@ -129,7 +130,7 @@ def test_the_parts_do_what_their_sources_say(tmp_path: Path) -> None:
     told = json.loads(in_the_environment(str(tmp_path)).splitlines()[-1])
     wrong = {name: problem for name, problem in told.items() if problem is not None}
     assert not wrong, "\n".join(f"{name}: {problem}" for name, problem in wrong.items())
-    assert len(told) >= 15
+    assert len(told) >= 16
 
 
 @pytest.mark.heavy

@@ -10,8 +10,10 @@ import timm
 import torch
 from detectron2.layers import ShapeSpec
 from detectron2.modeling import Backbone
-from timm.layers import freeze_batch_norm_2d
+from timm.layers import SplitAttn, freeze_batch_norm_2d
 from timm.models import load_state_dict
+from torch import nn
+from torchvision.ops import deform_conv2d
 
 from segbench.errors import SegbenchError
 from segbench.paths import cache_folder
@@ -63,6 +65,44 @@ class TimmBackbone(Backbone):  # type: ignore[misc]
     def size_divisibility(self) -> int:
         """Images are padded to a multiple of this."""
         return max(self._out_feature_strides.values())
+
+
+class DeformableConvolution(nn.Module):  # type: ignore[misc]
+    """A convolution whose sampling points are moved and weighed (Zhu et al., CVPR 2019, section 3.2), on torchvision's operator.
+
+    Parameters
+    ----------
+    plain
+        The convolution in whose place it comes; its weights are taken over.
+    groups
+        Channels are split into so many groups, each with points of its own.
+    """
+
+    def __init__(self, plain: nn.Conv2d, groups: int) -> None:
+        super().__init__()
+        self.weight, self.bias = plain.weight, plain.bias
+        self._place = {"stride": plain.stride, "padding": plain.padding, "dilation": plain.dilation}
+        height, width = plain.kernel_size
+        self.points = nn.Conv2d(plain.in_channels, 3 * groups * height * width, plain.kernel_size, **self._place)
+        nn.init.zeros_(self.points.weight)
+        nn.init.zeros_(self.points.bias)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Return the features that the plain convolution would have in shape; the points start where its are."""
+        *offsets, weights = self.points(x).chunk(3, dim=1)
+        moved: torch.Tensor = deform_conv2d(
+            x, torch.cat(offsets, dim=1), self.weight, self.bias, mask=weights.sigmoid(), **self._place
+        )
+        return moved
+
+
+def deform(backbone: TimmBackbone, groups: int) -> None:
+    """Make the 3 x 3 convolutions of a ResNeSt deformable in all stages but its first, as the study's configuration has it."""
+    if not any(isinstance(module, SplitAttn) for module in backbone.modules()):
+        raise SegbenchError("setting deformable_groups is for ResNeSt backbones; set it to 0 for any other")
+    for name, module in backbone.network.named_modules():
+        if isinstance(module, SplitAttn) and not name.startswith("layer1"):
+            module.conv = DeformableConvolution(module.conv, groups)
 
 
 def create(name: str, pretrained: str, **options: Any) -> Any:

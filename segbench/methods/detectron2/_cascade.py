@@ -20,7 +20,7 @@ from detectron2.modeling.roi_heads import (
     MaskRCNNConvUpsampleHead,
 )
 
-from segbench.methods.detectron2._backbones import TimmBackbone
+from segbench.methods.detectron2._backbones import TimmBackbone, deform
 from segbench.methods.detectron2.base import Normalisation
 
 STAGES = ("res2", "res3", "res4", "res5")
@@ -38,10 +38,10 @@ def build(settings: Mapping[str, Any], normalisation: Normalisation) -> Any:
     comes with the settings.
     """
     width = settings["width"]
-    backbone = FPN(
-        TimmBackbone(settings["backbone"], STAGES, settings["pretrained"]), list(STAGES), width, norm="BN",
-        top_block=LastLevelMaxPool(),
-    )  # fmt: skip
+    body = TimmBackbone(settings["backbone"], STAGES, settings["pretrained"])
+    if settings["deformable_groups"]:
+        deform(body, settings["deformable_groups"])
+    backbone = FPN(body, list(STAGES), width, norm="BN", top_block=LastLevelMaxPool())
     return GeneralizedRCNN(
         backbone=backbone,
         proposal_generator=_proposals(settings),

@@ -41,6 +41,7 @@ class ResNeSt(Detectron2Method):
             **SETTINGS,
             "milestones": (0.5, 0.8),  # shares of the budget
             "backbone": "resnest200e",  # any network of timm with stages of strides 4 to 32
+            "deformable_groups": 2,  # of the 3 x 3 convolutions in stages 2 to 4; 0 for plain ones
             "width": 256,  # channels of the pyramid and of the heads
             "anchor_sizes": (4, 9, 17, 31, 64, 127),  # pixels of the resized window: two on p2, one each on p3 to p6
             "anchor_ratios": (0.25, 0.5, 1.0, 2.0, 4.0),
