@@ -255,3 +255,28 @@ def test_a_kind_of_node_that_an_autoscaler_can_start_counts_as_one_that_can_hold
     assert (planned.node.gpus, planned.node.memory_gb, planned.planned) == (8, math.inf, True)
     fitter = Fitter([host("head", gpus=0, cpus=0), planned], use_gpu=True)
     assert fitter.fit(asking(num_gpus=1.0)).shape.nodes is None
+
+
+@pytest.mark.heavy
+@pytest.mark.usefixtures("cluster")
+def test_mask_rcnn_trains_in_two_processes_as_it_would_on_two_gpus(tmp_path: Path) -> None:
+    try:
+        environments.find("torch", gpu=False)
+    except SegbenchError as error:
+        pytest.skip(f"the torch environment is not built: {error}")
+    small = {"model.backbone.depth": 18, "model.neck.in_channels": [64, 128, 256, 512], "model.backbone.init_cfg": None}
+    runs = runs_of(
+        "mask-rcnn", [2], BudgetChange(epochs=2, batch_size=2), options=small, proposals=50, rois=32, crop="128"
+    )
+    runs = [
+        dataclasses.replace(run, resources=dataclasses.replace(run.resources, num_cpus=2, memory_gb=4.0))
+        for run in runs
+    ]
+    summary = run_all(runs, tmp_path)
+    assert summary.count(Status.DONE) == 1, summary.outcomes
+    (folder,) = tmp_path.glob("runs/*/attempt-001")
+    result = json.loads((folder / "result.json").read_text())
+    assert result["processes"] == 2
+    assert result["iterations"] == 4  # two epochs over four windows, a window a process and step
+    assert (result["n_train_images"], result["batch_size"]) == (4, 2)
+    assert all(math.isfinite(point["loss"]) for point in result["history"])
