@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -13,7 +12,8 @@ from typing import Any
 from segbench.engine import environments
 from segbench.engine.attempt import run_attempt
 from segbench.engine.cards import all_cards, get_card, method_object
-from segbench.engine.data import DatasetSpec, dataset_tasks, dataset_tissues, ensure_prepared, open_prepared, registered
+from segbench.engine.data import DatasetSpec, dataset_tasks, dataset_tissues, ensure_prepared, registered
+from segbench.engine.data.cache import find_prepared
 from segbench.engine.grid import (
     Block,
     BudgetChange,
@@ -365,8 +365,8 @@ def _datasets() -> _Datasets:
     sizes: dict[tuple[str, str], int] = {}
     for name, spec in specs.items():
         fingerprint = None
-        with contextlib.suppress(SegbenchError):
-            prepared = open_prepared(name)
+        prepared = find_prepared(spec)
+        if prepared is not None:
             fingerprint = prepared.fingerprint
             windows = prepared.index("train")["tissue"].value_counts().rows()
             sizes |= {(fingerprint, tissue): n for tissue, n in [*windows, (ALL_TISSUES, sum(n for _, n in windows))]}
