@@ -71,8 +71,17 @@ PRESETS: Mapping[str, Preset] = {
     "cascade-mask-rcnn-seesaw": Preset(_BRIEF, {**_FEW, "learning_rate": 2e-4, "options": _R18}, n_train=8),
     "swin-t": Preset(_BRIEF, {**_FEW, "learning_rate": 3e-4}, n_train=8),
     "swin-s": Preset(_BRIEF, {**_FEW, "learning_rate": 3e-4}, n_train=8),
+    # grids of as many pixels a step as in a window of 256 px
+    # grids of as many pixels a step as in a window of 256 px; AdamW, since SGD would need many more steps
     "solov2": Preset(
-        Budget(batch_size=2, epochs=40), {"learning_rate_batch": 2, "learning_rate": 0.02, "options": _R18}, n_train=8
+        Budget(batch_size=2, epochs=25),
+        {
+            "optimizer": "AdamW",
+            "learning_rate_batch": 2,
+            "learning_rate": 5e-4,
+            "options": {**_R18, "model.mask_head.num_grids": [10, 9, 6, 4, 3]},
+        },
+        n_train=8,
     ),
     "mask2former": Preset(
         Budget(batch_size=2, epochs=40),

@@ -146,7 +146,7 @@ def test_it_learns_to_find_discs(
     run_job(environment, again, tmp_path)
     found = PredictionSet(Path(job.output) / "predictions" / "dense")
     assert found.scores.size > 300
-    assert evaluate_prediction_set(labels, found).pooled.recall > 0.7
+    assert evaluate_prediction_set(labels, found).pooled.recall[0] > 0.8
 
 
 def crowd() -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
@@ -211,18 +211,12 @@ def test_two_processes_train_as_one_with_all_of_the_batch(
     assert float(run_script(environment, "difference.py", one, other)) > 1e-3
 
 
-@pytest.mark.heavy
-def test_a_batch_that_the_processes_cannot_share_is_refused(
-    environment: environments.Environment, tmp_path: Path
-) -> None:
-    job = job_for("swin-t", tmp_path, Budget(batch_size=3, epochs=1), options=SMALL_SWIN)
+def test_a_batch_that_the_processes_cannot_share_is_refused(tmp_path: Path) -> None:
+    job = job_for("swin-t", tmp_path, Budget(batch_size=3, epochs=1))
     job = dataclasses.replace(job, devices=Devices(num_cpus=2, processes=2))
-    job.write(tmp_path / "job.json")
-    command = job.command(tmp_path / "job.json", environment.python)
-    variables = environments.subprocess_env(environment)
-    assert subprocess.run(command, env=variables, capture_output=True, check=False).returncode != 0
-    result = json.loads((Path(job.output) / "result.json").read_text())
-    assert "a batch of 3 cannot be shared by 2 processes" in result["error"]
+    assert job.train is not None
+    with pytest.raises(SegbenchError, match="a batch of 3 cannot be shared by 2 processes; give a multiple of 2"):
+        family.SwinT().load(job, ImageStack(job.train), None)
 
 
 def test_masks_become_run_lengths_that_pycocotools_reads() -> None:
