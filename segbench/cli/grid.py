@@ -46,6 +46,12 @@ LabelOption = Annotated[
     list[str] | None, typer.Option("--label", help="KEY=VALUE that a run's node must have; can be repeated.")
 ]
 TimeoutOption = Annotated[float | None, typer.Option(min=1, help="Stop a run after so many seconds.")]
+ClusterFileOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--cluster-file", help="Of an autoscaling cluster ('ray up' or RayCluster): runs may wait for its nodes."
+    ),
+]
 CheckpointOption = Annotated[
     float,
     typer.Option(
@@ -123,6 +129,7 @@ def launch(
     local_cpus: Annotated[int | None, typer.Option(min=1, help="Cores for the local Ray; default all.")] = None,
     timeout: TimeoutOption = None, accelerator: AcceleratorOption = None, label: LabelOption = None,
     retries: RetriesOption = 0, checkpoint_every: CheckpointOption = 600.0,
+    cluster_file: ClusterFileOption = None,
 ) -> None:  # fmt: skip
     """Run what is not done yet of a grid, on a local Ray or a cluster. Launching again goes on where it stopped.
 
@@ -150,7 +157,7 @@ def launch(
     )  # fmt: skip
     options = LaunchOptions(
         out=out, address=address, cpu=cpu, num_cpus=local_cpus, timeout_s=timeout, accelerator=accelerator,
-        labels=_labels(label), retries=Retries(failed=retries), checkpoint_every_s=checkpoint_every,
+        labels=_labels(label), retries=Retries(failed=retries), checkpoint_every_s=checkpoint_every, cluster_file=cluster_file,
     )  # fmt: skip
     with LaunchDisplay() as display:
         runs, summary = run_launch(request, options, display.observe, display.prepare)
@@ -173,6 +180,7 @@ def retry(
     timeout: TimeoutOption = None, accelerator: AcceleratorOption = None, label: LabelOption = None,
     num_gpus: GpusOption = None, num_cpus: CpusOption = None, memory_gb: MemoryOption = None,
     gpu_memory_gb: GpuMemoryOption = None, retries: RetriesOption = 0, checkpoint_every: CheckpointOption = 600.0,
+    cluster_file: ClusterFileOption = None,
 ) -> None:  # fmt: skip
     """Run those of the last launch's runs again that failed, or ended as --status says; with other resources if asked.
 
@@ -199,7 +207,7 @@ def retry(
         out=out, address=address or last.get("address"), cpu=last.get("cpu", False) if cpu is None else cpu,
         num_cpus=local_cpus, timeout_s=timeout or last.get("timeout_s"),
         accelerator=accelerator or last.get("accelerator"), labels=_labels(label) or last.get("labels", {}),
-        retries=Retries(failed=retries), checkpoint_every_s=checkpoint_every,
+        retries=Retries(failed=retries), checkpoint_every_s=checkpoint_every, cluster_file=cluster_file,
     )  # fmt: skip
     with LaunchDisplay() as display:
         runs, summary = run_retry(

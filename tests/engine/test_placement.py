@@ -6,6 +6,7 @@ import dataclasses
 import json
 import math
 import os
+import re
 import threading
 import time
 from collections import defaultdict
@@ -15,6 +16,7 @@ from typing import Any
 
 import pytest
 import ray
+import yaml
 from ray.cluster_utils import Cluster
 
 from segbench.engine import environments
@@ -245,16 +247,21 @@ def test_more_gpus_than_a_node_has_are_refused_and_a_method_of_one_gpu_gets_one(
 
 
 def test_a_kind_of_node_that_an_autoscaler_can_start_counts_as_one_that_can_hold_a_run() -> None:
-    from ray.core.generated import autoscaler_pb2
-
-    config = autoscaler_pb2.ClusterConfig()
-    group = config.node_group_configs.add(name="gpu-8", max_count=4)
-    group.resources.update({"GPU": 8, "CPU": 96})
-    config.node_group_configs.add(name="none of these", max_count=0)
-    (planned,) = planned_hosts(config)
-    assert (planned.node.gpus, planned.node.memory_gb, planned.planned) == (8, math.inf, True)
-    fitter = Fitter([host("head", gpus=0, cpus=0), planned], use_gpu=True)
-    assert fitter.fit(asking(num_gpus=1.0)).shape.nodes is None
+    page = Path(__file__).parents[2]
+    kinds = planned_hosts(yaml.safe_load((page / "ray_cluster.yaml").read_text()))
+    assert {host.node.gpus for host in kinds} == {4, 8}
+    fitter = Fitter([host("head", gpus=0, cpus=0), *kinds], use_gpu=True)
+    assert fitter.fit(asking(num_gpus=1.0)).shape.gpus == 1
+    with pytest.raises(SegbenchError, match="--memory-gb 1000"):
+        fitter.fit(asking(num_gpus=1.0, memory_gb=2000.0))
+    with pytest.raises(SegbenchError, match=r"no node has --label segbench\.io/market=cheap"):
+        Fitter(kinds, use_gpu=True, labels={"segbench.io/market": "cheap"}).fit(asking())
+    (manifest,) = re.findall(r"```yaml\n(apiVersion.*?)```", (page / "docs" / "cluster.md").read_text(), re.DOTALL)
+    pods = planned_hosts(yaml.safe_load(manifest))
+    assert [(pod.node.gpus, pod.node.cpus) for pod in pods] == [(4, 44.0), (8, 90.0)]
+    assert pods[0].node.memory_gb == pytest.approx(170 * 2**30 / 1e9)
+    with pytest.raises(SegbenchError, match="neither a file of 'ray up'"):
+        planned_hosts({"kind": "Pod"})
 
 
 @pytest.mark.heavy

@@ -5,13 +5,19 @@ from __future__ import annotations
 import contextlib
 import subprocess
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
+
+import yaml
 
 from segbench.engine.grid import Run
 from segbench.engine.order import Node, Shape
 from segbench.engine.scheduler.options import LaunchOptions
 from segbench.engine.scheduler.placement import Fitted, Fitter, hosts_of, planned_hosts
+from segbench.errors import SegbenchError
 
+_BOOTSTRAP = Path("~/ray_bootstrap_config.yaml")
+"""Where ``ray up`` leaves its file on the head."""
 _MOST_PILOTS = 64
 _PROBE_S = 60.0
 
@@ -33,7 +39,8 @@ class Cluster:
         self._options = options
         self._needs_gpu_memory = gpu_memory and not options.cpu
         self._gpu_memory: dict[str, float] = {}
-        self._planned = [] if options.address is None else planned_hosts(_autoscaler_config())
+        config = _autoscaler_config(options)
+        self._planned = [] if config is None else planned_hosts(config)
         self._pilots: dict[Any, Shape] = {}
         self._pilot = ray.remote(max_retries=0, max_calls=0)(_nothing)
         self.nodes: list[Node] = []
@@ -127,12 +134,17 @@ def _smallest_gpu_gb() -> float:
         return 0.0
 
 
-def _autoscaler_config() -> Any:
-    """Return Ray's message of what its autoscaler can start; None where there is none."""
-    import ray
-    from ray.util.client import ray as client
-
-    if client.is_connected():
-        return None
-    # Ray's own libraries (Data, Train) ask it in this way; there is no public one
-    return ray._private.state.state.get_cluster_config()
+def _autoscaler_config(options: LaunchOptions) -> dict[str, Any] | None:
+    """Return what the cluster's autoscaler was started with, as far as this machine knows; Ray itself does not tell."""
+    path = options.cluster_file
+    if path is None:
+        path = _BOOTSTRAP.expanduser()
+        if options.address is None or not path.is_file():
+            return None
+    try:
+        content = yaml.safe_load(path.read_text())
+    except (OSError, yaml.YAMLError) as error:
+        raise SegbenchError(f"cannot read the cluster file {path}: {' '.join(str(error).split())}") from None
+    if not isinstance(content, dict):
+        raise SegbenchError(f"cannot read the cluster file {path}: it is no mapping")
+    return content

@@ -19,6 +19,9 @@ ACCELERATOR_LABEL = "ray.io/accelerator-type"
 GPU_MEMORY_LABEL = "segbench.io/gpu-memory-gb"
 """Label by which a node tells the memory of each of its GPUs in gigabytes, where nvidia-smi cannot."""
 _ACCELERATOR = "accelerator_type:"
+_UNITS = {
+    "": 1.0, "m": 1e-3, "k": 1e3, "M": 1e6, "G": 1e9, "T": 1e12, "Ki": 2.0**10, "Mi": 2.0**20, "Gi": 2.0**30, "Ti": 2.0**40,
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -71,24 +74,57 @@ def hosts_of(ray_nodes: Iterable[Mapping[str, Any]], gpu_memory: Mapping[str, fl
     return hosts
 
 
-def planned_hosts(cluster_config: Any) -> list[Host]:
-    """Return the kinds of nodes that an autoscaler can start, from Ray's own message of its configuration; None for none.
+def planned_hosts(config: Mapping[str, Any]) -> list[Host]:
+    """Return the kinds of worker nodes that an autoscaler can start.
 
-    That message does not tell their labels.
+    Parameters
+    ----------
+    config
+        What it was started with: the file of ``ray up`` (``available_node_types``), or KubeRay's manifest of a ``RayCluster``.
+
+    Raises
+    ------
+    SegbenchError
+        It is neither.
+
+    Examples
+    --------
+    >>> kinds = {"gpu": {"resources": {"CPU": 48, "GPU": 4}, "labels": {"zone": "a"}, "max_workers": 2}}
+    >>> planned_hosts({"available_node_types": kinds})[0].node
+    Node(id='(gpu)', gpus=4, cpus=48.0, memory_gb=inf)
     """
-    if cluster_config is None:
-        return []
-    hosts = []
-    for group in cluster_config.node_group_configs:
-        if group.max_count == 0:
-            continue
-        held = dict(group.resources)
-        memory = held.get("memory")
-        node = Node(
-            f"({group.name})", int(held.get("GPU", 0)), float(held.get("CPU", 0)), memory / 1e9 if memory else math.inf
-        )
-        hosts.append(Host(node, _accelerator(held, {}), planned=True))
-    return hosts
+    try:
+        if config.get("kind") == "RayCluster":
+            groups = {group["groupName"]: _kuberay_group(group) for group in config["spec"]["workerGroupSpecs"]}
+        else:
+            head = config.get("head_node_type")
+            groups = {name: group for name, group in config["available_node_types"].items() if name != head}
+        return [_planned(name, group) for name, group in groups.items() if group.get("max_workers") != 0]
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
+        raise SegbenchError(f"this is neither a file of 'ray up' nor a manifest of a RayCluster: {error!r}") from None
+
+
+def _planned(name: str, group: Mapping[str, Any]) -> Host:
+    held, labels = group["resources"], dict(group.get("labels") or {})
+    memory = held.get("memory")
+    node = Node(
+        f"({name})", int(held.get("GPU", 0)), float(held.get("CPU", math.inf)), memory / 1e9 if memory else math.inf
+    )
+    return Host(node, _accelerator(held, labels), _number(labels.get(GPU_MEMORY_LABEL)), labels, planned=True)
+
+
+def _kuberay_group(group: Mapping[str, Any]) -> dict[str, Any]:
+    limits = group["template"]["spec"]["containers"][0]["resources"]["limits"]
+    resources = {"CPU": _quantity(limits["cpu"]), "GPU": _quantity(limits.get("nvidia.com/gpu", 0))}
+    if "memory" in limits:
+        resources["memory"] = _quantity(limits["memory"])
+    return {"resources": resources, "labels": group.get("labels"), "max_workers": group.get("maxReplicas")}
+
+
+def _quantity(text: object) -> float:
+    """Return a Kubernetes quantity as a number, such as 1.5 of ``1500m`` and 2**30 of ``1Gi``."""
+    number = str(text).rstrip("mkMGTKi")
+    return float(number) * _UNITS[str(text)[len(number) :]]
 
 
 class Fitter:
@@ -150,7 +186,11 @@ class Fitter:
 
     def _allowed(self, method: str, gpus: float, gpu_memory_gb: float | None) -> list[Host]:
         # of a kind of node that does not run yet, what is not known is taken to be right
-        hosts = [host for host in self._hosts if host.planned or self._labels.items() <= host.labels.items()]
+        hosts = [
+            host
+            for host in self._hosts
+            if self._labels.items() <= host.labels.items() or (host.planned and not host.labels)
+        ]
         if not hosts:
             wanted = ", ".join(f"{key}={value}" for key, value in self._labels.items())
             known = sorted({f"{k}={v}" for h in self._hosts for k, v in h.labels.items() if k != "ray.io/node-id"})
@@ -170,7 +210,11 @@ class Fitter:
             hosts = named
         if gpu_memory_gb is not None:
             with_gpu = [host for host in hosts if host.node.gpus]
-            hosts = [host for host in with_gpu if host.planned or (host.gpu_memory_gb or 0.0) >= gpu_memory_gb]
+            hosts = [
+                host
+                for host in with_gpu
+                if (host.gpu_memory_gb or (math.inf if host.planned else 0.0)) >= gpu_memory_gb
+            ]
             if not hosts:
                 known_gb = sorted({host.gpu_memory_gb for host in with_gpu if host.gpu_memory_gb})
                 told = (
