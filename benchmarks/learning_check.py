@@ -74,11 +74,11 @@ PRESETS: Mapping[str, Preset] = {
     # grids of as many pixels a step as in a window of 256 px
     # grids of as many pixels a step as in a window of 256 px; AdamW, since SGD would need many more steps
     "solov2": Preset(
-        Budget(batch_size=2, epochs=25),
+        Budget(batch_size=2, epochs=30),
         {
             "optimizer": "AdamW",
             "learning_rate_batch": 2,
-            "learning_rate": 5e-4,
+            "learning_rate": 1e-4,
             "options": {**_R18, "model.mask_head.num_grids": [10, 9, 6, 4, 3]},
         },
         n_train=8,
