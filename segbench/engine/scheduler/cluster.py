@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import subprocess
 from collections.abc import Mapping
 from pathlib import Path
@@ -81,12 +82,14 @@ class Cluster:
         for reference in [r for r, shape in self._pilots.items() if not waiting.get(shape)]:
             ray.cancel(reference, force=False)
             del self._pilots[reference]
+        # an autoscaler starts no node for what its file does not tell of it
+        told = any(math.isfinite(host.node.memory_gb) for host in self._planned)
         for shape, n in waiting.items():
             missing = min(n, _MOST_PILOTS) - sum(asked == shape for asked in self._pilots.values())
             kind = {"accelerator_type": self._options.accelerator} if shape.gpus and self._options.accelerator else {}
             for _ in range(min(missing, _MOST_PILOTS - len(self._pilots))):
                 reference = self._pilot.options(
-                    num_cpus=shape.cpus, num_gpus=shape.gpus, memory=int(shape.memory_gb * 1e9), name="segbench waits",
+                    num_cpus=shape.cpus, num_gpus=shape.gpus, memory=int(shape.memory_gb * 1e9) if told else None, name="segbench waits",
                     label_selector=dict(self._options.labels), **kind,
                 ).remote()  # fmt: skip
                 self._pilots[reference] = shape
