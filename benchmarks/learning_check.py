@@ -50,6 +50,7 @@ class Preset:
 # MMDetection's methods at 64 px: few proposals and, where they have a residual network, a shallower one of the same kind
 _FEW = {"proposals": 60, "rois": 24, "learning_rate_batch": 2, "learning_rate": 0.02}
 _R18 = {"model.backbone.depth": 18, "model.neck.in_channels": [64, 128, 256, 512]}
+_ADAMW = {**_FEW, "optimizer": "AdamW", "learning_rate": 3e-4}
 _BRIEF = Budget(batch_size=2, epochs=15)
 
 
@@ -67,10 +68,10 @@ PRESETS: Mapping[str, Preset] = {
     "featurenet": Preset(Budget(batch_size=4, epochs=20), {**_LAGLESS, "learning_rate": 1e-2}),
     "retinamask": Preset(Budget(batch_size=2, epochs=20), {**_LAGLESS, "postprocessing": "detections"}),
     "mask-rcnn": Preset(_BRIEF, {**_FEW, "options": _R18}, n_train=8),
-    "ms-rcnn": Preset(_BRIEF, {**_FEW, "options": _R18}, n_train=8),
-    "cascade-mask-rcnn-seesaw": Preset(_BRIEF, {**_FEW, "learning_rate": 2e-4, "options": _R18}, n_train=8),
-    "swin-t": Preset(_BRIEF, {**_FEW, "learning_rate": 3e-4}, n_train=8),
-    "swin-s": Preset(_BRIEF, {**_FEW, "learning_rate": 3e-4}, n_train=8),
+    "ms-rcnn": Preset(_BRIEF, {**_ADAMW, "options": _R18}, n_train=8),
+    "cascade-mask-rcnn-seesaw": Preset(_BRIEF, {**_ADAMW, "options": _R18}, n_train=8),
+    "swin-t": Preset(_BRIEF, _ADAMW, n_train=8),
+    "swin-s": Preset(_BRIEF, _ADAMW, n_train=8),
     # grids of as many pixels a step as in a window of 256 px
     # grids of as many pixels a step as in a window of 256 px; AdamW, since SGD would need many more steps
     "solov2": Preset(
@@ -97,8 +98,8 @@ PRESETS: Mapping[str, Preset] = {
         },
         n_train=8,
     ),
-    "hrnet": Preset(_BRIEF, _FEW, n_train=8),
-    "res2net": Preset(_BRIEF, {**_FEW, "options": {"model.backbone.depth": 50}}, n_train=8),
+    "hrnet": Preset(_BRIEF, _ADAMW, n_train=8),
+    "res2net": Preset(_BRIEF, {**_ADAMW, "options": {"model.backbone.depth": 50}}, n_train=8),
     "resnest": Preset(
         Budget(batch_size=4, iterations=150),
         {
@@ -127,7 +128,7 @@ PRESETS: Mapping[str, Preset] = {
             "test_scale": 2.0,
         },
     ),
-    "rf-next": Preset(_BRIEF, {**_FEW, "search_epochs": 4, "options": {"model.backbone.depth": 50}}, n_train=8),
+    "rf-next": Preset(_BRIEF, {**_ADAMW, "search_epochs": 4, "options": {"model.backbone.depth": 50}}, n_train=8),
 }
 N_TEST = 8
 
