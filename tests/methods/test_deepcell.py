@@ -13,7 +13,7 @@ import pytest
 
 from segbench.engine import environments
 from segbench.engine.cards import get_card, method_object
-from segbench.engine.check import draw_discs
+from segbench.engine.check import check_method, draw_discs
 from segbench.engine.metrics import evaluate_prediction_set
 from segbench.methods import Arrays, Budget, Devices, ImageStack, Job, PredictionSet, TaskSpec
 from segbench.methods.deepcell import FeatureNet, Mesmer, RetinaMask
@@ -150,6 +150,13 @@ def test_it_learns(name: str, tmp_path: Path) -> None:
     assert evaluate_prediction_set(np.load(tmp_path / "test_y.npy"), found).pooled.ap50 >= bar
     assert (found.scores >= 0).all()
     assert (found.scores <= 1).all()
+
+
+@pytest.mark.heavy
+@pytest.mark.parametrize("name", METHODS)
+def test_the_published_architecture_passes_its_check(name: str) -> None:
+    checked = check_method(name)
+    assert checked.ok, checked.error
 
 
 @pytest.mark.parametrize("kind", METHODS.values())
