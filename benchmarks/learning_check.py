@@ -98,7 +98,7 @@ PRESETS: Mapping[str, Preset] = {
         },
         n_train=8,
     ),
-    "hrnet": Preset(_BRIEF, _ADAMW, n_train=8),
+    "hrnet": Preset(Budget(batch_size=2, epochs=40), _ADAMW, n_train=8),
     "res2net": Preset(_BRIEF, {**_ADAMW, "options": {"model.backbone.depth": 50}}, n_train=8),
     "resnest": Preset(
         Budget(batch_size=4, iterations=150),
