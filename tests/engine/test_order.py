@@ -7,12 +7,11 @@ import importlib.util
 import json
 import random
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
 import ray
-from conftest import MakeRecord
 from typer.testing import CliRunner
 
 from segbench.cli.app import app
@@ -34,9 +33,12 @@ from segbench.engine.order import (
 )
 from segbench.engine.planning import connected_cluster
 from segbench.engine.published import PublishedScore
+from segbench.engine.record import Record
 from segbench.engine.store import StoreWriter
 from segbench.errors import SegbenchError
 from segbench.methods.card import Budget
+
+MakeRecord = Callable[..., Record]
 
 FOUR, ONE = Shape(4), Shape(1)
 
