@@ -62,7 +62,9 @@ class MMDetMethod(Method):
             raise ValueError(f"{self.card.title} needs training windows with labels")
         processes, batch = job.devices.processes, job.budget.batch_size
         if batch % processes:
-            raise SegbenchError(f"a batch of {batch} cannot be shared by {processes} processes; give a multiple of {processes}")
+            raise SegbenchError(
+                f"a batch of {batch} cannot be shared by {processes} processes; give a multiple of {processes}"
+            )
         self._used = [n for n in range(len(train)) if train.labels(n).any()]
         if not self._used:
             raise ValueError("no training window has a cell")
