@@ -128,11 +128,7 @@ PRESETS: Mapping[str, Preset] = {
             "test_scale": 2.0,
         },
     ),
-    "rf-next": Preset(
-        Budget(batch_size=2, epochs=40),
-        {**_ADAMW, "search_epochs": 4, "options": {"model.backbone.depth": 50}},
-        n_train=8,
-    ),
+    "rf-next": Preset(_BRIEF, {**_ADAMW, "search_epochs": 4, "options": {"model.backbone.depth": 50}}, n_train=8),
 }
 N_TEST = 8
 
