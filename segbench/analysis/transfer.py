@@ -29,7 +29,8 @@ def measure_transfer(source: Source, *, metric: str = "accuracy") -> Result:
     Parameters
     ----------
     source
-        Where the runs are; averaged over seeds. Methods with one training tissue only are left out.
+        Where the runs are; averaged over seeds. Methods with one training tissue only, and those
+        that are not trained at all, are left out.
     metric
         One of ``accuracy``, ``map``, ``ap50``, ``ap75``, ``ar``, ``ar50``, ``ar75``.
 

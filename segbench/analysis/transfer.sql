@@ -1,11 +1,11 @@
--- Training tissue against test tissue, on the model's own task, over seeds; methods with two or more training tissues.
+-- Training tissue against test tissue, on the model's own task, over seeds; trained methods with two or more training tissues.
 , cells as (
     select
         suite, dataset, layout, task, target, n_channels, method, any_value(method_title) as title, train_tissue, test_tissue,
         avg(accuracy) as accuracy, avg(map) as map, avg(ap50) as ap50, avg(ap75) as ap75, avg(ar) as ar, avg(ar50) as ar50,
         avg(ar75) as ar75, count(*) as runs, max(n_images) as n_images
     from scored
-    where test_task = task and operation = 'none'
+    where test_task = task and operation = 'none' and trained
     group by all
 )
 select *

@@ -191,3 +191,9 @@ def test_curves_without_a_plain_prediction_have_no_gain(results: Any, make_evalu
     result = measure_dilation(results.source())
     assert result.table.select("at_zero", "best_radius", "gain").row(0) == (None, 1, None)
     assert any("no point at radius 0" in warning for warning in result.warnings)
+
+
+def test_methods_that_are_not_trained_have_no_training_tissue(trained: Any) -> None:
+    for tissue in ("Breast", "Colon"):
+        trained.run("untrained", NUCLEAR, {"Breast": 0.9, "Colon": 0.8}, train_tissue=tissue, trained=False)
+    assert measure_transfer(trained.source()).table["method"].unique().to_list() == ["a"]
