@@ -60,7 +60,7 @@ def _build(source: Source) -> Content | Missing:
             Figure(
                 kind="dots",
                 frame="ranking",
-                title="Overall rank, with its 95 % interval over test tissues and seeds",
+                title="Overall rank, with its 95 % interval by resampling test images (or tissues) and seeds",
                 alt=first,
                 x="rank",
                 y="title",
