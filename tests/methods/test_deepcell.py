@@ -73,7 +73,7 @@ def test_an_interrupted_training_goes_on_as_if_it_had_not_been() -> None:
     assert done < found["interrupted_after"]
     assert done == 12  # an epoch of four steps into the second network
     after = [point for point in found["whole"] if point[0] > done]
-    assert found["after"] == pytest.approx(after)
+    np.testing.assert_allclose(found["after"], after, rtol=1e-5)
     assert found["differs"] == 0
     assert [point[1] for point in found["whole"]] == [1, 1, 2, 2]  # an epoch of the budget is one of each network
     assert [point[0] for point in found["whole"]] == [4, 8, 12, 16]
