@@ -33,6 +33,21 @@ class MaskInstances:
     """(k,)."""
 
 
+def run_lengths(mask: npt.NDArray[np.bool_]) -> npt.NDArray[np.uint32]:
+    """Return COCO's uncompressed run lengths of a mask (H, W): down the columns, background first.
+
+    Examples
+    --------
+    >>> run_lengths(np.array([[0, 1], [1, 1]], dtype=bool)).tolist()
+    [1, 3]
+    >>> run_lengths(np.array([[1, 0]], dtype=bool)).tolist()
+    [0, 1, 1]
+    """
+    flat = mask.ravel(order="F")
+    changes = np.flatnonzero(np.diff(flat, prepend=False))
+    return np.diff(changes, prepend=0, append=flat.size).astype(np.uint32)
+
+
 Instances = LabelInstances | MaskInstances
 Kind = Literal["labels", "masks"]
 

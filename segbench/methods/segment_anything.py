@@ -19,7 +19,7 @@ from segbench.methods.base import ImageStack, Method, Progress
 from segbench.methods.card import Budget, Card, Resources
 from segbench.methods.checkpoints import Checkpoints
 from segbench.methods.job import Job
-from segbench.methods.predictions import Kind, MaskInstances
+from segbench.methods.predictions import Kind, MaskInstances, run_lengths
 from segbench.methods.published import SCRIPTS, usability
 from segbench.paths import cache_folder
 
@@ -283,7 +283,7 @@ def chosen(found: Sequence[Mapping[str, Any]], settings: Mapping[str, Any]) -> M
     labels = paint([from_runs(counts, size) for counts in runs], overlap)
     seen = np.unique(labels)
     seen = seen[seen > 0]
-    return MaskInstances([to_runs(labels == n) for n in seen], scores[seen - 1])
+    return MaskInstances([run_lengths(labels == n) for n in seen], scores[seen - 1])
 
 
 def paint(masks: Sequence[npt.NDArray[np.bool_]], overlap: float) -> npt.NDArray[np.int32]:
@@ -312,16 +312,3 @@ def from_runs(counts: npt.NDArray[np.uint32], size: tuple[int, ...]) -> npt.NDAr
     """Return the mask (H, W) of COCO's uncompressed run lengths."""
     values = np.arange(len(counts)) % 2 == 1
     return np.repeat(values, counts).reshape(size[::-1]).T
-
-
-def to_runs(mask: npt.NDArray[np.bool_]) -> npt.NDArray[np.uint32]:
-    """Return COCO's uncompressed run lengths of a mask (H, W).
-
-    Examples
-    --------
-    >>> to_runs(from_runs(np.array([1, 2, 3], np.uint32), (2, 3))).tolist()
-    [1, 2, 3]
-    """
-    flat = mask.ravel(order="F")
-    changes = np.flatnonzero(np.diff(flat, prepend=False))
-    return np.diff(changes, prepend=0, append=flat.size).astype(np.uint32)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import subprocess
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -20,6 +19,7 @@ from segbench.methods.checkpoints import Checkpoints
 from segbench.methods.job import Job
 from segbench.methods.predictions import LabelInstances
 from segbench.methods.published import SCRIPTS, usability
+from segbench.methods.tensorflow_devices import prepare_tensorflow
 
 _REPORT_S = 5.0
 _HELD_OUT = 0.1
@@ -72,17 +72,7 @@ class StarDist(Method):
         os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "1")
         import tensorflow as tf
 
-        threads = job.devices.num_cpus
-        tf.config.threading.set_intra_op_parallelism_threads(threads)
-        tf.config.threading.set_inter_op_parallelism_threads(max(1, threads // 2))
-        self._gpus = tf.config.list_physical_devices("GPU") if job.devices.num_gpus > 0 else []
-        for gpu in self._gpus:
-            if job.devices.num_gpus < 1:
-                limit = tf.config.LogicalDeviceConfiguration(memory_limit=_gpu_megabytes() * job.devices.num_gpus)
-                tf.config.set_logical_device_configuration(gpu, [limit])
-            else:
-                tf.config.experimental.set_memory_growth(gpu, True)
-        tf.keras.utils.set_random_seed(job.seed)
+        self._gpus = prepare_tensorflow(job)
         import csbdeep.utils
         import stardist
         import stardist.models
@@ -265,15 +255,3 @@ def augment(
     image = image * rng.uniform(0.6, 2) + rng.uniform(-0.2, 0.2)
     image = image + 0.02 * rng.uniform() * rng.standard_normal(image.shape, dtype=np.float32)
     return image.astype(np.float32), labels
-
-
-def _gpu_megabytes() -> float:
-    """Return the memory of the first visible GPU; TensorFlow itself tells it only once it has taken all of it."""
-    visible = os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",")[0].strip()
-    query = [
-        "nvidia-smi",
-        "--query-gpu=memory.total",
-        "--format=csv,noheader,nounits",
-        *(["-i", visible] if visible else []),
-    ]
-    return float(subprocess.run(query, check=True, capture_output=True, text=True).stdout.split()[0])

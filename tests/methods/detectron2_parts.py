@@ -24,7 +24,7 @@ from detectron2.utils.events import EventStorage
 from segbench.errors import SegbenchError
 from segbench.methods import Arrays, Budget, Checkpoints, Devices, ImageStack, Job, Progress, TaskSpec
 from segbench.methods.detectron2 import CenterMask2, ResNeSt, _backbones, _center_mask, _data, _training
-from segbench.methods.detectron2.base import Normalisation
+from segbench.methods.planes import Normalisation
 
 NORMALISATION = Normalisation((0.3, 0.3, 0.3), (0.2, 0.2, 0.2))
 TINY: Mapping[str, Any] = {

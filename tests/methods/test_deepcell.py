@@ -19,7 +19,6 @@ from segbench.methods import Arrays, Budget, Devices, ImageStack, Job, Predictio
 from segbench.methods.deepcell import FeatureNet, Mesmer, RetinaMask
 from segbench.methods.deepcell.base import DeepcellMethod
 from segbench.methods.deepcell.matching import f1_at_half
-from segbench.methods.deepcell.retinamask import run_lengths
 from segbench.methods.deepcell.windows import cut
 
 PARTS = Path(__file__).parent / "deepcell_parts.py"
@@ -201,12 +200,3 @@ def test_a_cell_is_found_only_above_half() -> None:
     more = np.where(truth == 1, [1, 1, 1, 0] + [0] * 8, 0).astype(np.int32)
     assert f1_at_half([(truth, more)]) == pytest.approx(2 / 3)
     assert f1_at_half([(0 * truth, 0 * truth)]) == 1
-
-
-def test_run_lengths_are_cocos() -> None:
-    from pycocotools import mask as coco
-
-    rng = np.random.default_rng(0)
-    for mask in rng.random((20, 9, 7)) < rng.random((20, 1, 1)):
-        rle = coco.frPyObjects({"size": [9, 7], "counts": run_lengths(mask).tolist()}, 9, 7)
-        assert np.array_equal(coco.decode(rle), mask)

@@ -18,9 +18,9 @@ from segbench.engine.cards import get_card, method_object
 from segbench.engine.check import check_method
 from segbench.engine.metrics import evaluate_prediction_set
 from segbench.errors import SegbenchError
-from segbench.methods import Arrays, Budget, Devices, ImageStack, Job, PredictionSet, TaskSpec
+from segbench.methods import Arrays, Budget, Devices, Job, PredictionSet, TaskSpec
 from segbench.methods.detectron2 import CenterMask2, ResNeSt
-from segbench.methods.detectron2.base import Normalisation, fit_normalisation, run_lengths
+from segbench.methods.planes import Normalisation
 
 PARTS = Path(__file__).parent / "detectron2_parts.py"
 SMALL: Mapping[str, Mapping[str, Any]] = {
@@ -160,24 +160,3 @@ def test_no_published_setting_caps_detections() -> None:
         # the check is quick by its scale and batch alone: it builds what is published
         architecture = {"backbone", "width", "box_convolutions", "mask_convolutions", "tower", "anchor_sizes"}
         assert not architecture & set(method.card.check_settings)
-
-
-def test_the_normalisation_fits_the_windows_and_leaves_an_empty_plane_alone(tmp_path: Path) -> None:
-    rng = np.random.default_rng(0)
-    windows = rng.normal((0.5, 0.2), (0.1, 0.05), (6, 32, 32, 2)).astype(np.float32)
-    np.save(tmp_path / "x.npy", np.moveaxis(windows, -1, 1))
-    fitted = fit_normalisation(ImageStack(Arrays(str(tmp_path / "x.npy"), (0, 1))), range(6))
-    assert fitted.mean == pytest.approx((windows[..., 0].mean(), windows[..., 1].mean(), 0), abs=1e-5)
-    assert fitted.std == pytest.approx((windows[..., 0].std(), windows[..., 1].std(), 1), abs=1e-5)
-
-
-def test_run_lengths_are_those_of_pycocotools() -> None:
-    from pycocotools import mask as coco
-
-    masks = np.random.default_rng(0).random((4, 9, 7)) < 0.3
-    masks[2] = False
-    counts, kept = run_lengths(masks)
-    assert kept.tolist() == [0, 1, 3]
-    for n, lengths in zip(kept, counts, strict=True):
-        encoded = coco.frPyObjects({"size": [9, 7], "counts": lengths.tolist()}, 9, 7)
-        assert np.array_equal(coco.decode(encoded).astype(bool), masks[n])

@@ -17,7 +17,8 @@ from segbench.engine.cards import get_card, method_object
 from segbench.engine.check import draw_discs
 from segbench.errors import SegbenchError
 from segbench.methods import Arrays, Budget, Devices, Job, PredictionSet, TaskSpec
-from segbench.methods.segment_anything import WEIGHTS, chosen, find_weights, from_runs, paint, picture, to_runs
+from segbench.methods.predictions import run_lengths
+from segbench.methods.segment_anything import WEIGHTS, chosen, find_weights, from_runs, paint, picture
 
 SMALL = {"image_size": 128, "embed_dim": 32, "depth": 2, "num_heads": 2}
 
@@ -28,8 +29,8 @@ def mask(*rows: str) -> np.ndarray[Any, Any]:
 
 def test_runs_lead_back_to_their_mask() -> None:
     drawn = np.random.default_rng(0).random((7, 5)) < 0.4
-    assert np.array_equal(from_runs(to_runs(drawn), drawn.shape), drawn)
-    assert to_runs(np.ones((2, 2), bool)).tolist() == [0, 4]
+    assert np.array_equal(from_runs(run_lengths(drawn), drawn.shape), drawn)
+    assert run_lengths(np.ones((2, 2), bool)).tolist() == [0, 4]
 
 
 def test_of_a_mask_that_overlaps_little_only_the_free_part_is_added() -> None:
@@ -46,7 +47,7 @@ def test_large_masks_are_dropped_and_scores_stay_with_their_masks() -> None:
     drawn = [mask("######", "######"), mask("##....", "##...."), mask("#.....", "......"), mask("....##", "......")]
     records = [
         {
-            "segmentation": {"size": [2, 6], "counts": to_runs(each).tolist()}, "area": int(each.sum()),
+            "segmentation": {"size": [2, 6], "counts": run_lengths(each).tolist()}, "area": int(each.sum()),
             "predicted_iou": 0.9, "stability_score": (n + 1) / 10,
         }
         for n, each in enumerate(drawn)

@@ -25,7 +25,7 @@ from segbench.methods.deepcell.matching import f1_at_half
 from segbench.methods.deepcell.windows import Tiles, cut, pad, tile_side
 from segbench.methods.job import Job
 from segbench.methods.predictions import Instances, LabelInstances
-from segbench.methods.stardist import _gpu_megabytes
+from segbench.methods.tensorflow_devices import prepare_tensorflow
 
 LOG = logging.getLogger(__name__)
 NO_SLURM = "paper: 4 GPUs; scripts: one, with no distribution strategy"
@@ -104,17 +104,7 @@ class DeepcellMethod(Method):
         compat.install()
         import tensorflow as tf
 
-        threads = job.devices.num_cpus
-        tf.config.threading.set_intra_op_parallelism_threads(threads)
-        tf.config.threading.set_inter_op_parallelism_threads(max(1, threads // 2))
-        self._gpus = tf.config.list_physical_devices("GPU") if job.devices.num_gpus > 0 else []
-        for gpu in self._gpus:
-            if job.devices.num_gpus < 1:
-                limit = tf.config.LogicalDeviceConfiguration(memory_limit=_gpu_megabytes() * job.devices.num_gpus)
-                tf.config.set_logical_device_configuration(gpu, [limit])
-            else:
-                tf.config.experimental.set_memory_growth(gpu, True)
-        tf.keras.utils.set_random_seed(job.seed % 2**32)
+        self._gpus = prepare_tensorflow(job)
         self._tf: Any = tf
         self._calls: dict[int, Any] = {}
         self._choice: Choice = {}

@@ -13,7 +13,7 @@ from segbench.methods.card import Budget
 from segbench.methods.deepcell.base import NO_SLURM, Choice, DeepcellMethod, Stage, card, renumbered
 from segbench.methods.deepcell.windows import Tiles
 from segbench.methods.job import Job
-from segbench.methods.predictions import LabelInstances, MaskInstances
+from segbench.methods.predictions import LabelInstances, MaskInstances, run_lengths
 from segbench.methods.published import SCRIPTS, usability
 
 _CHUNK = 64
@@ -260,20 +260,3 @@ def draw(found: Detections, threshold: float) -> npt.NDArray[np.bool_]:
     for n, (left, top, right, bottom) in enumerate(found.boxes.astype(int)):
         canvas[n, top:bottom, left:right] = resize(found.masks[n], (bottom - top, right - left)) > threshold
     return canvas
-
-
-def run_lengths(mask: npt.NDArray[np.bool_]) -> npt.NDArray[np.uint32]:
-    """Return COCO's uncompressed run lengths of a mask: down the columns, background first.
-
-    Examples
-    --------
-    >>> run_lengths(np.array([[0, 1], [1, 1]], dtype=bool)).tolist()
-    [1, 3]
-    >>> run_lengths(np.array([[1, 0]], dtype=bool)).tolist()
-    [0, 1, 1]
-    """
-    flat = mask.ravel(order="F")
-    turns = np.flatnonzero(flat[1:] != flat[:-1]) + 1
-    edges = np.concatenate([[0], turns, [flat.size]])
-    counts = np.diff(edges)
-    return (np.concatenate([[0], counts]) if flat[0] else counts).astype(np.uint32)

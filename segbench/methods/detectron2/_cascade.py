@@ -21,7 +21,7 @@ from detectron2.modeling.roi_heads import (
 )
 
 from segbench.methods.detectron2._backbones import TimmBackbone, deform
-from segbench.methods.detectron2.base import Normalisation
+from segbench.methods.planes import Normalisation
 
 STAGES = ("res2", "res3", "res4", "res5")
 _RPN_LEVELS = (("p2", 4), ("p2", 4), ("p3", 8), ("p4", 16), ("p5", 32), ("p6", 64))

@@ -26,7 +26,7 @@ from torch import nn
 from torch.nn import functional as F  # noqa: N812 - torch's own convention
 
 from segbench.methods.detectron2._backbones import TimmBackbone
-from segbench.methods.detectron2.base import Normalisation
+from segbench.methods.planes import Normalisation
 
 STAGES = ("res3", "res4", "res5")
 LEVELS = ("p3", "p4", "p5", "p6", "p7")

@@ -18,7 +18,7 @@ from detectron2.structures import Boxes, Instances
 from detectron2.utils import comm
 
 from segbench.methods.base import ImageStack
-from segbench.methods.detectron2.base import three_planes
+from segbench.methods.planes import three_planes
 
 _MASKS_TOGETHER = 32
 

@@ -5,19 +5,19 @@ from __future__ import annotations
 import json
 from abc import abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
-import numpy.typing as npt
 
 from segbench.errors import SegbenchError
 from segbench.methods import torch_devices
 from segbench.methods.base import ImageStack, Method, Progress
 from segbench.methods.checkpoints import Checkpoints
 from segbench.methods.job import Job
-from segbench.methods.predictions import Kind, MaskInstances
+from segbench.methods.planes import Normalisation, fit_normalisation
+from segbench.methods.predictions import Kind, MaskInstances, run_lengths
 
 DETECTIONS = 3000
 """No method may return fewer instances of an image than this where it finds them."""
@@ -42,16 +42,6 @@ SETTINGS: Mapping[str, Any] = {
 """The settings of every method of the family, as the study has them where no comment says otherwise."""
 
 CHECK_SETTINGS: Mapping[str, Any] = {"train_scales": (1.0,), "test_scale": 1.0}
-
-_NORM_WINDOWS = 1000
-
-
-@dataclass(frozen=True)
-class Normalisation:
-    """Mean and standard deviation of the model's three input planes, fitted to the prepared training windows."""
-
-    mean: tuple[float, float, float]
-    std: tuple[float, float, float]
 
 
 class Detectron2Method(Method):
@@ -126,8 +116,10 @@ class Detectron2Method(Method):
                 outputs = self._model(inputs)
             for output in outputs:
                 found = output["instances"].to("cpu")
-                counts, kept = run_lengths(found.pred_masks.numpy())
-                yield MaskInstances(counts, found.scores.numpy().astype(np.float64)[kept])
+                masks = found.pred_masks.numpy()
+                kept = np.flatnonzero(masks.any(axis=(1, 2)))
+                scores = found.scores.numpy().astype(np.float64)[kept]
+                yield MaskInstances([run_lengths(masks[n]) for n in kept], scores)
 
     def n_parameters(self) -> int:
         """Return the number of weights of the model."""
@@ -184,64 +176,3 @@ def check_detections(settings: Mapping[str, Any], *names: str) -> None:
     for name in names:
         if settings[name] < DETECTIONS:
             raise SegbenchError(f"setting {name} is {settings[name]}; no method may be capped below {DETECTIONS}")
-
-
-def three_planes(image: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-    """Return the (3, H, W) planes that a colour network sees of a window (C, H, W).
-
-    One channel is repeated; two stay in the task's order (nuclear, membrane) before a plane of zeros.
-
-    Examples
-    --------
-    >>> three_planes(np.array([[[1.0]], [[2.0]]], np.float32)).ravel().tolist()
-    [1.0, 2.0, 0.0]
-    """
-    channels = image.shape[0]
-    if channels == 1:
-        return np.repeat(image, 3, axis=0)
-    if channels == 2:
-        return np.concatenate([image, np.zeros_like(image[:1])])
-    if channels != 3:
-        raise SegbenchError(f"this method takes 1 to 3 channels, found {channels}")
-    return image
-
-
-def fit_normalisation(stack: ImageStack, windows: Sequence[int]) -> Normalisation:
-    """Return mean and standard deviation of the three planes over up to 1,000 evenly chosen windows.
-
-    A plane that does not vary keeps the standard deviation 1. The study had 128 and 11.578 of 0..255 for every dataset: the
-    LIVECell reference's figures, which do not fit windows that CLAHE has spread over 0..1.
-    """
-    step = -(-len(windows) // _NORM_WINDOWS)
-    sums = np.zeros((2, 3))
-    chosen = windows[::step]
-    for n in chosen:
-        planes = three_planes(stack[n]).astype(np.float64)
-        sums += planes.mean((1, 2)), (planes**2).mean((1, 2))
-    mean = sums[0] / len(chosen)
-    std = np.sqrt(np.maximum(sums[1] / len(chosen) - mean**2, 0))
-    std[std < 1e-6] = 1
-    return Normalisation(tuple(mean.tolist()), tuple(std.tolist()))
-
-
-def run_lengths(masks: npt.NDArray[np.bool_]) -> tuple[list[npt.NDArray[np.uint32]], npt.NDArray[np.int64]]:
-    """Return COCO's uncompressed run lengths of the masks that are not empty, and which those are.
-
-    Parameters
-    ----------
-    masks
-        (N, H, W).
-
-    Examples
-    --------
-    >>> counts, kept = run_lengths(np.array([[[0, 1], [0, 1]], [[0, 0], [0, 0]], [[1, 0], [0, 0]]], bool))
-    >>> [c.tolist() for c in counts], kept.tolist()
-    ([[2, 2], [0, 1, 3]], [0, 2])
-    """
-    kept = np.flatnonzero(masks.any(axis=(1, 2)))
-    counts = []
-    for n in kept:
-        column_major = masks[n].ravel(order="F")
-        changes = np.flatnonzero(np.diff(column_major, prepend=False)).astype(np.int64)
-        counts.append(np.diff(changes, prepend=0, append=column_major.size).astype(np.uint32))
-    return counts, kept

@@ -11,9 +11,9 @@ from segbench.methods.detectron2.base import (
     LIBRARIES,
     SETTINGS,
     Detectron2Method,
-    Normalisation,
     check_detections,
 )
+from segbench.methods.planes import Normalisation
 from segbench.methods.published import SCRIPTS, usability
 
 

@@ -23,6 +23,7 @@ from torch.utils.data import Dataset, Sampler
 from segbench.methods.base import ImageStack, Progress
 from segbench.methods.checkpoints import Checkpoints
 from segbench.methods.job import Arrays
+from segbench.methods.planes import three_planes
 
 ORIENTATIONS = 4
 """As they are, flipped left to right, top to bottom, and both."""
@@ -31,18 +32,6 @@ PLACES = 1 << 20
 """How many random places of a crop are told apart."""
 
 META = {"classes": ("cell",), "palette": [(220, 20, 60)]}
-
-
-def as_three_channels(image: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-    """Return (3, H, W) for a window (C, H, W): three copies of one channel; two channels and zeros; or three as they are."""
-    channels = image.shape[0]
-    if channels == 1:
-        return np.repeat(image, 3, axis=0)
-    if channels == 2:
-        return np.concatenate([image, np.zeros_like(image[:1])])
-    if channels == 3:
-        return image
-    raise ValueError(f"the networks of this family take 1, 2 or 3 channels, found {channels}")
 
 
 def masks_of(labels: npt.NDArray[np.int32]) -> npt.NDArray[np.uint8]:
@@ -81,7 +70,7 @@ def sample(image: npt.NDArray[np.float32], masks: npt.NDArray[np.uint8] | None, 
         about.ignored_instances = InstanceData(
             bboxes=torch.zeros((0, 4)), labels=torch.zeros(0, dtype=torch.long), masks=BitmapMasks([], height, width)
         )
-    return {"inputs": torch.from_numpy(np.ascontiguousarray(as_three_channels(image))), "data_samples": about}
+    return {"inputs": torch.from_numpy(np.ascontiguousarray(three_planes(image))), "data_samples": about}
 
 
 def cut_around_a_cell(
@@ -315,4 +304,4 @@ def _bare(model: Any) -> Any:
     return model.module if hasattr(model, "module") else model
 
 
-__all__ = ["CellSampler", "CellWindows", "KeepHook", "WatchHook", "as_three_channels", "sample"]
+__all__ = ["CellSampler", "CellWindows", "KeepHook", "WatchHook", "sample"]

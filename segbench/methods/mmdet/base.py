@@ -18,13 +18,13 @@ from segbench.methods.base import ImageStack, Method, Progress
 from segbench.methods.checkpoints import Checkpoints
 from segbench.methods.job import Job
 from segbench.methods.mmdet import receptive
-from segbench.methods.mmdet.config import Normalisation, Training, build_config
+from segbench.methods.mmdet.config import Training, build_config
 from segbench.methods.mmdet.mmcv_ext import ensure_mmcv_ext
 from segbench.methods.mmdet.pretrained import find_weights
 from segbench.methods.mmdet.zoo import RECIPES, Recipe
-from segbench.methods.predictions import MaskInstances
+from segbench.methods.planes import Normalisation, fit_normalisation
+from segbench.methods.predictions import MaskInstances, run_lengths
 
-_MOMENTS_FROM = 1000  # windows, evenly spaced, that the normalisation is fitted to
 _WEIGHTS = "weights.pth"
 
 
@@ -226,28 +226,6 @@ class MMDetMethod(Method):
             self._search.config["search"]["step"] = extra["search_step"]
 
 
-def fit_normalisation(stack: ImageStack, windows: Sequence[int]) -> Normalisation:
-    """Return mean and standard deviation of the windows, of each channel as the networks see it.
-
-    A channel of zeros (the third beside two) keeps mean 0 and standard deviation 1.
-    """
-    chosen = np.unique(np.linspace(0, len(windows) - 1, min(len(windows), _MOMENTS_FROM)).round().astype(int))
-    total, squares, pixels = np.zeros(stack.n_channels), np.zeros(stack.n_channels), 0
-    for n in chosen:
-        image = stack[windows[n]].astype(np.float64)
-        total += image.sum((1, 2))
-        squares += (image**2).sum((1, 2))
-        pixels += image[0].size
-    mean = total / pixels
-    std = np.sqrt(np.maximum(squares / pixels - mean**2, 0))
-    std[std < 1e-6] = 1.0
-    pairs = list(zip(mean.tolist(), std.tolist(), strict=True))
-    seen = {1: pairs * 3, 2: [*pairs, (0.0, 1.0)], 3: pairs}.get(stack.n_channels)
-    if seen is None:
-        raise ValueError(f"the networks of this family take 1, 2 or 3 channels, found {stack.n_channels}")
-    return Normalisation((seen[0][0], seen[1][0], seen[2][0]), (seen[0][1], seen[1][1], seen[2][1]))
-
-
 def to_instances(masks: npt.NDArray[np.bool_], scores: npt.NDArray[Any], threshold: float) -> MaskInstances:
     """Return masks (k, H, W) with scores (k,) as run lengths, without empty masks and those that score below a threshold.
 
@@ -260,21 +238,6 @@ def to_instances(masks: npt.NDArray[np.bool_], scores: npt.NDArray[Any], thresho
     scores = scores.astype(np.float64)
     kept = np.flatnonzero(masks.any((1, 2)) & (scores >= threshold)) if len(masks) else np.zeros(0, int)
     return MaskInstances([run_lengths(masks[n]) for n in kept], scores[kept])
-
-
-def run_lengths(mask: npt.NDArray[np.bool_]) -> npt.NDArray[np.uint32]:
-    """Return COCO's run lengths of a mask (H, W): by columns, background first.
-
-    Examples
-    --------
-    >>> run_lengths(np.array([[1, 0], [1, 0]], bool)).tolist()
-    [0, 2, 2]
-    """
-    pixels = mask.ravel(order="F")
-    changes = np.flatnonzero(pixels[1:] != pixels[:-1]) + 1
-    edges = np.concatenate([[0], changes, [pixels.size]])
-    counts = np.diff(edges)
-    return np.concatenate([[0], counts] if pixels[0] else [counts]).astype(np.uint32)
 
 
 def _quiet_mask_heads(model: Any) -> None:

@@ -9,17 +9,10 @@ from typing import Any
 
 from segbench.errors import SegbenchError
 from segbench.methods.mmdet.zoo import Recipe
+from segbench.methods.planes import Normalisation
 
 _FIRST_SCALES = ((1, 96), (48, 192), (96, 384), (192, 768), (384, 2048))
 """SOLOv2's published sizes in pixels, for photographs of 800 px."""
-
-
-@dataclass(frozen=True)
-class Normalisation:
-    """What the three channels that a network sees are shifted and scaled by."""
-
-    mean: tuple[float, float, float]
-    std: tuple[float, float, float]
 
 
 @dataclass(frozen=True)

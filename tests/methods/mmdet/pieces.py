@@ -23,10 +23,10 @@ import torch
 import segbench.methods.mmdet as family
 from segbench.errors import SegbenchError
 from segbench.methods import Arrays, Budget, Job, TaskSpec
-from segbench.methods.base import ImageStack
-from segbench.methods.mmdet.config import Normalisation, Training, build_config
+from segbench.methods.mmdet.config import Training, build_config
 from segbench.methods.mmdet.pretrained import find_weights
 from segbench.methods.mmdet.zoo import RECIPES
+from segbench.methods.planes import Normalisation
 
 METHODS: dict[str, Any] = {
     kind.card.name: kind
@@ -47,14 +47,6 @@ def job_in(folder: Path, **settings: Any) -> Job:
 METHODS["mask-rcnn"]().import_library(job_in(Path()))
 
 from segbench.methods.mmdet import _modules as modules  # noqa: E402 - after the operators' stand-in
-
-
-def check_channels_become_three() -> None:
-    one, two, three = (np.arange(c * 4, dtype=np.float32).reshape(c, 2, 2) for c in (1, 2, 3))
-    assert np.array_equal(modules.as_three_channels(one), np.stack([one[0]] * 3))
-    assert np.array_equal(modules.as_three_channels(two), np.stack([two[0], two[1], np.zeros((2, 2))]))
-    assert np.array_equal(modules.as_three_channels(three), three)
-    assert "1, 2 or 3 channels" in refusal(lambda: modules.as_three_channels(np.zeros((4, 2, 2), np.float32)))
 
 
 def check_a_window_comes_in_four_orientations_with_boxes_and_masks_that_fit() -> None:
@@ -214,19 +206,6 @@ def check_a_backbone_starts_from_a_local_file_and_wrong_files_are_refused() -> N
             got = refusal(lambda name=name: find_weights(str(folder / name), recipe, "ms-rcnn"))  # type: ignore[misc]
             assert said in got, got
             assert "\n" not in got
-
-
-def check_the_third_channel_beside_two_is_not_scaled() -> None:
-    from segbench.methods.mmdet.base import fit_normalisation
-
-    with tempfile.TemporaryDirectory() as folder:
-        rng = np.random.default_rng(0)
-        images = (rng.normal(size=(5, 2, 16, 16)) * [[[[2]], [[3]]]] + [[[[1]], [[-1]]]]).astype(np.float32)
-        np.save(f"{folder}/x.npy", images)
-        got = fit_normalisation(ImageStack(Arrays(f"{folder}/x.npy", (0, 1))), [0, 2, 4])
-    chosen = images[[0, 2, 4]]
-    assert np.allclose(got.mean, [chosen[:, 0].mean(), chosen[:, 1].mean(), 0], atol=1e-5)
-    assert np.allclose(got.std, [chosen[:, 0].std(), chosen[:, 1].std(), 1], atol=1e-5)
 
 
 def refusal(call: Callable[[], Any]) -> str:

@@ -21,7 +21,7 @@ from segbench.engine.metrics import evaluate_prediction_set
 from segbench.errors import SegbenchError
 from segbench.methods import Arrays, Budget, Devices, Job, PredictionSet, TaskSpec
 from segbench.methods.base import ImageStack
-from segbench.methods.mmdet.base import run_lengths, to_instances
+from segbench.methods.mmdet.base import to_instances
 from segbench.methods.mmdet.pretrained import find_weights
 from segbench.methods.mmdet.zoo import RECIPES
 
@@ -38,7 +38,7 @@ SMALL_SWIN = {"model.backbone.depths": [1, 1, 1, 1]}
 def environment() -> environments.Environment:
     found = environments.find("torch", gpu=False)
     if found is None:
-        pytest.skip("the environment 'torch' is not built here (segbench env build torch)")
+        pytest.skip("the environment 'torch' is not built here (segbench methods install torch)")
     return found
 
 
@@ -217,18 +217,6 @@ def test_a_batch_that_the_processes_cannot_share_is_refused(tmp_path: Path) -> N
     assert job.train is not None
     with pytest.raises(SegbenchError, match="a batch of 3 cannot be shared by 2 processes; give a multiple of 2"):
         family.SwinT().load(job, ImageStack(job.train), None)
-
-
-def test_masks_become_run_lengths_that_pycocotools_reads() -> None:
-    from pycocotools import mask as coco
-
-    rng = np.random.default_rng(0)
-    for shape in ((7, 5), (1, 9), (4, 4)):
-        mask = rng.random(shape) > 0.5
-        rle = coco.frPyObjects({"size": list(shape), "counts": run_lengths(mask).tolist()}, *shape)
-        assert np.array_equal(coco.decode(rle).astype(bool), mask)
-    full = run_lengths(np.ones((3, 2), bool))
-    assert full.tolist() == [0, 6]
 
 
 def test_empty_masks_and_low_scores_are_left_out() -> None:

@@ -1,0 +1,42 @@
+"""Sets TensorFlow up as a job says: threads, seeds, and each GPU's share of memory."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from typing import Any
+
+from segbench.methods.job import Job
+
+
+def prepare_tensorflow(job: Job) -> list[Any]:
+    """Set threads, seeds and memory limits before anything is computed; returns the GPUs that the job may use.
+
+    Below one GPU, the process is held to that fraction of its memory; else it takes what it needs as it needs it.
+    """
+    import tensorflow as tf
+
+    threads = job.devices.num_cpus
+    tf.config.threading.set_intra_op_parallelism_threads(threads)
+    tf.config.threading.set_inter_op_parallelism_threads(max(1, threads // 2))
+    gpus: list[Any] = tf.config.list_physical_devices("GPU") if job.devices.num_gpus > 0 else []
+    for gpu in gpus:
+        if job.devices.num_gpus < 1:
+            limit = tf.config.LogicalDeviceConfiguration(memory_limit=_gpu_megabytes() * job.devices.num_gpus)
+            tf.config.set_logical_device_configuration(gpu, [limit])
+        else:
+            tf.config.experimental.set_memory_growth(gpu, True)
+    tf.keras.utils.set_random_seed(job.seed % 2**32)
+    return gpus
+
+
+def _gpu_megabytes() -> float:
+    """Return the memory of the first visible GPU; TensorFlow itself tells it only once it has taken all of it."""
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",")[0].strip()
+    query = [
+        "nvidia-smi",
+        "--query-gpu=memory.total",
+        "--format=csv,noheader,nounits",
+        *(["-i", visible] if visible else []),
+    ]
+    return float(subprocess.run(query, check=True, capture_output=True, text=True).stdout.split()[0])
