@@ -14,7 +14,7 @@ from typing import Any
 from segbench.engine.record import RECORD_NAME
 from segbench.engine.scheduler import CANCEL_FILE, is_driven, read_driver_state, read_grid_file
 from segbench.engine.store import query, store_path
-from segbench.engine.store.recovery import attempt_number
+from segbench.engine.store.recovery import attempt_number, attempts_of
 from segbench.errors import SegbenchError, unknown_name
 
 _KEYS = ("run_id", "method", "task", "train_tissue", "seed")
@@ -171,7 +171,7 @@ def find_attempt(out: Path, prefix: str, attempt: int | None = None) -> Path:
         raise unknown_name("run", prefix, names if len(names) <= 20 else [])
     if len(found) > 1:
         raise SegbenchError(f"{len(found)} runs begin with {prefix!r}: give more of the id, {' or '.join(found[:5])}")
-    attempts = {attempt_number(path): path for path in (out / "runs" / found[0]).glob("attempt-*")}
+    attempts = {attempt_number(path): path for path in attempts_of(out / "runs" / found[0])}
     if not attempts or (attempt is not None and attempt not in attempts):
         raise SegbenchError(f"run {found[0]} has no attempt {attempt or ''}; it has: {sorted(attempts) or 'none'}")
     return attempts[max(attempts) if attempt is None else attempt]
@@ -232,7 +232,7 @@ def _without_row(out: Path, run_id: str, driven: bool, attempt: int | None) -> d
     if attempt is not None:
         folder = out / "runs" / run_id / f"attempt-{attempt:03d}"
     elif not driven:
-        attempts = sorted((out / "runs" / run_id).glob("attempt-*"), key=attempt_number)
+        attempts = attempts_of(out / "runs" / run_id)
         folder = attempts[-1] if attempts else None
     log = f"runs/{run_id}/{folder.name}/log.txt" if folder is not None else None
     told: dict[str, Any] = {"status": "queued" if driven else "interrupted", "doing": None, "error": None, "log": log}

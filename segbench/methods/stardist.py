@@ -19,7 +19,7 @@ from segbench.methods.checkpoints import Checkpoints
 from segbench.methods.job import Job
 from segbench.methods.predictions import LabelInstances
 from segbench.methods.published import SCRIPTS, usability
-from segbench.methods.tensorflow_devices import prepare_tensorflow
+from segbench.methods.tensorflow_devices import names_of, peak_bytes, prepare_tensorflow
 
 _REPORT_S = 5.0
 _HELD_OUT = 0.1
@@ -179,12 +179,11 @@ class StarDist(Method):
 
     def gpu_names(self) -> list[str]:
         """Return the names of the GPUs that TensorFlow sees."""
-        details = self._tf.config.experimental.get_device_details
-        return [str(details(gpu).get("device_name", gpu.name)) for gpu in self._gpus]
+        return names_of(self._gpus)
 
     def peak_gpu_memory_bytes(self) -> int | None:
         """Return TensorFlow's own peak on the first GPU."""
-        return int(self._tf.config.experimental.get_memory_info("GPU:0")["peak"]) if self._gpus else None
+        return peak_bytes(self._gpus)
 
     def _steps_per_epoch(self, job: Job) -> int:
         windows = len(self._train[0])

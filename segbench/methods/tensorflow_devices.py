@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import subprocess
+from collections.abc import Sequence
 from typing import Any
 
 from segbench.methods.job import Job
@@ -28,6 +29,21 @@ def prepare_tensorflow(job: Job) -> list[Any]:
             tf.config.experimental.set_memory_growth(gpu, True)
     tf.keras.utils.set_random_seed(job.seed % 2**32)
     return gpus
+
+
+def names_of(gpus: Sequence[Any]) -> list[str]:
+    """Return what kind of GPU each is, such as ``Tesla T4``."""
+    import tensorflow as tf
+
+    details = tf.config.experimental.get_device_details
+    return [str(details(gpu).get("device_name", gpu.name)) for gpu in gpus]
+
+
+def peak_bytes(gpus: Sequence[Any]) -> int | None:
+    """Return TensorFlow's own peak on the first GPU; None without one."""
+    import tensorflow as tf
+
+    return int(tf.config.experimental.get_memory_info("GPU:0")["peak"]) if gpus else None
 
 
 def _gpu_megabytes() -> float:

@@ -232,6 +232,47 @@ class TestPlacer:
             placer.add("b", FOUR, 5.0)
         assert not placer.remove("b")
 
+    def test_brief_runs_wait_behind_those_that_run_and_take_over_their_places(self) -> None:
+        placer = placer_of(uniform_nodes(2, 2), **{f"brief{n}": (ONE, 1.0) for n in range(6)})
+        assert list(keys(placer)) == ["brief0", "brief1"]
+        assert [placement.key for placement in placer.behind(2.0)] == ["brief2", "brief3"]
+        assert (placer.behind(2.0), placer.gpus_in_use, placer.placed, placer.waiting) == ([], 2.0, 4, 2)
+        placer.ended("brief1")
+        assert (keys(placer), placer.gpus_in_use) == ({}, 2.0)
+        assert [placement.key for placement in placer.behind(2.0)] == ["brief4"]
+        # the other place may take the one that waits, before its own run is known to have ended
+        placer.ended("brief4")
+        assert (placer.gpus_in_use, placer.placed) == (2.0, 3)
+        for key in ("brief0", "brief2", "brief3"):
+            placer.ended(key)
+        assert list(keys(placer)) == ["brief5"]
+        assert not placer.behind(2.0)
+        placer.ended("brief5")
+        assert (placer.gpus_in_use, placer.placed, placer.waiting) == (0.0, 0, 0)
+
+    def test_nothing_waits_behind_a_long_run_nor_a_long_run_behind_any(self) -> None:
+        placer = placer_of(uniform_nodes(2, 2), long=(ONE, 50.0), brief=(ONE, 1.0), next=(ONE, 1.0), last=(ONE, 1.0))
+        assert list(keys(placer)) == ["long", "brief"]
+        assert [placement.key for placement in placer.behind(2.0)] == ["next"]
+        placer.add("longer", ONE, 3.0)
+        placer.ended("brief")
+        assert not placer.behind(2.0)
+
+    def test_nothing_waits_behind_while_a_node_is_kept(self) -> None:
+        placer = placer_of(uniform_nodes(4, 4), **{f"brief{n}": (ONE, 1.0) for n in range(8)})
+        assert len(keys(placer)) == 4
+        placer.add("four", FOUR, 1.5)
+        placer.ended("brief0")
+        assert not keys(placer, 1.0)
+        assert not placer.behind(2.0)
+
+    def test_what_waits_behind_goes_with_its_node(self) -> None:
+        first, second = uniform_nodes(2, 1)
+        placer = placer_of([first], a=(ONE, 1.0), b=(ONE, 1.0))
+        keys(placer)
+        placer.behind(2.0)
+        assert placer.set_nodes([second]) == ["a", "b"]
+
     def test_an_autoscaler_is_told_of_what_runs_and_what_waits(self) -> None:
         placer = placer_of(uniform_nodes(4, 4), a=(FOUR, 9.0), b=(FOUR, 5.0), c=(ONE, 7.0))
         keys(placer)

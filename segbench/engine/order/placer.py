@@ -69,6 +69,9 @@ class _Room:
     cpus: float
     memory_gb: float
     held: dict[str, _Held] = field(default_factory=dict)
+    behind: dict[str, tuple[Shape, float]] = field(default_factory=dict)
+    """Runs handed out before there was room, with what they ask for and their expected seconds: the first of a shape takes
+    over from the next held one of that shape that ends."""
 
     @property
     def open(self) -> bool:
@@ -117,6 +120,10 @@ class _Room:
             self.gpus[device] = min(1.0, self.gpus[device] + (held.shape.gpus if held.shape.gpus < 1 else 1.0))
         self.cpus += held.shape.cpus
         self.memory_gb += held.shape.memory_gb
+        heir = next((key for key, (shape, _) in self.behind.items() if shape == held.shape), None)
+        if heir is not None:
+            shape, seconds = self.behind.pop(heir)
+            self.take(heir, shape, held.end, held.end + seconds)
 
     def free_at(self, shape: Shape, now: float) -> float:
         """Return when the shape is expected to fit here if nothing else is started."""
@@ -128,7 +135,7 @@ class _Room:
         return math.inf
 
     def copy(self) -> _Room:
-        return _Room(self.node, list(self.gpus), self.cpus, self.memory_gb, dict(self.held))
+        return _Room(self.node, list(self.gpus), self.cpus, self.memory_gb, dict(self.held), dict(self.behind))
 
 
 class _Line:
@@ -173,7 +180,7 @@ class Placer:
     """Chooses what is started next and where; knows nothing of Ray, clocks or files.
 
     The driver tells it what waits, what the cluster has and what has ended, and asks for what to submit. Only what fits now
-    is handed out, so that Ray holds no queue of its own. The longest expected run goes first, onto the node that it fills
+    is handed out, so that Ray holds no queue of its own (but see ``behind``). The longest expected run goes first, onto the node that it fills
     best. A run that fits nowhere keeps one node reserved, the one that is expected to have room first: shorter runs are put
     there only if they end before that (backfilling), so that runs on one GPU do not starve those on four.
 
@@ -199,6 +206,11 @@ class Placer:
     def waiting(self) -> int:
         """How many runs wait."""
         return sum(map(len, self._lines.values()))
+
+    @property
+    def gpus_in_use(self) -> float:
+        """How many GPUs of the cluster are taken, shares added up."""
+        return sum(room.node.gpus - sum(room.gpus) for room in self._rooms.values())
 
     @property
     def placed(self) -> int:
@@ -232,14 +244,16 @@ class Placer:
         """Free what a placed run held, however it ended; a key that is not placed (its node has gone) is no matter."""
         node = self._where.pop(key, None)
         if node in self._rooms:
-            self._rooms[node].give_back(key)
+            room = self._rooms[node]
+            if room.behind.pop(key, None) is None:
+                room.give_back(key)
             self._mark(node)
 
     def set_nodes(self, nodes: Iterable[Node]) -> list[str]:
         """Take over the cluster as it is now; return the keys of the runs whose node has gone."""
         now = {node.id: node for node in nodes}
         gone = [id for id, room in self._rooms.items() if now.get(id) != room.node]
-        lost = [key for id in gone for key in self._rooms.pop(id).held]
+        lost = [key for id in gone for room in [self._rooms.pop(id)] for key in (*room.held, *room.behind)]
         for key in lost:
             del self._where[key]
         self._rooms |= {id: _empty(node) for id, node in now.items() if id not in self._rooms}
@@ -251,6 +265,7 @@ class Placer:
     def shapes(self, most: int = 1000) -> list[Shape]:
         """Return what every placed run and the longest waiting ones ask for: what an autoscaler should make room for."""
         held = [held.shape for room in self._rooms.values() for held in room.held.values()]
+        held += [shape for room in self._rooms.values() for shape, _ in room.behind.values()]
         for shape, line in sorted(self._lines.items(), key=lambda item: -item[1].head[0] if len(item[1]) else 0.0):
             held += [shape] * len(line)
         return held[:most]
@@ -283,6 +298,29 @@ class Placer:
         for shape in [shape for shape, line in self._lines.items() if not line]:
             del self._lines[shape]
             self._reserved.pop(shape, None)
+        return found
+
+    def behind(self, seconds: float) -> list[Placement]:
+        """Return runs to submit although nothing is free for them yet; they count as placed from here on.
+
+        Where a run is over in a moment, the time in which its end is noticed and the next one handed out is a good part of
+        the whole. So each placed run that is expected to last no longer than ``seconds`` gets one such run of the same shape
+        behind it, on its node. Nothing is done while a node is kept for a run that fits nowhere.
+        """
+        found: list[Placement] = []
+        for shape, line in self._lines.items():
+            if self._reserved or line.head[0] > seconds:
+                continue
+            for room in self._rooms.values():
+                brief = sum(held.shape == shape and held.end - held.start <= seconds for held in room.held.values())
+                for _ in range(min(len(line), brief - sum(other == shape for other, _ in room.behind.values()))):
+                    length, key = line.pop()
+                    room.behind[key] = shape, length
+                    self._where[key] = room.node.id
+                    found.append(Placement(key, room.node.id))
+                if not line:
+                    break
+        self._lines = {shape: line for shape, line in self._lines.items() if line}
         return found
 
     def _place(self, shape: Shape, line: _Line, now: float, blocked: list[Shape]) -> Placement | None:

@@ -7,6 +7,7 @@ import dataclasses
 import heapq
 import itertools
 import json
+import math
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Mapping, Sequence
@@ -33,7 +34,7 @@ from segbench.engine.scheduler.ray_session import Session, connected, set_ray_en
 from segbench.engine.scheduler.record_queue import RecordQueue
 from segbench.engine.scheduler.retries import again
 from segbench.engine.store import StoreWriter
-from segbench.engine.store.recovery import attempt_number
+from segbench.engine.store.recovery import attempt_number, attempts_of
 from segbench.errors import SegbenchError
 
 Expect = Callable[[Run, str], float]
@@ -44,6 +45,7 @@ _FOLLOWED = 32
 """Running attempts whose progress is read a tick: files on a shared mount are slow to open."""
 _NODES_EVERY_S = 5.0
 _CANCEL_PATIENCE_S = 30.0
+_BRIEF_S = 2.0
 
 
 def execute(
@@ -97,7 +99,9 @@ def execute(
             for name in sorted({get_card(run.method).environment for run in runs}):
                 environments.ensure(name, gpu=cluster.use_gpu, progress=lambda line: observe(Note(line)))
         device = device_of(ray.nodes()) if cluster.use_gpu else "cpu"
-        driver = _Driver(datasets, options, writer, observe, cluster, session, attempt)
+        driver = _Driver(
+            datasets, options, writer, observe, cluster, session, attempt, -math.inf if expect is None else _BRIEF_S
+        )
         for run, given in zip(runs, fitted, strict=True):
             driver.add(
                 dataclasses.replace(run, resources=given.resources),
@@ -161,6 +165,8 @@ class _Driver:
     cluster: Cluster
     session: Session
     attempt: Callable[[AttemptRequest], Outcome] = run_attempt
+    brief_s: float = -math.inf
+    """Runs that are expected to last no longer are handed to Ray one ahead."""
     outcomes: dict[str, Outcome] = field(default_factory=dict)
     """The last of every run that has had one."""
     cancelled: bool = False
@@ -197,7 +203,7 @@ class _Driver:
             now = time.monotonic()
             while self._later and self._later[0][0] <= now:
                 self._wait(heapq.heappop(self._later)[2])
-            for placed in self._placer.next(now):
+            for placed in (*self._placer.next(now), *self._placer.behind(self.brief_s)):
                 self._submit(self._tasks[placed.key], placed.node)
             self._collect(_TICK_S)
             self._take_in()
@@ -221,7 +227,7 @@ class _Driver:
     def tell_state(self, ended: bool = False) -> None:
         """Write where the launch stands for other processes and machines, and tell Ray's metrics."""
         running = {flight.task.run.id: flight.request.attempt for flight in self._flights.values()}
-        in_use = sum(flight.task.shape.gpus for flight in self._flights.values())
+        in_use = self._placer.gpus_in_use
         gpus = sum(node.gpus for node in self.cluster.nodes)
         waiting = self._waiting.total() + len(self._later)
         counts = {status.value: n for status, n in self._ended.items() if n}
@@ -250,15 +256,14 @@ class _Driver:
 
         self._waiting[task.shape] -= 1
         run, out = task.run, self.options.out
-        folder = out / "runs" / run.id
-        numbers = [attempt_number(path) for path in folder.glob("attempt-*")]
         request = AttemptRequest(
-            run=run, attempt=max(numbers, default=0) + 1, dataset=self.datasets[run.task.dataset], out=out,
+            run=run, attempt=1 + max(map(attempt_number, attempts_of(out / "runs" / run.id)), default=0), dataset=self.datasets[run.task.dataset], out=out,
             use_gpu=self.cluster.use_gpu, submitted_at=time.time(), git_commit=self._commit,
             timeout_s=self.options.timeout_s, checkpoint_every_s=self.options.checkpoint_every_s,
         )  # fmt: skip
         # claimed here, so that the next attempt's number is free even if this one dies before it begins
-        request.folder.mkdir(parents=True, exist_ok=True)
+        request.folder.parent.mkdir(parents=True, exist_ok=True)
+        request.folder.mkdir(exist_ok=True)
         shape = task.shape
         reference = self._ray_task.options(
             num_cpus=shape.cpus, num_gpus=shape.gpus, memory=int(shape.memory_gb * 1e9),
@@ -286,11 +291,11 @@ class _Driver:
     def _finish(self, reference: Any) -> None:
         flight = self._flights.pop(reference)
         task, request = flight.task, flight.request
-        status, crash = _ray_end(reference)
         try:
             fetch_record(request.out, request.folder)
             record = Record.read(request.folder / RECORD_NAME)
         except (FileNotFoundError, ValueError, SegbenchError):
+            status, crash = _ray_end(reference)
             record = Record(attempt=attempt_row(request, status, crash, datetime.now(UTC), {}), phases={})
             record.write(request.folder)
             push_or_mark(url_of(request.out), request.folder)

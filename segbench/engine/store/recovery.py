@@ -79,9 +79,17 @@ def attempt_folders(out: Path) -> Iterator[list[Path]]:
     with os.scandir(runs) as entries:
         names = sorted(entry.name for entry in entries if entry.is_dir())
     for name in names:
-        with os.scandir(runs / name) as entries:
-            folders = [runs / name / e.name for e in entries if e.name.startswith("attempt-")]
-        yield sorted((f for f in folders if attempt_number(f)), key=attempt_number)
+        yield attempts_of(runs / name)
+
+
+def attempts_of(run: Path) -> list[Path]:
+    """Return the folders of a run's attempts, the first first; none where the run has no folder."""
+    try:
+        with os.scandir(run) as entries:
+            folders = [run / entry.name for entry in entries if entry.name.startswith("attempt-")]
+    except FileNotFoundError:
+        return []
+    return sorted((folder for folder in folders if attempt_number(folder)), key=attempt_number)
 
 
 def attempt_number(folder: Path) -> int:

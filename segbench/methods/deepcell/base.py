@@ -25,7 +25,7 @@ from segbench.methods.deepcell.matching import f1_at_half
 from segbench.methods.deepcell.windows import Tiles, cut, pad, tile_side
 from segbench.methods.job import Job
 from segbench.methods.predictions import Instances, LabelInstances
-from segbench.methods.tensorflow_devices import prepare_tensorflow
+from segbench.methods.tensorflow_devices import names_of, peak_bytes, prepare_tensorflow
 
 LOG = logging.getLogger(__name__)
 NO_SLURM = "paper: 4 GPUs; scripts: one, with no distribution strategy"
@@ -208,12 +208,11 @@ class DeepcellMethod(Method):
 
     def gpu_names(self) -> list[str]:
         """Return the names of the GPUs that TensorFlow sees."""
-        details = self._tf.config.experimental.get_device_details
-        return [str(details(gpu).get("device_name", gpu.name)) for gpu in self._gpus]
+        return names_of(self._gpus)
 
     def peak_gpu_memory_bytes(self) -> int | None:
         """Return TensorFlow's own peak on the first GPU."""
-        return int(self._tf.config.experimental.get_memory_info("GPU:0")["peak"]) if self._gpus else None
+        return peak_bytes(self._gpus)
 
     # what a method says
 

@@ -8,17 +8,14 @@ Writes what went wrong in each ``check_`` function, null where nothing did.
 from __future__ import annotations
 
 import dataclasses
-import json
-import sys
 import tempfile
-import traceback
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 from unittest import mock
 
 import numpy as np
 import torch
+from checking import refusal, run_checks
 
 import segbench.methods.mmdet as family
 from segbench.errors import SegbenchError
@@ -170,7 +167,7 @@ def check_options_reach_the_configuration_and_a_wrong_one_is_refused() -> None:
     options = {"model.backbone.depths": [1, 1, 1, 1]}
     assert build_config(RECIPES["swin-t"], {**card.settings, "options": options}, SEEN).model.backbone.depths == [1] * 4
     wrong = {**card.settings, "options": {"model.backbone.depths.9": 1}}
-    said = refusal(lambda: build_config(RECIPES["swin-t"], wrong, SEEN))
+    said = refusal(lambda: build_config(RECIPES["swin-t"], wrong, SEEN), SegbenchError, ValueError)
     assert said.startswith("setting options {'model.backbone.depths.9': 1} does not fit")
 
 
@@ -203,31 +200,10 @@ def check_a_backbone_starts_from_a_local_file_and_wrong_files_are_refused() -> N
             ("text.pth", "does not load as plain weights"),
             ("nothing.pth", "there is no file"),
         ):
-            got = refusal(lambda name=name: find_weights(str(folder / name), recipe, "ms-rcnn"))  # type: ignore[misc]
+            got = refusal(lambda name=name: find_weights(str(folder / name), recipe, "ms-rcnn"), SegbenchError)  # type: ignore[misc]
             assert said in got, got
             assert "\n" not in got
 
 
-def refusal(call: Callable[[], Any]) -> str:
-    """What was said when a call was refused."""
-    try:
-        call()
-    except (SegbenchError, ValueError) as error:
-        return str(error)
-    raise AssertionError("it was taken")
-
-
-def main(path: Path) -> None:
-    found: dict[str, str | None] = {}
-    for name, check in list(globals().items()):
-        if name.startswith("check_"):
-            try:
-                check()
-                found[name] = None
-            except Exception:
-                found[name] = traceback.format_exc()
-    path.write_text(json.dumps(found))
-
-
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    run_checks(globals())
