@@ -52,6 +52,24 @@ def testdata() -> Path:
     return Path(folder)
 
 
+@pytest.fixture(scope="module")
+def local_ray(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Keep one local Ray for a module, whose workers know the third party's methods; its ``RAY`` says what it has, else a core."""
+    import ray
+
+    before = dict(os.environ)
+    os.environ["RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO"] = "0"
+    os.environ["PYTHONPATH"] = os.pathsep.join([str(PLUGIN), before.get("PYTHONPATH", "")]).rstrip(os.pathsep)
+    ray.init(
+        address="local", include_dashboard=False, log_to_driver=False, configure_logging=False,
+        object_store_memory=128 * 2**20, **getattr(request.module, "RAY", {"num_cpus": 1}),
+    )  # fmt: skip
+    yield
+    ray.shutdown()
+    os.environ.clear()
+    os.environ.update(before)
+
+
 @pytest.fixture
 def plugin(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Install the third party's method ``threshold`` for this process and those it starts."""

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import json
-import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import duckdb
 import pytest
-import ray
 from typer.testing import CliRunner, Result
 
 from segbench.cli.app import app
@@ -23,19 +21,6 @@ from segbench.errors import SegbenchError
 MakeRecord = Callable[..., Record]
 PLUGIN = Path(__file__).parents[1] / "plugin"
 TASK = "synthetic-nuclear-1ch"
-
-
-@pytest.fixture(scope="module")
-def local_ray() -> Iterator[None]:
-    """Keep one local Ray for the launches of this module."""
-    os.environ["RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO"] = "0"
-    os.environ["PYTHONPATH"] = os.pathsep.join([str(PLUGIN), os.environ.get("PYTHONPATH", "")]).rstrip(os.pathsep)
-    ray.init(
-        address="local", num_cpus=1, include_dashboard=False, log_to_driver=False, object_store_memory=128 * 2**20,
-        configure_logging=False,
-    )  # fmt: skip
-    yield
-    ray.shutdown()
 
 
 def run(*arguments: object) -> Result:

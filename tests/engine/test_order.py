@@ -7,7 +7,7 @@ import importlib.util
 import json
 import random
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
@@ -365,15 +365,8 @@ class TestSimulation:
             simulate([Ask("a", FOUR, 1.0)], uniform_nodes(8, 2))
 
 
-@pytest.fixture
-def local_ray() -> Iterator[None]:
-    """Start a Ray with eight GPUs that are not there."""
-    ray.init(
-        address="local", num_cpus=1, num_gpus=8, include_dashboard=False, log_to_driver=False, configure_logging=False,
-        object_store_memory=128 * 2**20,
-    )  # fmt: skip
-    yield
-    ray.shutdown()
+RAY = {"num_cpus": 1, "num_gpus": 8}
+"""GPUs that are not there."""
 
 
 class TestPlan:

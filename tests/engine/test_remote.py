@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import subprocess
 import sys
 import textwrap
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import fsspec
 import pytest
-import ray
 
 from segbench.engine import remote
 from segbench.engine.planning import GridRequest, launch
@@ -202,20 +200,6 @@ def test_a_record_that_another_machine_wrote_is_fetched(url: str, tmp_path: Path
     assert Record.read(folder / RECORD_NAME) == make_record()
     remote.fetch_record(tmp_path, tmp_path / "runs" / "a" / "attempt-001")
     assert not (tmp_path / "runs").exists()
-
-
-@pytest.fixture(scope="module")
-def local_ray() -> Iterator[None]:
-    """Keep one local Ray for the launch of this module."""
-    os.environ["RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO"] = "0"
-    plugin = str(Path(__file__).parents[1] / "plugin")
-    os.environ["PYTHONPATH"] = os.pathsep.join([plugin, os.environ.get("PYTHONPATH", "")]).rstrip(os.pathsep)
-    ray.init(
-        address="local", num_cpus=1, include_dashboard=False, log_to_driver=False, object_store_memory=128 * 2**20,
-        configure_logging=False,
-    )  # fmt: skip
-    yield
-    ray.shutdown()
 
 
 @pytest.mark.usefixtures("local_ray", "plugin")

@@ -10,13 +10,11 @@ import sys
 import textwrap
 import threading
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import psutil
 import pytest
-import ray
 
 from segbench.engine.grid import BudgetChange, Filters, ResourceChange
 from segbench.engine.planning import GridRequest, launch, plan
@@ -29,18 +27,8 @@ from segbench.errors import SegbenchError
 TASK = "synthetic-nuclear-1ch"
 
 
-@pytest.fixture(scope="module", autouse=True)
-def local_ray() -> Iterator[None]:
-    """Keep one local Ray for the launches of this module's own process."""
-    os.environ["RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO"] = "0"
-    plugin = str(Path(__file__).parents[1] / "plugin")
-    os.environ["PYTHONPATH"] = os.pathsep.join([plugin, os.environ.get("PYTHONPATH", "")]).rstrip(os.pathsep)
-    ray.init(
-        address="local", num_cpus=2, include_dashboard=False, log_to_driver=False, object_store_memory=128 * 2**20,
-        configure_logging=False,
-    )  # fmt: skip
-    yield
-    ray.shutdown()
+RAY = {"num_cpus": 2}
+pytestmark = pytest.mark.usefixtures("local_ray")
 
 
 def grid_file(folder: Path, **changes: Any) -> Path:

@@ -6,11 +6,9 @@ import json
 import os
 import threading
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import ray
 from typer.testing import CliRunner
 
 from segbench.cli.app import app
@@ -30,22 +28,13 @@ TINY = DatasetSpec("seen", "synthetic", None, {"layout": "livecell", "seed": 6, 
 TASK = "seen-wholecell"
 
 
-@pytest.fixture(scope="module")
-def local_ray() -> Iterator[None]:
-    """Keep one local Ray for the launches of this module."""
-    before = dict(os.environ)
-    os.environ["RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO"] = "0"
-    plugin = str(Path(__file__).parents[1] / "plugin")
-    os.environ["PYTHONPATH"] = os.pathsep.join([plugin, os.environ.get("PYTHONPATH", "")]).rstrip(os.pathsep)
-    ray.init(
-        address="local", num_cpus=2, include_dashboard=False, log_to_driver=False, object_store_memory=128 * 2**20,
-        configure_logging=False,
-    )  # fmt: skip
+RAY = {"num_cpus": 2}
+
+
+@pytest.fixture
+def tiny() -> None:
+    """Register a small dataset."""
     register(TINY)
-    yield
-    ray.shutdown()
-    os.environ.clear()
-    os.environ.update(before)
 
 
 def ask(*words: str) -> str:
@@ -55,7 +44,7 @@ def ask(*words: str) -> str:
     return result.stdout
 
 
-@pytest.mark.usefixtures("plugin", "local_ray")
+@pytest.mark.usefixtures("plugin", "local_ray", "tiny")
 def test_a_launch_is_seen_followed_retried_and_its_logs_are_read(tmp_path: Path) -> None:
     out, path = tmp_path / "out", tmp_path / "grid.yaml"
     blocks = [{"methods": ["threshold"], "tasks": [TASK], "tissues": ["BV2"], "seeds": [0, 1]}]
@@ -83,7 +72,7 @@ def test_a_launch_is_seen_followed_retried_and_its_logs_are_read(tmp_path: Path)
     assert not launch_state(out).driven
 
 
-@pytest.mark.usefixtures("plugin", "local_ray")
+@pytest.mark.usefixtures("plugin", "local_ray", "tiny")
 def test_what_failed_is_tried_again_alone_and_its_log_is_read(tmp_path: Path) -> None:
     out, path = tmp_path / "out", tmp_path / "grid.yaml"
     blocks = [{"methods": ["threshold", "watershed"], "tasks": [TASK], "tissues": ["BV2"]}]
