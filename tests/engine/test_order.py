@@ -273,14 +273,6 @@ class TestPlacer:
         placer.behind(2.0)
         assert placer.set_nodes([second]) == ["a", "b"]
 
-    def test_an_autoscaler_is_told_of_what_runs_and_what_waits(self) -> None:
-        placer = placer_of(uniform_nodes(4, 4), a=(FOUR, 9.0), b=(FOUR, 5.0), c=(ONE, 7.0))
-        keys(placer)
-        assert placer.shapes() == [FOUR, ONE, FOUR]
-        assert placer.shapes(2) == [FOUR, ONE]
-        assert placer.remove("c")
-        assert placer.shapes() == [FOUR, FOUR]
-
     @pytest.mark.parametrize("seed", range(8))
     def test_no_gpu_is_ever_oversubscribed_and_every_run_is_placed_once(self, seed: int) -> None:
         rng = random.Random(seed)

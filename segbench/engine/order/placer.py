@@ -262,14 +262,6 @@ class Placer:
         self._reserved = {shape: kept for shape, kept in self._reserved.items() if kept[0] in self._rooms}
         return lost
 
-    def shapes(self, most: int = 1000) -> list[Shape]:
-        """Return what every placed run and the longest waiting ones ask for: what an autoscaler should make room for."""
-        held = [held.shape for room in self._rooms.values() for held in room.held.values()]
-        held += [shape for room in self._rooms.values() for shape, _ in room.behind.values()]
-        for shape, line in sorted(self._lines.items(), key=lambda item: -item[1].head[0] if len(item[1]) else 0.0):
-            held += [shape] * len(line)
-        return held[:most]
-
     def next(self, now: float, most: int | None = None) -> list[Placement]:
         """Return the runs to submit now, with their nodes; they count as placed from here on.
 
