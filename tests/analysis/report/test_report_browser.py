@@ -11,10 +11,11 @@ import subprocess
 import tarfile
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from selenium import webdriver
 from selenium.webdriver.chrome.service import Service
@@ -177,6 +178,32 @@ def test_every_plot_has_marks_within_its_frame(browser: Browser, path: Path) -> 
         "'.point path, path.point, .points path, image, .hm image, .heatmaplayer image, .textpoint, .js-line')).map((plot) => plot.ariaLabel)"
     )
     assert empty == []
+
+
+def test_numbers_in_heat_maps_stand_out_from_their_cells(browser: Browser, path: Path) -> None:
+    browser.open(path)
+    browser.draw_all()
+    pairs = browser.run(
+        "return [SB.SEQUENTIAL, SB.DIVERGING].flatMap((scale) => [...Array(101).keys()].map((n) => {"
+        " const cell = SB.colourAt(scale, n / 100); return [cell, SB.inkOn(cell)]; }))"
+    )
+    assert len(pairs) == 202
+    assert {ink for _, ink in pairs} == {"#000000", "#ffffff"}
+    for cell, ink in pairs:
+        lighter, darker = sorted((luminance(cell), luminance([255.0 * (ink == "#ffffff")] * 3)), reverse=True)
+        assert (lighter + 0.05) / (darker + 0.05) > 4.5
+    written, cells = browser.run(
+        "const maps = [...document.querySelectorAll('.plot')].filter((plot) => plot.data[0].type === 'heatmap');"
+        "return [maps.reduce((n, plot) => n + plot.querySelectorAll('.textpoint').length, 0),"
+        " maps.reduce((n, plot) => n + plot.data[0].z.flat().filter((value) => value !== null).length, 0)]"
+    )
+    assert written == cells > 20
+
+
+def luminance(rgb: Sequence[float]) -> float:
+    """Relative luminance of an sRGB colour of 0 to 255, as WCAG 2.2 defines it."""
+    linear = [v / 255 / 12.92 if v / 255 <= 0.04045 else ((v / 255 + 0.055) / 1.055) ** 2.4 for v in rgb]
+    return float(np.dot([0.2126, 0.7152, 0.0722], linear))
 
 
 def test_examples_show_each_methods_outlines_over_the_image(browser: Browser, path: Path) -> None:

@@ -10,6 +10,22 @@ SB.PHASE_COLOURS = { environment: "#888888", data: "#B8A200", import: "#009E73",
 SB.SEQUENTIAL = [[0, "#00224e"], [0.25, "#35456c"], [0.5, "#7c7b78"], [0.75, "#bcae6c"], [1, "#fee838"]];
 SB.DIVERGING = [[0, "#8c510a"], [0.25, "#dfc27d"], [0.5, "#f5f5f5"], [0.75, "#80cdc1"], [1, "#01665e"]];
 
+// The red, green and blue (0 to 255) of a scale at a share of its length
+SB.colourAt = function (scale, share) {
+  const at = Math.min(1, Math.max(0, share));
+  const n = Math.max(1, scale.findIndex(([end]) => end >= at));
+  const [[start, from], [end, to]] = [scale[n - 1], scale[n]];
+  const part = (at - start) / (end - start);
+  const channel = (colour, i) => parseInt(colour.slice(1 + 2 * i, 3 + 2 * i), 16);
+  return [0, 1, 2].map((i) => channel(from, i) + part * (channel(to, i) - channel(from, i)));
+};
+
+// Black or white, whichever stands out more: a contrast of at least 4.58 (WCAG 2.2, relative luminance)
+SB.inkOn = function (rgb) {
+  const [r, g, b] = rgb.map((value) => (value / 255 <= 0.04045 ? value / 255 / 12.92 : ((value / 255 + 0.055) / 1.055) ** 2.4));
+  return 0.2126 * r + 0.7152 * g + 0.0722 * b > 0.179 ? "#000000" : "#ffffff";
+};
+
 SB.distinct = (values) => [...new Set(values)];
 SB.columnName = (name) => (name === "@metric" ? SB.state.metric : name);
 SB.axisTitle = (name) => (name === "@metric" ? SB.metrics.get(SB.state.metric) : name.replaceAll("_", " "));
@@ -167,20 +183,34 @@ SB.DRAW = {
     const sign = spec.diverging ? "+" : "";
     const words = spec.text ? SB.firsts(spec, frame, rows) : null;
     const word = (y, x) => SB.plain(SB.cut(words.get(JSON.stringify([y, x])) ?? ""));
-    const text = ys.map((y) => xs.map((x) => (words ? word(y, x) : "")));
+    const scale = spec.diverging ? SB.DIVERGING : SB.SEQUENTIAL;
+    const number = (value) => {
+      const size = Math.abs(value).toFixed(digits);
+      return (Number(size) === 0 ? "" : value < 0 ? "\u2212" : sign) + size;
+    };
+    const [low, high] = shared.range ?? [0, 1];
+    const written = ys.flatMap((y, j) => xs.map((x, i) => ({ x: i, y: j, value: z[j][i], text: words ? word(y, x) : z[j][i] === null ? "" : number(z[j][i]) })))
+      .filter((cell) => cell.value !== null);
     const hover = ys.map((y) => xs.map((x) => `${SB.plain(y)}<br>${SB.plain(x)}${words ? "<br>" + word(y, x) : ""}`));
-    const height = Math.max(140, ys.length * 26 + 110);
+    const angled = xs.length > 4;
+    const longest = Math.max(0, ...xs.map((name) => SB.cut(name).length));
+    // Plotly leaves a plot 64 pixels and then cuts labels off
+    const height = Math.max(64, ys.length * 26) + 50 + (angled ? Math.round(longest * 4.5) : 16);
     return {
       empty: !means.some((value) => value !== null),
       height,
       traces: [{
-        type: "heatmap", z, x: xs.map((_, n) => n), y: ys.map((_, n) => n), text, hovertext: hover, xgap: 2, ygap: 2, zmin: shared.range?.[0], zmax: shared.range?.[1],
-        colorscale: spec.diverging ? SB.DIVERGING : SB.SEQUENTIAL, showscale: false, hoverongaps: false,
-        texttemplate: words ? "%{text}" : `%{z:${sign}.${digits}f}`, textfont: { size: 11 }, hovertemplate: `%{hovertext}<br><b>%{z:${sign}.${spec.whole ? 0 : 4}f}</b><extra></extra>`,
+        type: "heatmap", z, x: xs.map((_, n) => n), y: ys.map((_, n) => n), hovertext: hover, xgap: 2, ygap: 2, zmin: shared.range?.[0], zmax: shared.range?.[1],
+        colorscale: scale, showscale: false, hoverongaps: false,
+        hovertemplate: `%{hovertext}<br><b>%{z:${sign}.${spec.whole ? 0 : 4}f}</b><extra></extra>`,
+      }, {
+        // Plotly's own texts of a heat map are grey on grey in the middle of the scale
+        type: "scatter", mode: "text", x: written.map((cell) => cell.x), y: written.map((cell) => cell.y), text: written.map((cell) => cell.text), hoverinfo: "skip",
+        textfont: { size: 11, color: written.map((cell) => SB.inkOn(SB.colourAt(scale, (cell.value - low) / (high - low)))) },
       }],
       layout: {
-        xaxis: { ...SB.ticks(xs), title: { text: spec.x_title }, showgrid: false, zeroline: false, tickangle: xs.length > 4 ? -40 : 0, ticks: "" },
-        yaxis: { ...SB.ticks(ys), title: { text: spec.y_title }, autorange: "reversed", showgrid: false, zeroline: false, ticks: "" },
+        xaxis: { ...SB.ticks(xs), title: { text: spec.x_title }, range: [-0.5, xs.length - 0.5], showgrid: false, zeroline: false, tickangle: angled ? -40 : 0, ticks: "" },
+        yaxis: { ...SB.ticks(ys), title: { text: spec.y_title }, range: [ys.length - 0.5, -0.5], showgrid: false, zeroline: false, ticks: "" },
       },
     };
   },
