@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -10,6 +11,8 @@ from pathlib import Path
 from segbench.engine.record import Record
 from segbench.engine.store import StoreWriter
 from segbench.engine.store.intake import Intake
+
+_EVERY_S = 0.2
 
 
 class RecordQueue:
@@ -29,13 +32,14 @@ class RecordQueue:
         self._fresh: list[Record] = []
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="segbench-store")
         self._running: Future[None] | None = None
+        self._next = 0.0
 
     def add(self, record: Record) -> None:
         """Note a record that has just been written to its folder."""
         self._fresh.append(record)
 
     def flush(self, last: bool = False) -> Iterator[str]:
-        """Let the thread take in what waits, if it is free; ``last`` waits for all. Yields what the user should know.
+        """Let the thread take in what waits, at most five times a second; ``last`` waits for all. Yields what the user should know.
 
         Raises
         ------
@@ -48,7 +52,8 @@ class RecordQueue:
         if last:
             self._take(self._fresh, last=True)
             self._fresh = []
-        elif self._running is None and (self._fresh or self._intake.waiting):
+        elif self._running is None and (self._fresh or self._intake.waiting) and time.monotonic() >= self._next:
+            self._next = time.monotonic() + _EVERY_S
             fresh, self._fresh = self._fresh, []
             self._running = self._thread.submit(self._take, fresh)
         while self._notes:
