@@ -66,6 +66,10 @@ select
     900 as n_truth, 900 as n_predictions
 from tests join names using (dataset);
 
+insert into resamples
+select run_id, 1, task, draw, random(), random(), random(), random(), random(), random()
+from wanted, range(200) draws(draw) where train_tissue = 'all';
+
 insert into tissues
 select
     dataset || '-1', dataset, split, target, tissue, 20 + (900 * random())::integer, 5000, 80 + 300 * random(),
