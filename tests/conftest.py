@@ -53,21 +53,27 @@ def testdata() -> Path:
 
 
 @pytest.fixture(scope="module")
-def local_ray(request: pytest.FixtureRequest) -> Iterator[None]:
-    """Keep one local Ray for a module, whose workers know the third party's methods; its ``RAY`` says what it has, else a core."""
-    import ray
-
+def ray_variables() -> Iterator[None]:
+    """Let the workers of a Ray that is started now know the third party's methods."""
     before = dict(os.environ)
     os.environ["RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO"] = "0"
     os.environ["PYTHONPATH"] = os.pathsep.join([str(PLUGIN), before.get("PYTHONPATH", "")]).rstrip(os.pathsep)
+    yield
+    os.environ.clear()
+    os.environ.update(before)
+
+
+@pytest.fixture(scope="module")
+def local_ray(ray_variables: None, request: pytest.FixtureRequest) -> Iterator[None]:  # noqa: ARG001 - must come first
+    """Keep one local Ray for a module; its ``RAY`` says what it has, else a core."""
+    import ray
+
     ray.init(
         address="local", include_dashboard=False, log_to_driver=False, configure_logging=False,
         object_store_memory=128 * 2**20, **getattr(request.module, "RAY", {"num_cpus": 1}),
     )  # fmt: skip
     yield
     ray.shutdown()
-    os.environ.clear()
-    os.environ.update(before)
 
 
 @pytest.fixture

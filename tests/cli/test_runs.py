@@ -19,7 +19,6 @@ from segbench.engine.store import StoreWriter, query, store_path
 from segbench.errors import SegbenchError
 
 MakeRecord = Callable[..., Record]
-PLUGIN = Path(__file__).parents[1] / "plugin"
 TASK = "synthetic-nuclear-1ch"
 
 

@@ -39,6 +39,8 @@ from segbench.errors import SegbenchError
 from segbench.methods.card import Budget
 
 MakeRecord = Callable[..., Record]
+RAY = {"num_cpus": 1, "num_gpus": 8}
+"""GPUs that are not there."""
 
 FOUR, ONE = Shape(4), Shape(1)
 
@@ -355,10 +357,6 @@ class TestSimulation:
     def test_a_run_that_no_node_holds_is_refused(self) -> None:
         with pytest.raises(SegbenchError, match="largest node has 2 GPUs"):
             simulate([Ask("a", FOUR, 1.0)], uniform_nodes(8, 2))
-
-
-RAY = {"num_cpus": 1, "num_gpus": 8}
-"""GPUs that are not there."""
 
 
 class TestPlan:

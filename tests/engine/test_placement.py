@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
-import os
 import re
 import threading
 import time
@@ -34,12 +33,8 @@ OBJECTS = 78 * 2**20
 
 
 @pytest.fixture(scope="module")
-def cluster() -> Iterator[Cluster]:
+def cluster(ray_variables: None) -> Iterator[Cluster]:  # noqa: ARG001 - must come first
     """Start a head that runs nothing, a node with four A100 and one with four T4; their GPUs are logical."""
-    before = dict(os.environ)
-    plugin = str(Path(__file__).parents[1] / "plugin")
-    os.environ["PYTHONPATH"] = os.pathsep.join([plugin, before.get("PYTHONPATH", "")]).rstrip(os.pathsep)
-    os.environ["RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO"] = "0"
     cluster = Cluster(
         initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False, "object_store_memory": OBJECTS}
     )
@@ -52,8 +47,6 @@ def cluster() -> Iterator[Cluster]:
     yield cluster
     ray.shutdown()
     cluster.shutdown()
-    os.environ.clear()
-    os.environ.update(before)
 
 
 def runs_of(method: str, gpus: Sequence[float], budget: BudgetChange | None = None, **settings: Any) -> list[Run]:

@@ -25,8 +25,6 @@ from segbench.engine.store import query
 from segbench.errors import SegbenchError
 
 TASK = "synthetic-nuclear-1ch"
-
-
 RAY = {"num_cpus": 2}
 pytestmark = pytest.mark.usefixtures("local_ray")
 

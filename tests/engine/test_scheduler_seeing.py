@@ -26,8 +26,6 @@ from segbench.errors import SegbenchError
 
 TINY = DatasetSpec("seen", "synthetic", None, {"layout": "livecell", "seed": 6, "scale": 0.01})
 TASK = "seen-wholecell"
-
-
 RAY = {"num_cpus": 2}
 
 

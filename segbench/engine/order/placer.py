@@ -180,8 +180,8 @@ class Placer:
     """Chooses what is started next and where; knows nothing of Ray, clocks or files.
 
     The driver tells it what waits, what the cluster has and what has ended, and asks for what to submit. Only what fits now
-    is handed out, so that Ray holds no queue of its own (but see ``behind``). The longest expected run goes first, onto the node that it fills
-    best. A run that fits nowhere keeps one node reserved, the one that is expected to have room first: shorter runs are put
+    is handed out, so that Ray holds no queue of its own (but see ``behind``). The longest expected run goes first, onto the
+    node that it fills best. A run that fits nowhere keeps one node reserved, the one that is expected to have room first: shorter runs are put
     there only if they end before that (backfilling), so that runs on one GPU do not starve those on four.
 
     Parameters

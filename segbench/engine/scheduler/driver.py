@@ -34,7 +34,7 @@ from segbench.engine.scheduler.ray_session import Session, connected, set_ray_en
 from segbench.engine.scheduler.record_queue import RecordQueue
 from segbench.engine.scheduler.retries import again
 from segbench.engine.store import StoreWriter
-from segbench.engine.store.recovery import attempt_number, attempts_of
+from segbench.engine.store.recovery import next_attempt
 from segbench.errors import SegbenchError
 
 Expect = Callable[[Run, str], float]
@@ -257,7 +257,7 @@ class _Driver:
         self._waiting[task.shape] -= 1
         run, out = task.run, self.options.out
         request = AttemptRequest(
-            run=run, attempt=1 + max(map(attempt_number, attempts_of(out / "runs" / run.id)), default=0), dataset=self.datasets[run.task.dataset], out=out,
+            run=run, attempt=next_attempt(out / "runs" / run.id), dataset=self.datasets[run.task.dataset], out=out,
             use_gpu=self.cluster.use_gpu, submitted_at=time.time(), git_commit=self._commit,
             timeout_s=self.options.timeout_s, checkpoint_every_s=self.options.checkpoint_every_s,
         )  # fmt: skip

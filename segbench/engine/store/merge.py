@@ -11,7 +11,7 @@ from pathlib import Path
 
 from segbench.engine.record import RECORD_NAME, Record, Status
 from segbench.engine.store.reader import query, store_copy
-from segbench.engine.store.recovery import attempt_number, attempts_of, record_paths, take_in
+from segbench.engine.store.recovery import next_attempt, record_paths, take_in
 from segbench.engine.store.writer import StoreWriter
 from segbench.errors import SegbenchError
 
@@ -154,7 +154,7 @@ def _try(record: Record) -> _Try:
 def _bring(record: Record, source: Path, out: Path, link: bool, artifacts: bool) -> None:
     """Copy one attempt's folder under the next free number of its run, all of it or nothing."""
     run = out / "runs" / record.attempt.run_id
-    number = 1 + max(map(attempt_number, attempts_of(run)), default=0)
+    number = next_attempt(run)
     name = f"attempt-{number:03d}"
     staged = run / f"{_STAGED}{name}"
     row = record.attempt.model_copy(update={"attempt": number, "folder": f"runs/{record.attempt.run_id}/{name}"})

@@ -92,6 +92,11 @@ def attempts_of(run: Path) -> list[Path]:
     return sorted((folder for folder in folders if attempt_number(folder)), key=attempt_number)
 
 
+def next_attempt(run: Path) -> int:
+    """Return the first number that no attempt of a run has."""
+    return 1 + max(map(attempt_number, attempts_of(run)), default=0)
+
+
 def attempt_number(folder: Path) -> int:
     """Return the number of an attempt's folder, ``attempt-007``; 0 where it is not one."""
     number = folder.name.removeprefix("attempt-")

@@ -189,8 +189,8 @@ SB.DRAW = {
       return (Number(size) === 0 ? "" : value < 0 ? "\u2212" : sign) + size;
     };
     const [low, high] = shared.range ?? [0, 1];
-    const written = ys.flatMap((y, j) => xs.map((x, i) => ({ x: i, y: j, value: z[j][i], text: words ? word(y, x) : z[j][i] === null ? "" : number(z[j][i]) })))
-      .filter((cell) => cell.value !== null);
+    const written = ys.flatMap((y, j) => xs.map((x, i) => ({ x: i, y: j, value: z[j][i], label: [y, x] })))
+      .filter((cell) => cell.value !== null).map((cell) => ({ ...cell, text: words ? word(...cell.label) : number(cell.value) }));
     const hover = ys.map((y) => xs.map((x) => `${SB.plain(y)}<br>${SB.plain(x)}${words ? "<br>" + word(y, x) : ""}`));
     const angled = xs.length > 4;
     const longest = Math.max(0, ...xs.map((name) => SB.cut(name).length));
