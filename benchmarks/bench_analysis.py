@@ -1,6 +1,7 @@
 """Times every analysis on a generated store of a million evaluations: the full grid, seven seeds, all post-operations.
 
-Run: python benchmarks/bench_analysis.py [--seeds 7] [--limit-s 2]. Exits with 1 where an analysis takes longer than the limit.
+Run: python benchmarks/bench_analysis.py [--seeds 7] [--limit-s 2]. Exits with 1 where an analysis takes
+longer than the limit.
 """
 
 from __future__ import annotations
@@ -23,9 +24,11 @@ from segbench.engine.tasks import LIVECELL_TISSUES, TISSUENET_TISSUES
 FILL = """
 create temp table tasks as from (values
     ('tissuenet-nuclear-1ch', 'tissuenet', 'nuclear', 1, ['nuclear'], 'tissuenet-wholecell-1ch', 'dilate', 20),
-    ('tissuenet-nuclear-2ch', 'tissuenet', 'nuclear', 2, ['nuclear', 'membrane'], 'tissuenet-wholecell-2ch', 'dilate', 20),
+    ('tissuenet-nuclear-2ch', 'tissuenet', 'nuclear', 2, ['nuclear', 'membrane'],
+        'tissuenet-wholecell-2ch', 'dilate', 20),
     ('tissuenet-wholecell-1ch', 'tissuenet', 'wholecell', 1, ['membrane'], 'tissuenet-nuclear-1ch', 'erode', 10),
-    ('tissuenet-wholecell-2ch', 'tissuenet', 'wholecell', 2, ['nuclear', 'membrane'], 'tissuenet-nuclear-2ch', 'erode', 10),
+    ('tissuenet-wholecell-2ch', 'tissuenet', 'wholecell', 2, ['nuclear', 'membrane'],
+        'tissuenet-nuclear-2ch', 'erode', 10),
     ('livecell-wholecell', 'livecell', 'wholecell', 1, ['phase'], null, null, 0)
 ) as tasks(task, dataset, target, n_channels, channels, other, operation, radii);
 
@@ -74,7 +77,8 @@ insert into tissues
 select
     dataset || '-1', dataset, split, target, tissue, 20 + (900 * random())::integer, 5000, 80 + 300 * random(),
     random(), random(), 0.5
-from (select distinct dataset, target from tasks) join names using (dataset), (values ('train'), ('val'), ('test')) s(split);
+from (select distinct dataset, target from tasks) join names using (dataset),
+    (values ('train'), ('val'), ('test')) s(split);
 """
 
 

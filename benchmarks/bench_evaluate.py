@@ -1,9 +1,9 @@
-"""Measures the evaluator against pycocotools and the public libraries that replace it, on sets of TissueNet's and LIVECell's size.
+"""Measures the evaluator against pycocotools and its public replacements, on sets of TissueNet's and LIVECell's size.
 
     python benchmarks/bench_evaluate.py --peers /tmp/peers/bin/python
 
-The peers live in an environment of their own (see benchmarks/requirements.txt); a peer that is missing there is named and left
-out. Everything is single-threaded CPU time (medians) unless a line says otherwise.
+The peers live in an environment of their own (see benchmarks/requirements.txt); a peer that is missing there is named
+and left out. Everything is single-threaded CPU time (medians) unless a line says otherwise.
 """
 
 from __future__ import annotations
@@ -93,13 +93,15 @@ def measure(maps: LabelMapSet, python: Path | None, repeats: int) -> None:
     after = process.memory_info().rss
     print(
         f"\n{maps.name}: {n} maps of {truth.shape[1]}x{truth.shape[2]}, {result.pooled.n_truth} true and "
-        f"{result.pooled.n_predictions} predicted cells, up to {result.images.n_truth.max()} a map; mAP {result.pooled.map:.4f}"
+        f"{result.pooled.n_predictions} predicted cells, up to {result.images.n_truth.max()} a map; "
+        f"mAP {result.pooled.map:.4f}"
     )
     floor = median_cpu(lambda: read_once(truth, predictions), repeats)
     ours = median_cpu(lambda: evaluate_labels(truth, predictions, scores), repeats)
     print(f"  floor: both stacks read once              {floor:9.3f} s")
     print(
-        f"  segbench, from label maps                 {ours:9.3f} s   {ours / floor:.1f} x the floor (goal {GOAL_FLOOR})"
+        f"  segbench, from label maps                 {ours:9.3f} s   {ours / floor:.1f} x the floor "
+        f"(goal {GOAL_FLOOR})"
     )
     walls = {}
     for threads in (1, 2):
@@ -137,8 +139,13 @@ def measure(maps: LabelMapSet, python: Path | None, repeats: int) -> None:
             if found is None:
                 print(f"  {name} is not installed beside {python}")
                 continue
-            seconds = np.cumsum([found["evaluate_s"] * (scale if small else 1), found["load_s"] * (scale if small else 1),
-                                 found["encode_s"] * scale])  # fmt: skip
+            seconds = np.cumsum(
+                [
+                    found["evaluate_s"] * (scale if small else 1),
+                    found["load_s"] * (scale if small else 1),
+                    found["encode_s"] * scale,
+                ]
+            )
             note = f"  all scaled from {len(chosen)} maps" if small else ""
             if not small and abs(found["map"] - result.pooled.map) > 1e-12:
                 note = f"  ANOTHER mAP: {found['map']}"

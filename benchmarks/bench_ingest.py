@@ -1,7 +1,8 @@
 """Times how records on disk get into the store: reading and inserting, beside one INSERT a row through executemany.
 
-Each record is a finished attempt with 12 evaluations, 50 points of the loss curve, 8 phases and, with --windows N, the counts
-of N test windows. The peer inserts the same rows into the same tables in one transaction, and is timed on fewer records.
+Each record is a finished attempt with 12 evaluations, 50 points of the loss curve, 8 phases and, with --windows N, the
+counts of N test windows. The peer inserts the same rows into the same tables in one transaction, and is timed on fewer
+records.
 
 On a machine that does other things as well, the CPU seconds say more than the wall's.
 
@@ -37,25 +38,57 @@ def make_record(n: int, windows: int) -> Record:
     run_id = f"{n * 2654435761 % 2**48:012x}"
     scores = {name: (n % 997 + i) / 1009 for i, name in enumerate(("map", "ap50", "ap75", "ar", "ar50", "ar75"))}
     attempt = AttemptRow(
-        run_id=run_id, attempt=1, status=Status.DONE, method="stardist", method_title="StarDist", method_revision=1,
-        family="stardist", environment="tensorflow", category="cell-specific", trained=True, attention=False,
-        task=TASK, dataset="tissuenet", dataset_kind="tissuenet", dataset_fingerprint="f" * 24, channels=["nuclear"],
-        n_channels=1, target="nuclear", train_tissue="all", seed=n,
-        settings={"n_rays": 32, "grid": [2, 2], "learning_rate": 0.0003, "unet_n_depth": 3}, batch_size=4, epochs=50,
-        n_train_images=2580, n_train_cells=1_200_000, n_val_images=313, n_parameters=1_400_000,
-        versions={"python": "3.11", "tensorflow": "2.15", "stardist": "0.9.1", "numpy": "1.26"}, lock_hash="a" * 16,
-        segbench_version="0.1.0", git_commit="b" * 40, host=f"node-{n % 56}", cpu_name="EPYC", num_cpus=4,
-        gpu_names=["A100"], num_gpus=1, peak_memory_bytes=9_000_000_000, started_at=start,
-        ended_at=start + timedelta(hours=2), folder=f"runs/{run_id}/attempt-001",
-    )  # fmt: skip
+        run_id=run_id,
+        attempt=1,
+        status=Status.DONE,
+        method="stardist",
+        method_title="StarDist",
+        method_revision=1,
+        family="stardist",
+        environment="tensorflow",
+        category="cell-specific",
+        trained=True,
+        attention=False,
+        task=TASK,
+        dataset="tissuenet",
+        dataset_kind="tissuenet",
+        dataset_fingerprint="f" * 24,
+        channels=["nuclear"],
+        n_channels=1,
+        target="nuclear",
+        train_tissue="all",
+        seed=n,
+        settings={"n_rays": 32, "grid": [2, 2], "learning_rate": 0.0003, "unet_n_depth": 3},
+        batch_size=4,
+        epochs=50,
+        n_train_images=2580,
+        n_train_cells=1_200_000,
+        n_val_images=313,
+        n_parameters=1_400_000,
+        versions={"python": "3.11", "tensorflow": "2.15", "stardist": "0.9.1", "numpy": "1.26"},
+        lock_hash="a" * 16,
+        segbench_version="0.1.0",
+        git_commit="b" * 40,
+        host=f"node-{n % 56}",
+        cpu_name="EPYC",
+        num_cpus=4,
+        gpu_names=["A100"],
+        num_gpus=1,
+        peak_memory_bytes=9_000_000_000,
+        started_at=start,
+        ended_at=start + timedelta(hours=2),
+        folder=f"runs/{run_id}/attempt-001",
+    )
     counts: dict[str, list[int] | list[float] | list[str]] = {
-        "image": list(range(windows)), "name": [f"image-{w // 9}" for w in range(windows)], "tissue": ["lung"] * windows,
+        "image": list(range(windows)),
+        "name": [f"image-{w // 9}" for w in range(windows)],
+        "tissue": ["lung"] * windows,
         **{name: [n % 40 + 3] * windows for name in ("n_truth", "n_predictions", "pq_matches", "splits", "merges")},
         **{f"tp_{t}": [n % 40] * windows for t in range(50, 100, 5)},
         **{f"iou_{t}": [n % 40 * 0.83] * windows for t in range(50, 100, 5)},
         **{name: [n % 40 * 0.83] * windows for name in ("pq_iou", "seg")},
         **{name: [n % 40 * 100] * windows for name in ("aji_intersection", "aji_union")},
-    }  # fmt: skip
+    }
     return Record(
         attempt=attempt,
         phases=dict.fromkeys(PHASES, n % 61 + 0.25),

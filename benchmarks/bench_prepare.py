@@ -2,8 +2,8 @@
 
 The baseline does the same work the usual way: read an image, percentiles, ``skimage.exposure.equalize_adapthist`` with
 kernel_size 128 (deepcell-toolbox's ``histogram_normalization``), windows by slicing, ``relabel_sequential``, and, timed
-apart, the cells' shapes by ``regionprops`` and its hulls. Ours does all of it, shapes included, with one worker (CPU time
-against CPU time) and with one worker a core (wall time against wall time). The windows are compared.
+apart, the cells' shapes by ``regionprops`` and its hulls. Ours does all of it, shapes included, with one worker (CPU
+time against CPU time) and with one worker a core (wall time against wall time). The windows are compared.
 
 Run ``SEGBENCH_TESTDATA=... python benchmarks/bench_prepare.py [--limit N]``.
 """
@@ -83,7 +83,8 @@ def compare(name: str, spec: DatasetSpec, limit: int | None) -> None:
     prepared, _, one_cpu = run(spec, 1)
     _, wall, _ = run(spec, default_workers())
     print(
-        f"{name}: {sum(map(len, pairs.values()))} images, {sum(prepared.index(s).height for s in splits)} windows, {prepared.cells().height} cells in windows"
+        f"{name}: {sum(map(len, pairs.values()))} images, {sum(prepared.index(s).height for s in splits)} windows, "
+        f"{prepared.cells().height} cells in windows"
     )
     print(f"  baseline, one process: {base_wall:.2f} s wall, {base_cpu:.2f} s CPU, of which shapes {shapes_cpu:.2f} s")
     print(f"  segbench: {one_cpu:.2f} s CPU with 1 worker; {wall:.2f} s wall with {default_workers()} workers")
@@ -91,7 +92,8 @@ def compare(name: str, spec: DatasetSpec, limit: int | None) -> None:
         print(f"  ratio with shapes: CPU {base_cpu / one_cpu:.1f}x, wall {base_wall / wall:.1f}x")
         alone = base_cpu - shapes_cpu
         print(
-            f"  ratio to the baseline without shapes (ours with): CPU {alone / one_cpu:.1f}x, wall {(base_wall - shapes_cpu) / wall:.1f}x"
+            f"  ratio to the baseline without shapes (ours with): CPU {alone / one_cpu:.1f}x, "
+            f"wall {(base_wall - shapes_cpu) / wall:.1f}x"
         )
     print(f"  largest difference of a pixel: {difference(prepared, windows, limit):.1e}\n")
 

@@ -1,4 +1,4 @@
-"""Measures the report of a full grid: 954 runs, 100,000 evaluations, 200 example images; and how fast Chromium can use it.
+"""Measures the report of a full grid: 954 runs, 100,000 evaluations, 200 example images; and its use in Chromium.
 
 Run: ``python benchmarks/bench_report.py [--folder DIR]``. Limits: 25 MB, 30 s to build, 3 s to be usable.
 """
@@ -65,9 +65,20 @@ def make_record(n: int, card: Card, task: str, train: str) -> Record:
     ) -> EvaluationRow:
         level = min(0.9, max(0.02, level + draw.uniform(-0.1, 0.1) + 0.1 * (tissue == train)))
         return EvaluationRow(
-            test_task=test_task, test_tissue=tissue, operation=operation, radius=radius, map=level * 0.7, ap50=level,
-            ap75=level * 0.8, ar=level * 0.85, ar50=level * 1.1, ar75=level * 0.9, n_images=100, n_truth=10_000, n_predictions=9_000,
-        )  # fmt: skip
+            test_task=test_task,
+            test_tissue=tissue,
+            operation=operation,
+            radius=radius,
+            map=level * 0.7,
+            ap50=level,
+            ap75=level * 0.8,
+            ar=level * 0.85,
+            ar50=level * 1.1,
+            ar75=level * 0.9,
+            n_images=100,
+            n_truth=10_000,
+            n_predictions=9_000,
+        )
 
     own = [row(tissue, task) for tissue in ("all", *tissues)]
     crossed: list[EvaluationRow] = []
@@ -85,36 +96,82 @@ def make_record(n: int, card: Card, task: str, train: str) -> Record:
     start = START + timedelta(minutes=n)
     return Record(
         attempt=AttemptRow(
-            run_id=run_id, attempt=1, status=Status.FAILED if failed else Status.DONE,
+            run_id=run_id,
+            attempt=1,
+            status=Status.FAILED if failed else Status.DONE,
             error="the method's process ended with status 1" if failed else None,
-            log_tail="line of the log\n" * 40 if failed else None, method=card.name, method_title=card.title,
-            method_revision=card.revision, family=card.family, environment=card.environment, category=card.category,
-            trained=card.trained, attention=card.attention, usability=card.usability.composite, task=task, dataset=dataset,
-            dataset_kind=dataset, dataset_fingerprint=f"{dataset}-1", channels=channels, n_channels=len(channels),
-            target=target, train_tissue=train, seed=0, settings=dict(card.settings), batch_size=card.budget.batch_size,
-            epochs=epochs, iterations=card.budget.iterations, n_train_images=2_000, n_train_cells=200_000,
-            n_parameters=44_000_000, versions={"torch": "2.0"}, lock_hash="0" * 16, segbench_version="0.1.0",
-            git_commit="0" * 40, host=f"node-{n % 20}", cpu_name="a CPU", num_cpus=4, gpu_names=["NVIDIA A100"], num_gpus=1,
-            started_at=start, ended_at=start + timedelta(seconds=hours), folder=f"runs/{run_id}/attempt-001",
+            log_tail="line of the log\n" * 40 if failed else None,
+            method=card.name,
+            method_title=card.title,
+            method_revision=card.revision,
+            family=card.family,
+            environment=card.environment,
+            category=card.category,
+            trained=card.trained,
+            attention=card.attention,
+            usability=card.usability.composite,
+            task=task,
+            dataset=dataset,
+            dataset_kind=dataset,
+            dataset_fingerprint=f"{dataset}-1",
+            channels=channels,
+            n_channels=len(channels),
+            target=target,
+            train_tissue=train,
+            seed=0,
+            settings=dict(card.settings),
+            batch_size=card.budget.batch_size,
+            epochs=epochs,
+            iterations=card.budget.iterations,
+            n_train_images=2_000,
+            n_train_cells=200_000,
+            n_parameters=44_000_000,
+            versions={"torch": "2.0"},
+            lock_hash="0" * 16,
+            segbench_version="0.1.0",
+            git_commit="0" * 40,
+            host=f"node-{n % 20}",
+            cpu_name="a CPU",
+            num_cpus=4,
+            gpu_names=["NVIDIA A100"],
+            num_gpus=1,
+            started_at=start,
+            ended_at=start + timedelta(seconds=hours),
+            folder=f"runs/{run_id}/attempt-001",
         ),
-        phases={"wait": 5.0, "data": 30.0, "import": 12.0, "load": 3.0, "train": hours, "predict": 200.0, "evaluate": 90.0},
+        phases={
+            "wait": 5.0,
+            "data": 30.0,
+            "import": 12.0,
+            "load": 3.0,
+            "train": hours,
+            "predict": 200.0,
+            "evaluate": 90.0,
+        },
         evaluations=[] if failed else [*own, *crossed, *extra(n, tissues, task, row)],
         history=[HistoryRow(epoch=e, loss=1 / e + draw.random() / 10) for e in range(1, 51)],
         tissues=[
             TissueRow(
-                dataset_fingerprint=f"{dataset}-1", dataset=dataset, split=split, target=target, tissue=tissue,
-                n_images=150 * (1 + random.Random(tissue).randrange(9)), n_cells=5_000,
-                area=random.Random(tissue + "a").uniform(150, 900), elongation=random.Random(tissue + "e").uniform(0.4, 0.9),
-                convexity=0.9, pixel_size_um=0.5,
+                dataset_fingerprint=f"{dataset}-1",
+                dataset=dataset,
+                split=split,
+                target=target,
+                tissue=tissue,
+                n_images=150 * (1 + random.Random(tissue).randrange(9)),
+                n_cells=5_000,
+                area=random.Random(tissue + "a").uniform(150, 900),
+                elongation=random.Random(tissue + "e").uniform(0.4, 0.9),
+                convexity=0.9,
+                pixel_size_um=0.5,
             )
             for split in ("train", "val", "test")
             for tissue in ("all", *tissues)
         ],
-    )  # fmt: skip
+    )
 
 
 def extra(n: int, tissues: tuple[str, ...], task: str, row) -> list[EvaluationRow]:  # type: ignore[no-untyped-def]
-    """Return a sweep on the method's own target for two-channel models, so that the store has as many rows as a full grid."""
+    """Return a sweep on the own target for two-channel models, so that the store has as many rows as a full grid."""
     if "2ch" not in task or n % 20 > 12:
         return []
     return [row(tissue, task, "dilate", radius) for tissue in ("all", *tissues) for radius in RADII[:8]]
@@ -142,13 +199,21 @@ def write_examples(out: Path, records: list[Record]) -> int:
         folder = out / attempt.folder
         folder.mkdir(parents=True)
         np.savez(
-            folder / "examples.npz", rows=np.arange(per_task), images=images, truth=truth, prediction=prediction,
+            folder / "examples.npz",
+            rows=np.arange(per_task),
+            images=images,
+            truth=truth,
+            prediction=prediction,
             ap50=draw.uniform(0.3, 0.9, per_task),
-        )  # fmt: skip
+        )
         meta = {
-            "task": attempt.task, "dataset": attempt.dataset, "fingerprint": attempt.dataset_fingerprint, "tissues": names,
-            "images": [f"image-{k}" for k in range(per_task)], "channels": attempt.channels,
-        }  # fmt: skip
+            "task": attempt.task,
+            "dataset": attempt.dataset,
+            "fingerprint": attempt.dataset_fingerprint,
+            "tissues": names,
+            "images": [f"image-{k}" for k in range(per_task)],
+            "channels": attempt.channels,
+        }
         (folder / "examples.json").write_text(json.dumps(meta))
     return per_task * len(TASKS)
 
@@ -167,7 +232,7 @@ def cells(seed: int, size: int = 256, n: int = 80) -> np.ndarray:
 
 
 def usable_after(path: Path) -> float | None:
-    """Return the seconds from opening the file until Chromium has drawn its first sections and answers; None without it."""
+    """Return the seconds until Chromium has drawn the opened file's first sections and answers; None without it."""
     import shutil
 
     from selenium import webdriver
@@ -217,7 +282,8 @@ def main() -> int:
         write_report(report, path)
         seconds, size = time.monotonic() - begin, path.stat().st_size / 1e6
         print(
-            f"report: {size:.1f} MB (limit 25), built in {seconds:.1f} s (limit 30; {time.process_time() - used:.1f} s of CPU)"
+            f"report: {size:.1f} MB (limit 25), built in {seconds:.1f} s (limit 30; "
+            f"{time.process_time() - used:.1f} s of CPU)"
         )
         usable = usable_after(path)
         print("no chromium: not opened" if usable is None else f"usable in Chromium after {usable:.2f} s (limit 3)")

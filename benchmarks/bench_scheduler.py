@@ -7,10 +7,11 @@ All in turns on one local Ray of two cores, a core a run; the median of the roun
 
 bare tasks          ray.remote tasks that return at once, all submitted, then fetched
 bare with record    the same, and each writes the record that a run leaves: a file, flushed to the disk
-segbench, no-op     segbench.engine.scheduler.execute with an attempt that only writes its record: the driver, its files and its
-                    store included, the method's process excluded
+segbench, no-op     segbench.engine.scheduler.execute with an attempt that only writes its record: the driver, its files
+                    and its store included, the method's process excluded
 bare, process       bare ray.remote tasks of the real attempt (as below), without the driver
-segbench, process   the same with the real attempt: data, the process of a method that does nothing, evaluation of its nothing
+segbench, process   the same with the real attempt: data, the process of a method that does nothing, evaluation of
+                    its nothing
 Tune                Ray Tune's Tuner with a function that returns its result at once, at Tune's own settings
 
 Wall time a run, and the CPU time of the driver's own process a run. What else the machine does is in the wall time.
@@ -273,16 +274,22 @@ def own_ray(folder: Path) -> Iterator[None]:
     sys.path.insert(0, str(plugin))
     os.environ |= {
         "PYTHONPATH": os.pathsep.join([str(plugin), os.environ.get("PYTHONPATH", "")]).rstrip(os.pathsep),
-        "SEGBENCH_CACHE": str(folder / "cache"), "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
-        "RAY_USAGE_STATS_ENABLED": "0", "RAY_AIR_NEW_OUTPUT": "0",
-    }  # fmt: skip
+        "SEGBENCH_CACHE": str(folder / "cache"),
+        "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+        "RAY_USAGE_STATS_ENABLED": "0",
+        "RAY_AIR_NEW_OUTPUT": "0",
+    }
     cards.forget()
     import ray
 
     ray.init(
-        address="local", num_cpus=2, include_dashboard=False, log_to_driver=False, configure_logging=False,
+        address="local",
+        num_cpus=2,
+        include_dashboard=False,
+        log_to_driver=False,
+        configure_logging=False,
         object_store_memory=128 * 2**20,
-    )  # fmt: skip
+    )
     try:
         yield
     finally:

@@ -88,13 +88,15 @@ def main() -> None:
             else:
                 totals[name] = seconds / 3 * len(RADII) * scale
                 print(
-                    f"  {name:24} at every radius {totals[name]:9.3f} s   evaluation alone; from 3 radii, {chosen.size} maps"
+                    f"  {name:24} at every radius {totals[name]:9.3f} s   evaluation alone; from 3 radii, "
+                    f"{chosen.size} maps"
                 )
     if totals:
         fastest = min(totals, key=lambda name: totals[name])
         both = expanding + totals[fastest]
         print(
-            f"  expand_labels + {fastest}: {both:.1f} s, {both / ours['dilate']:.0f} times segbench's sweep (goal {GOAL})"
+            f"  expand_labels + {fastest}: {both:.1f} s, {both / ours['dilate']:.0f} times segbench's sweep "
+            f"(goal {GOAL})"
         )
 
 

@@ -35,9 +35,16 @@ def coco_dataset(
     for n in range(len(truth)):
         for rle, area in coco_objects(truth[n]):
             annotations.append(
-                {"id": len(annotations) + 1, "image_id": n + 1, "category_id": 1, "iscrowd": 0, "area": area,
-                 "bbox": mask_utils.toBbox(rle).tolist(), "segmentation": rle}
-            )  # fmt: skip
+                {
+                    "id": len(annotations) + 1,
+                    "image_id": n + 1,
+                    "category_id": 1,
+                    "iscrowd": 0,
+                    "area": area,
+                    "bbox": mask_utils.toBbox(rle).tolist(),
+                    "segmentation": rle,
+                }
+            )
         for (rle, _), score in zip(coco_objects(predictions[n]), scores[n], strict=True):
             results.append({"image_id": n + 1, "category_id": 1, "segmentation": rle, "score": float(score)})
     height, width = truth.shape[1:]

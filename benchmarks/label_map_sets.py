@@ -1,4 +1,4 @@
-"""Makes the seeded label-map sets that the evaluation benchmarks measure on: the sizes of TissueNet's and LIVECell's test sets."""
+"""Makes the seeded label maps that the benchmarks evaluate, of the sizes of TissueNet's and LIVECell's test sets."""
 
 from __future__ import annotations
 

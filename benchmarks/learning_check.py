@@ -3,8 +3,8 @@
     python benchmarks/learning_check.py                 # every preset
     python benchmarks/learning_check.py mask-rcnn solov2
 
-Prints a row a method: the loss of the first and last tenth of training and their ratio, AP50 on the training images and on
-images that it has not seen, the CPU time of the whole process and the peak memory. One thread, no GPU.
+Prints a row a method: the loss of the first and last tenth of training and their ratio, AP50 on the training images and
+on images that it has not seen, the CPU time of the whole process and the peak memory. One thread, no GPU.
 """
 
 from __future__ import annotations
@@ -47,7 +47,8 @@ class Preset:
     n_channels: int = 1
 
 
-# MMDetection's methods at 64 px: few proposals and, where they have a residual network, a shallower one of the same kind
+# MMDetection's methods at 64 px: few proposals and, where they have a residual network, a shallower one of its
+# kind
 _FEW = {"proposals": 60, "rois": 24, "learning_rate_batch": 2, "learning_rate": 0.02}
 _R18 = {"model.backbone.depth": 18, "model.neck.in_channels": [64, 128, 256, 512]}
 _ADAMW = {**_FEW, "optimizer": "AdamW", "learning_rate": 3e-4}
@@ -155,12 +156,18 @@ def learn(method: str, preset: Preset, folder: Path) -> Learnt:
     }
     card = get_card(method)
     job = Job(
-        run_id=method, method=method_object(method), budget=preset.budget, seed=1, output=str(folder / "run"),
+        run_id=method,
+        method=method_object(method),
+        budget=preset.budget,
+        seed=1,
+        output=str(folder / "run"),
         task=TaskSpec("discs", "drawn", ("nuclear", "membrane")[: preset.n_channels], "nuclear"),
-        train=arrays["train"], val=arrays["val"],
+        train=arrays["train"],
+        val=arrays["val"],
         predict={name: dataclasses.replace(arrays[name], labels=None) for name in ("train", "test")},
-        settings={**card.settings, **preset.settings}, devices=Devices(num_cpus=1),
-    )  # fmt: skip
+        settings={**card.settings, **preset.settings},
+        devices=Devices(num_cpus=1),
+    )
     path = folder / "job.json"
     job.write(path)
     environment = environments.ensure(card.environment, gpu=False)
@@ -174,11 +181,14 @@ def learn(method: str, preset: Preset, folder: Path) -> Learnt:
     losses = [point["loss"] for point in result["history"] if point["loss"] is not None]
     tenth = max(1, len(losses) // 10)
     return Learnt(
-        first_loss=float(np.mean(losses[:tenth])), last_loss=float(np.mean(losses[-tenth:])),
-        ap50_train=ap50(folder, "train"), ap50_test=ap50(folder, "test"), train_s=result["timings"]["train"],
+        first_loss=float(np.mean(losses[:tenth])),
+        last_loss=float(np.mean(losses[-tenth:])),
+        ap50_train=ap50(folder, "train"),
+        ap50_test=ap50(folder, "test"),
+        train_s=result["timings"]["train"],
         cpu_s=after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime,
         peak_gb=result["peak_memory_bytes"] / 1e9,
-    )  # fmt: skip
+    )
 
 
 def draw(folder: Path, split: str, n: int, preset: Preset, seed: int) -> Arrays:
@@ -220,10 +230,16 @@ def main() -> int:
                 continue
             result = json.loads((folder / "run" / "result.json").read_text())
         table.add_row(
-            method, str(result["iterations"]), f"{got.first_loss:.3g} -> {got.last_loss:.3g}",
-            f"{got.last_loss / got.first_loss:.3f}", f"{got.ap50_train:.3f}", f"{got.ap50_test:.3f}",
-            f"{got.train_s:.0f}", f"{got.cpu_s:.0f}", f"{got.peak_gb:.1f}",
-        )  # fmt: skip
+            method,
+            str(result["iterations"]),
+            f"{got.first_loss:.3g} -> {got.last_loss:.3g}",
+            f"{got.last_loss / got.first_loss:.3f}",
+            f"{got.ap50_train:.3f}",
+            f"{got.ap50_test:.3f}",
+            f"{got.train_s:.0f}",
+            f"{got.cpu_s:.0f}",
+            f"{got.peak_gb:.1f}",
+        )
     Console(width=120).print(table)
     return failed
 

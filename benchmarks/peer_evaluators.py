@@ -37,7 +37,7 @@ def load(place: str) -> Any:
 
 
 def main(peer: str, data: Path, repeats: int) -> dict[str, Any]:
-    """Return the CPU seconds of encoding the maps that come with the data, of loading and of evaluating, and the mAP."""
+    """Return the CPU seconds of encoding the data's own maps, of loading and of evaluating, and the mAP."""
     coco_class, eval_class, encode = map(load, PEERS[peer])
     with data.open("rb") as file:
         dataset, results, maps = pickle.load(file)

@@ -4,19 +4,21 @@
     python benchmarks/simulate_paper_grid.py --sigma 0.3 --trials 20
     python benchmarks/simulate_paper_grid.py --preset full --seeds 3
 
-The runs ask for their cards' GPUs and last the published hours (rounded to whole ones there); Swin-S on one tissue, for which
-none are published, lasts its share of them, and Segment Anything, which is not trained, its family's prediction time. The lower
-bound is max(GPU hours / GPUs, longest run). All figures are makespan over that bound: the median over the trials, where an
-order is random or --sigma is given (the true lengths are then the expected ones times a log-normal factor that no order knows).
+The runs ask for their cards' GPUs and last the published hours (rounded to whole ones there); Swin-S on one tissue, for
+which none are published, lasts its share of them, and Segment Anything, which is not trained, its family's prediction
+time. The lower bound is max(GPU hours / GPUs, longest run). All figures are makespan over that bound: the median over
+the trials, where an order is random or --sigma is given (the true lengths are then the expected ones times a log-normal
+factor that no order knows).
 
-segbench       the order of segbench.engine.order: longest expected first, only what fits now is submitted, to a chosen node, one
-               node kept for a run that fits nowhere
+segbench       the order of segbench.engine.order: longest expected first, only what fits now is submitted, to a chosen
+               node, one node kept for a run that fits nowhere
 fifo           strictly in the grid's order: what does not fit holds up all behind it
-ray            what Ray does with every task submitted at once. Modelled on its sources (raylet/scheduling: cluster_lease_manager.cc,
-               local_lease_manager.cc, policy/hybrid_scheduling_policy.cc; core_worker's lease reuse): tasks of one resource shape
-               queue first in, first out; a worker that ends a task is given the next of its shape at once; otherwise the shapes are gone
-               through in the order of a hash map, each as far as it fits; the node is drawn from the fifth that is used least, where
-               use below a half counts as none
+ray            what Ray does with every task submitted at once. Modelled on its sources (raylet/scheduling:
+               cluster_lease_manager.cc, local_lease_manager.cc, policy/hybrid_scheduling_policy.cc; core_worker's
+               lease reuse): tasks of one resource shape queue first in, first out; a worker that ends a task is given
+               the next of its shape at once; otherwise the shapes are gone through in the order of a hash map, each as
+               far as it fits; the node is drawn from the fifth that is used least, where use below a half counts as
+               none
 ray longest    the same, submitted longest expected first
 """
 
@@ -57,7 +59,8 @@ def main() -> None:
     wrong = f", true lengths off by a log-normal factor of sigma {options.sigma:g}" if options.sigma else ""
     print(f"makespan over the lower bound, median of {options.trials} trials{wrong}")
     print(
-        f"{'GPUs':>5} {'node':>5} {'bound, h':>9} {'segbench':>9} {'worst':>7} {'fifo':>7} {'ray':>7} {'ray longest':>12}"
+        f"{'GPUs':>5} {'node':>5} {'bound, h':>9} {'segbench':>9} {'worst':>7} {'fifo':>7} {'ray':>7} "
+        f"{'ray longest':>12}"
     )
     worst, spent = 0.0, 0.0
     for per_node in (4, 8):
@@ -83,8 +86,9 @@ def main() -> None:
             middle = {name: statistics.median(values) for name, values in columns.items()}
             worst = max(worst, max(columns["segbench"]))
             print(
-                f"{gpus:5} {per_node:5} {middle['bound']:9.1f} {middle['segbench']:9.3f} {max(columns['segbench']):7.3f} "
-                f"{middle['fifo']:7.3f} {middle['ray']:7.3f} {middle['ray longest']:12.3f}"
+                f"{gpus:5} {per_node:5} {middle['bound']:9.1f} {middle['segbench']:9.3f} "
+                f"{max(columns['segbench']):7.3f} {middle['fifo']:7.3f} {middle['ray']:7.3f} "
+                f"{middle['ray longest']:12.3f}"
             )
     n = len(SIZES) * 2 * options.trials
     print(f"segbench's worst: {worst:.3f} (goal {GOAL}); one simulation takes {spent / n * 1e3:.1f} ms of CPU")

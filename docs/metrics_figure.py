@@ -2,7 +2,8 @@
 
     SEGBENCH_TESTDATA=... python docs/metrics_figure.py
 
-Reads two published CODEX fields (expert 1's cells as truth, Cellpose 0.6.1's as predictions) and the benchmarks' synthetic maps.
+Reads two published CODEX fields (expert 1's cells as truth, Cellpose 0.6.1's as predictions) and the benchmarks'
+synthetic maps.
 """
 
 from __future__ import annotations
@@ -56,7 +57,8 @@ def draw(lines: dict[str, list[float]]) -> str:
         return HEIGHT - BOTTOM - (HEIGHT - TOP - BOTTOM) * value
 
     parts = [
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}" font-family="sans-serif" font-size="12">',
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}" '
+        'font-family="sans-serif" font-size="12">',
         f'<rect width="{WIDTH}" height="{HEIGHT}" fill="white"/>',
         f'<text x="{LEFT}" y="20" font-size="14">AP50 by the limit of detections an image (maxDets)</text>',
     ]
@@ -68,7 +70,8 @@ def draw(lines: dict[str, list[float]]) -> str:
     for limit in (1, 10, 100, 1000, 3000):
         parts.append(
             f'<line x1="{x(limit):.1f}" x2="{x(limit):.1f}" y1="{TOP}" y2="{HEIGHT - BOTTOM}" stroke="#bbb"'
-            f' stroke-dasharray="{"4 3" if limit in (100, 3000) else "0"}" opacity="{1 if limit in (100, 3000) else 0.4}"/>'
+            f' stroke-dasharray="{"4 3" if limit in (100, 3000) else "0"}"'
+            f' opacity="{1 if limit in (100, 3000) else 0.4}"/>'
             f'<text x="{x(limit):.1f}" y="{HEIGHT - BOTTOM + 18}" text-anchor="middle">{limit}</text>'
         )
     parts.append(f'<text x="{x(100) - 5:.1f}" y="{TOP + 14}" text-anchor="end" fill="#666">COCO: 100</text>')

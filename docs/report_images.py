@@ -51,7 +51,8 @@ def main(out: Path) -> None:
             for section, height in SHOTS.items():
                 shoot(driver, section, height).save(images / f"report-{section}.png", optimize=True)
             driver.execute_script(
-                "document.documentElement.dataset.theme = 'dark'; document.querySelectorAll('section').forEach(SB.drawSection)"
+                "document.documentElement.dataset.theme = 'dark'; "
+                "document.querySelectorAll('section').forEach(SB.drawSection)"
             )
             shoot(driver, "ranking", 600).save(images / "report-dark.png", optimize=True)
         finally:
@@ -64,9 +65,11 @@ def shoot(driver: webdriver.Chrome, section: str, height: int) -> Image.Image:
     time.sleep(1)
     box = driver.execute_script(
         "const r = document.getElementById(arguments[0]).getBoundingClientRect();"
-        "return {x: r.x + scrollX, y: r.y + scrollY, width: r.width, height: Math.min(r.height, arguments[1]), scale: 1}",
-        section, height,
-    )  # fmt: skip
+        "return {x: r.x + scrollX, y: r.y + scrollY, width: r.width, "
+        "height: Math.min(r.height, arguments[1]), scale: 1}",
+        section,
+        height,
+    )
     shot = driver.execute_cdp_cmd("Page.captureScreenshot", {"captureBeyondViewport": True, "clip": box})
     image = Image.open(io.BytesIO(base64.b64decode(shot["data"]))).convert("RGB")
     return image if section == "examples" else image.quantize(128)

@@ -15,10 +15,17 @@ from segbench.engine.tasks import ALL_TISSUES
 
 _KEYS = ["suite", "dataset", "target", "method", "title", "test_tissue"]
 _SCHEMA = {
-    **dict.fromkeys(_KEYS, pl.String), "single": pl.Float64, "dual": pl.Float64, "gain": pl.Float64,
-    "gain_percent": pl.Float64, "gain_low": pl.Float64, "gain_high": pl.Float64, "pairs": pl.Int64,
-    "single_hours": pl.Float64, "dual_hours": pl.Float64,
-}  # fmt: skip
+    **dict.fromkeys(_KEYS, pl.String),
+    "single": pl.Float64,
+    "dual": pl.Float64,
+    "gain": pl.Float64,
+    "gain_percent": pl.Float64,
+    "gain_low": pl.Float64,
+    "gain_high": pl.Float64,
+    "pairs": pl.Int64,
+    "single_hours": pl.Float64,
+    "dual_hours": pl.Float64,
+}
 
 
 def compare_channels(source: Source, *, metric: str = "accuracy", resamples: int = RESAMPLES, seed: int = 0) -> Result:
@@ -31,14 +38,14 @@ def compare_channels(source: Source, *, metric: str = "accuracy", resamples: int
     metric
         One of ``accuracy``, ``map``, ``ap50``, ``ap75``, ``ar``, ``ar50``, ``ar75``.
     resamples, seed
-        Of the bootstrap of pairs. Over all tissues (``test_tissue`` 'all') the pairs are the test tissues, weighted by their
-        images, each averaged over seeds; of one tissue they are the seeds.
+        Of the bootstrap of pairs. Over all tissues (``test_tissue`` 'all') the pairs are the test tissues, weighted by
+        their images, each averaged over seeds; of one tissue they are the seeds.
 
     Returns
     -------
-    ``table``: per method, target and test tissue the means over seeds ``single`` and ``dual``, ``gain`` (dual - single) with
-    its 95 % interval, ``gain_percent`` (of single, null where single is 0), ``pairs`` behind the interval and, over all
-    tissues, the standardised hours of both.
+    ``table``: per method, target and test tissue the means over seeds ``single`` and ``dual``, ``gain`` (dual - single)
+    with its 95 % interval, ``gain_percent`` (of single, null where single is 0), ``pairs`` behind the interval and,
+    over all tissues, the standardised hours of both.
     """
     check_metric(metric)
     sql, health = read_sql("channels"), source.health()

@@ -1,4 +1,4 @@
-"""How far to dilate nuclei into cells, or erode cells into nuclei: curves, best radii, and the cost of one radius for all."""
+"""How far to dilate nuclei into cells or erode cells into nuclei: curves, best radii, the cost of one for all."""
 
 from __future__ import annotations
 
@@ -18,10 +18,20 @@ XENIUM_UM = 15.0
 """Micrometres by which 10x Genomics' Xenium expands nuclei."""
 _CURVE = ["suite", "dataset", "task", "test_task", "method", "title", "operation"]
 _SCHEMA = {
-    **dict.fromkeys([*_CURVE, "test_tissue"], pl.String), "at_zero": pl.Float64, "best_radius": pl.Int64,
-    "best_radius_um": pl.Float64, "best": pl.Float64, "gain": pl.Float64, "fixed_radius": pl.Int64, "at_fixed": pl.Float64,
-    "fixed_loss": pl.Float64, "um_radius": pl.Int64, "at_um": pl.Float64, "um_loss": pl.Float64, "largest_radius": pl.Int64,
-}  # fmt: skip
+    **dict.fromkeys([*_CURVE, "test_tissue"], pl.String),
+    "at_zero": pl.Float64,
+    "best_radius": pl.Int64,
+    "best_radius_um": pl.Float64,
+    "best": pl.Float64,
+    "gain": pl.Float64,
+    "fixed_radius": pl.Int64,
+    "at_fixed": pl.Float64,
+    "fixed_loss": pl.Float64,
+    "um_radius": pl.Int64,
+    "at_um": pl.Float64,
+    "um_loss": pl.Float64,
+    "largest_radius": pl.Int64,
+}
 
 
 def measure_dilation(source: Source, *, metric: str = "map", fixed_um: float = XENIUM_UM) -> Result:
@@ -34,13 +44,14 @@ def measure_dilation(source: Source, *, metric: str = "map", fixed_um: float = X
     metric
         One of ``accuracy``, ``map``, ``ap50``, ``ap75``, ``ar``, ``ar50``, ``ar75``.
     fixed_um
-        A radius in micrometres to judge; 15 is what Xenium uses. It is the nearest whole pixel where the pixel size is known.
+        A radius in micrometres to judge; 15 is what Xenium uses. It is the nearest whole pixel where the pixel size is
+        known.
 
     Returns
     -------
     ``table``: per method, pair of tasks and test tissue: the score ``at_zero``, the ``best_radius`` in pixels and
-    micrometres (the smallest of equally good ones), ``gain`` = best - at_zero; ``fixed_radius``, the one radius that is best
-    on average over the tissues, and ``fixed_loss``, what it costs this tissue against its own best; the same for
+    micrometres (the smallest of equally good ones), ``gain`` = best - at_zero; ``fixed_radius``, the one radius that is
+    best on average over the tissues, and ``fixed_loss``, what it costs this tissue against its own best; the same for
     ``fixed_um``. Part ``curves``: metric against radius.
 
     Raises
@@ -72,7 +83,7 @@ def measure_dilation(source: Source, *, metric: str = "map", fixed_um: float = X
 
 
 def _best_on_average(group: pl.DataFrame) -> int | None:
-    """Return the radius with the best mean over the tissues, among those known of every tissue; the smallest of ties."""
+    """Return the radius with the best mean over the tissues, of those known of every tissue; the smallest of ties."""
     tissues = group.filter(pl.col("test_tissue") != ALL_TISSUES)
     chosen = tissues if tissues.height else group
     count = chosen["test_tissue"].n_unique()
@@ -144,14 +155,17 @@ def _tell(table: pl.DataFrame, metric: str, fixed_um: float) -> tuple[str, ...]:
             helped = pooled.filter(pl.col("gain") > 0).height
             sentence = f"{where}: to {key['operation']} raises {metric} for {helped} of {pooled.height} methods"
             if helped:
-                sentence += f", most for {best['title']} ({best['at_zero']:.2f} to {best['best']:.2f} at {best['best_radius']} px)"
+                sentence += (
+                    f", most for {best['title']} ({best['at_zero']:.2f} to {best['best']:.2f} "
+                    f"at {best['best_radius']} px)"
+                )
             findings.append(sentence)
         tissues = group.filter(pl.col("test_tissue") != ALL_TISSUES)
         if tissues["test_tissue"].n_unique() > 1:
             radii = tissues["best_radius"]
             sentence = (
-                f"{where}: the best radius of a tissue is between {-largest(-radii)} and {largest(radii)} px; one radius for all tissues "
-                f"costs {median(tissues['fixed_loss']):.3f} (median)"
+                f"{where}: the best radius of a tissue is between {-largest(-radii)} and {largest(radii)} px; "
+                f"one radius for all tissues costs {median(tissues['fixed_loss']):.3f} (median)"
             )
             if tissues["um_loss"].count():
                 sentence += f", {fixed_um:g} micrometres cost {median(tissues['um_loss']):.3f}"

@@ -15,9 +15,15 @@ from segbench.engine.tasks import ALL_TISSUES
 
 _KEYS = ["suite", "dataset", "method", "title", "target", "test_target", "test_tissue"]
 _SCHEMA = {
-    **dict.fromkeys(_KEYS, pl.String), "cross": pl.Float64, "same": pl.Float64, "change": pl.Float64,
-    "change_percent": pl.Float64, "change_low": pl.Float64, "change_high": pl.Float64, "own": pl.Float64,
-}  # fmt: skip
+    **dict.fromkeys(_KEYS, pl.String),
+    "cross": pl.Float64,
+    "same": pl.Float64,
+    "change": pl.Float64,
+    "change_percent": pl.Float64,
+    "change_low": pl.Float64,
+    "change_high": pl.Float64,
+    "own": pl.Float64,
+}
 
 
 def compare_modalities(
@@ -36,9 +42,9 @@ def compare_modalities(
 
     Returns
     -------
-    ``table``: per method, trained ``target``, ``test_target`` and test tissue: ``cross`` (the model on the other target's
-    images), ``same`` (the method trained on that target), ``change`` = cross - same with its 95 % interval, and ``own`` (the
-    model on its own target's images).
+    ``table``: per method, trained ``target``, ``test_target`` and test tissue: ``cross`` (the model on the other
+    target's images), ``same`` (the method trained on that target), ``change`` = cross - same with its 95 % interval,
+    and ``own`` (the model on its own target's images).
     """
     check_metric(metric)
     sql, health = read_sql("modality"), source.health()
@@ -96,8 +102,9 @@ def _tell(table: pl.DataFrame, metric: str) -> tuple[str, ...]:
     for key, group in groups(pooled, ["suite", "target", "test_target"]):
         ordered = group.sort("change", descending=True)
         findings.append(
-            f"{key['suite']}: trained on {key['target']} and applied to {key['test_target']} images, {metric} changes by "
-            f"{median(group['change']):+.2f} (median of {group.height} methods); from {ordered['change'][0]:+.2f} "
-            f"({ordered['title'][0]}) to {ordered['change'][-1]:+.2f} ({ordered['title'][-1]})"
+            f"{key['suite']}: trained on {key['target']} and applied to {key['test_target']} images, "
+            f"{metric} changes by {median(group['change']):+.2f} (median of {group.height} methods); "
+            f"from {ordered['change'][0]:+.2f} ({ordered['title'][0]}) to {ordered['change'][-1]:+.2f} "
+            f"({ordered['title'][-1]})"
         )
     return tuple(findings)

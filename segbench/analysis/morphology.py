@@ -19,9 +19,10 @@ def describe_tissues(source: Source) -> Result:
 
     Returns
     -------
-    ``table``: ``n_train_images`` (windows) and ``n_train_cells`` of the split train; ``area`` (mean, pixels), ``area_um2``
-    (where the pixel size is known), ``elongation`` (mean of smaller over larger eigenvalue of the boundary's covariance: 1
-    is round) and ``convexity`` (mean of hull perimeter over perimeter) of the split test. ``tissue`` 'all' is pooled.
+    ``table``: ``n_train_images`` (windows) and ``n_train_cells`` of the split train; ``area`` (mean, pixels),
+    ``area_um2`` (where the pixel size is known), ``elongation`` (mean of smaller over larger eigenvalue of the
+    boundary's covariance: 1 is round) and ``convexity`` (mean of hull perimeter over perimeter) of the split test.
+    ``tissue`` 'all' is pooled.
     """
     sql, health = read_sql("morphology"), source.health()
     table = source.frame(sql).with_columns((pl.col("area") * pl.col("pixel_size_um") ** 2).alias("area_um2"))
@@ -45,9 +46,10 @@ def _tell(table: pl.DataFrame) -> tuple[str, ...]:
             continue
         by_area, by_images, by_shape = (known.sort(name) for name in ("area", "n_train_images", "elongation"))
         findings.append(
-            f"{key['dataset']}, {key['target']}: the largest cells are those of {by_area['tissue'][-1]} ({by_area['area'][-1]:.0f} px), the "
-            f"smallest of {by_area['tissue'][0]} ({by_area['area'][0]:.0f} px); the longest of {by_shape['tissue'][0]} "
-            f"(elongation {by_shape['elongation'][0]:.2f}); the fewest training images are of {by_images['tissue'][0]} "
-            f"({by_images['n_train_images'][0]}), the most of {by_images['tissue'][-1]} ({by_images['n_train_images'][-1]})"
+            f"{key['dataset']}, {key['target']}: the largest cells are those of {by_area['tissue'][-1]} "
+            f"({by_area['area'][-1]:.0f} px), the smallest of {by_area['tissue'][0]} ({by_area['area'][0]:.0f} px); "
+            f"the longest of {by_shape['tissue'][0]} (elongation {by_shape['elongation'][0]:.2f}); "
+            f"the fewest training images are of {by_images['tissue'][0]} ({by_images['n_train_images'][0]}), "
+            f"the most of {by_images['tissue'][-1]} ({by_images['n_train_images'][-1]})"
         )
     return tuple(findings)

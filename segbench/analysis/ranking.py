@@ -31,34 +31,36 @@ def rank_methods(
     resamples: int = RESAMPLES,
     seed: int = 0,
 ) -> Result:
-    """Rank the methods of each suite (the study's datasets, the synthetic ones, a folder's) by the study's overall score.
+    """Rank the methods of each suite (the study's datasets, synthetic ones, a folder's) by the study's overall score.
 
-    A task's accuracy is the mean of mAP, AP50, AP75, AR50 and AR75 of the model trained on all tissues, pooled over the test
-    set and averaged over seeds. Overall is the mean of the tasks' accuracies, usability and scalability, the last being
-    1 - the mean of the normal scores of the times for nuclei, whole cells and LIVECell.
+    A task's accuracy is the mean of mAP, AP50, AP75, AR50 and AR75 of the model trained on all tissues, pooled over the
+    test set and averaged over seeds. Overall is the mean of the tasks' accuracies, usability and scalability, the last
+    being 1 - the mean of the normal scores of the times for nuclei, whole cells and LIVECell.
 
-    A method that lacks a task, its usability or its time has no place among the complete ones: it is scored on what it has
-    and ranked among the methods that have that too (``ranked_among`` of them), with ``complete`` false and ``missing`` named.
+    A method that lacks a task, its usability or its time has no place among the complete ones: it is scored on what it
+    has and ranked among the methods that have that too (``ranked_among`` of them), with ``complete`` false and
+    ``missing`` named.
 
     Parameters
     ----------
     source
         Where the runs are.
     weights
-        Weights of components: ``usability``, ``scalability``, a task's name, or ``accuracy`` for every task. 1 where none is
-        given; a component of weight 0 is left out, and not missed.
+        Weights of components: ``usability``, ``scalability``, a task's name, or ``accuracy`` for every task. 1 where
+        none is given; a component of weight 0 is left out, and not missed.
     usability
         Method to usability (0..1), instead of the study's composite.
     resamples, seed
-        Of the bootstrap over test images and seeds: the engine leaves each run's scores in the same 200 draws of images, which
-        is then the most. Where a run has none, test tissues (weighted by their images) are resampled in place of images.
+        Of the bootstrap over test images and seeds: the engine leaves each run's scores in the same 200 draws of
+        images, which is then the most. Where a run has none, test tissues (weighted by their images) are resampled in
+        place of images.
 
     Returns
     -------
     ``table``: one row a suite and method, best first. ``rank_low``, ``rank_high`` (95 %) and ``p_first`` come from the
     bootstrap; ``mean_rank`` is Friedman's; ``pareto`` says that no other method is both more accurate and faster.
-    Parts: ``components`` (suite, method, component, value: long), ``friedman`` (statistic, p, Nemenyi's critical difference at
-    0.05) and ``differences`` (pairs of methods, their difference of mean ranks and Nemenyi's p).
+    Parts: ``components`` (suite, method, component, value: long), ``friedman`` (statistic, p, Nemenyi's critical
+    difference at 0.05) and ``differences`` (pairs of methods, their difference of mean ranks and Nemenyi's p).
 
     Raises
     ------
@@ -105,20 +107,43 @@ def rank_methods(
 
 
 _TABLE = {
-    "suite": pl.String, "rank": pl.Int64, "ranked_among": pl.Int64, "method": pl.String, "title": pl.String,
-    "overall": pl.Float64, "accuracy": pl.Float64, "usability": pl.Float64, "scalability": pl.Float64, "hours": pl.Float64,
-    "pareto": pl.Boolean, "rank_low": pl.Int64, "rank_high": pl.Int64, "p_first": pl.Float64, "mean_rank": pl.Float64,
-    "complete": pl.Boolean, "missing": pl.String, "runs": pl.Int64,
-}  # fmt: skip
+    "suite": pl.String,
+    "rank": pl.Int64,
+    "ranked_among": pl.Int64,
+    "method": pl.String,
+    "title": pl.String,
+    "overall": pl.Float64,
+    "accuracy": pl.Float64,
+    "usability": pl.Float64,
+    "scalability": pl.Float64,
+    "hours": pl.Float64,
+    "pareto": pl.Boolean,
+    "rank_low": pl.Int64,
+    "rank_high": pl.Int64,
+    "p_first": pl.Float64,
+    "mean_rank": pl.Float64,
+    "complete": pl.Boolean,
+    "missing": pl.String,
+    "runs": pl.Int64,
+}
 _LONG = {"suite": pl.String, "method": pl.String, "title": pl.String, "component": pl.String, "value": pl.Float64}
 _FRIEDMAN = {
-    "suite": pl.String, "blocks": pl.String, "n_blocks": pl.Int64, "n_methods": pl.Int64, "statistic": pl.Float64,
-    "p": pl.Float64, "critical_difference": pl.Float64,
-}  # fmt: skip
+    "suite": pl.String,
+    "blocks": pl.String,
+    "n_blocks": pl.Int64,
+    "n_methods": pl.Int64,
+    "statistic": pl.Float64,
+    "p": pl.Float64,
+    "critical_difference": pl.Float64,
+}
 _PAIRS = {
-    "suite": pl.String, "method_a": pl.String, "method_b": pl.String, "difference": pl.Float64, "p": pl.Float64,
+    "suite": pl.String,
+    "method_a": pl.String,
+    "method_b": pl.String,
+    "difference": pl.Float64,
+    "p": pl.Float64,
     "differ": pl.Boolean,
-}  # fmt: skip
+}
 
 
 @dataclass(frozen=True)
@@ -234,7 +259,8 @@ def _rank(
                 )
         if accuracy is None:
             warnings.append(
-                f"{board.suite}: no rank intervals: they need every method's scores on two or more test images or tissues"
+                f"{board.suite}: no rank intervals: they need every method's scores on two or more test images or "
+                "tissues"
             )
         else:
             _add_intervals(places, complete, _resampled_ranks(board, complete, accuracy))
@@ -265,8 +291,8 @@ def _beware(board: _Board, places: list[_Place | None], has: Flags, needed: Flag
     partial = [title for title, place in zip(board.titles, places, strict=True) if place and not place.complete]
     if partial:
         warnings.append(
-            f"{board.suite}: incomplete: {list_names(partial)}; each is ranked among those methods only that share what it "
-            "has (see 'missing' and 'ranked_among')"
+            f"{board.suite}: incomplete: {list_names(partial)}; each is ranked among those methods only that share "
+            "what it has (see 'missing' and 'ranked_among')"
         )
     for column in (-2, -1):
         if not has[:, column].any():
@@ -301,7 +327,7 @@ def _ranks(overall: Floats, axis: int = -1) -> npt.NDArray[np.int64]:
 def _resample_images(
     board: _Board, members: npt.NDArray[np.intp], images: pl.DataFrame, resamples: int, rng: np.random.Generator
 ) -> Floats | None:
-    """Return accuracies (resamples x members x tasks) by draws of images and seeds, or None where a run has no such draws."""
+    """Return accuracies (resamples x members x tasks) by draws of images and seeds, or None where a run has none."""
     if images.is_empty():
         return None
     n = min(resamples, int(images["resample"].n_unique()))
@@ -325,7 +351,7 @@ def _resample_images(
 def _resample_tissues(
     board: _Board, members: npt.NDArray[np.intp], tissues: pl.DataFrame, resamples: int, rng: np.random.Generator
 ) -> Floats | None:
-    """Return accuracies (resamples x members x tasks) by draws of tissues and seeds, or None where a tissue's score is missing."""
+    """Return accuracies (resamples x members x tasks) by draws of tissues and seeds, or None where one is missing."""
     samples = np.repeat(board.accuracy[members][None], resamples, axis=0)
     by_cell = {(task, method): frame for (task, method), frame in tissues.group_by(["task", "method"])}
     draws: dict[str, tuple[list[str], npt.NDArray[np.int64]]] = {}
@@ -526,8 +552,8 @@ def _tell(board: _Board, table: pl.DataFrame, test: Mapping[str, Any] | None) ->
         then = f", then {list_names(ranked['title'][1:4])}" if ranked.height > 2 else ""
         sure = "" if best["p_first"] is None else f" (first in {best['p_first']:.0%} of resamples)"
         findings.append(
-            f"{board.suite}: {best['title']} ranks first of {ranked.height} methods with {best['overall']:.3f}{sure}{then}; "
-            f"{last['title']} is last with {last['overall']:.3f}"
+            f"{board.suite}: {best['title']} ranks first of {ranked.height} methods with "
+            f"{best['overall']:.3f}{sure}{then}; {last['title']} is last with {last['overall']:.3f}"
         )
     front = table.filter(pl.col("pareto")).sort("hours")
     if front.height and table["pareto"].count() > 1:
@@ -537,8 +563,8 @@ def _tell(board: _Board, table: pl.DataFrame, test: Mapping[str, Any] | None) ->
     if test is not None:
         differ = "differ" if test["p"] < 1 - LEVEL else "cannot be told apart"
         findings.append(
-            f"{board.suite}: by Friedman's test over {test['n_blocks']} {test['blocks']} the {test['n_methods']} methods "
-            f"{differ} (p = {test['p']:.2g}); two methods differ where their mean ranks are more than "
+            f"{board.suite}: by Friedman's test over {test['n_blocks']} {test['blocks']} the {test['n_methods']} "
+            f"methods {differ} (p = {test['p']:.2g}); two methods differ where their mean ranks are more than "
             f"{test['critical_difference']:.2f} apart (Nemenyi)"
         )
     return findings

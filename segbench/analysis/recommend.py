@@ -18,10 +18,19 @@ from segbench.errors import SegbenchError, unknown_name
 IMAGES = ("fluorescence", "phase")
 """Kinds of images: TissueNet's layout, and LIVECell's."""
 _SCHEMA = {
-    "place": pl.Int64, "fits": pl.Boolean, "method": pl.String, "title": pl.String, "task": pl.String,
-    "train_on": pl.String, "score": pl.Float64, "scored_on": pl.String, "gpu_hours": pl.Float64, "gpus": pl.Float64,
-    "hours": pl.Float64, "reason": pl.String,
-}  # fmt: skip
+    "place": pl.Int64,
+    "fits": pl.Boolean,
+    "method": pl.String,
+    "title": pl.String,
+    "task": pl.String,
+    "train_on": pl.String,
+    "score": pl.Float64,
+    "scored_on": pl.String,
+    "gpu_hours": pl.Float64,
+    "gpus": pl.Float64,
+    "hours": pl.Float64,
+    "reason": pl.String,
+}
 
 
 def recommend_methods(
@@ -37,9 +46,10 @@ def recommend_methods(
 ) -> Result:
     """Return the methods for a purpose, those within the budget first, best first, each with the reason.
 
-    A method is scored on the tissue where it was, else over the whole test set; trained on all tissues where that was done,
-    else on the same tissue, else on the one with the best score. With two channels at hand, single-channel models are
-    candidates too. A results folder with no candidate is answered from the published scores, and the result says so.
+    A method is scored on the tissue where it was, else over the whole test set; trained on all tissues where that was
+    done, else on the same tissue, else on the one with the best score. With two channels at hand, single-channel models
+    are candidates too. A results folder with no candidate is answered from the published scores, and the result says
+    so.
 
     Parameters
     ----------
@@ -75,7 +85,8 @@ def recommend_methods(
         warnings.append(f"{source.label} have no score for this purpose: this is answered from {found.label}")
     if found.published:
         warnings.append(
-            "hours are the published standardised running times; GPU hours suppose that each ran on the GPUs that its card names"
+            "hours are the published standardised running times; GPU hours suppose that each ran on the GPUs that "
+            "its card names"
         )
     suites = chosen["suite"].unique().sort().to_list()
     if suites:
@@ -136,7 +147,7 @@ def _check(
 
 
 def _candidates(source: Source, target: str, layout: str, channels: int, tissue: str, metric: str) -> pl.DataFrame:
-    """Return one row a method and task: the training tissue to take, its score and where it was scored, and its cost."""
+    """Return one row a method and task: the training tissue to take, its score, where it was scored, its cost."""
     rows = source.frame(read_sql("recommend"), [target, layout, channels, tissue])
     rows = rows.with_columns(pl.col(metric).alias("score")).drop_nulls("score")
     cards = all_cards() if source.published else {}
@@ -153,7 +164,7 @@ def _candidates(source: Source, target: str, layout: str, channels: int, tissue:
 
 
 def _preference(row: dict[str, Any], tissue: str) -> tuple[Any, ...]:
-    """Return how much a model is to be preferred: the training data by the study's strategy, then a score on the tissue."""
+    """Return how much a model is to be preferred: training data by the study's strategy, then a score on the tissue."""
     order = {ALL_TISSUES: 2, tissue: 1}
     strategy = order[row["train_tissue"]] if row["train_tissue"] in (ALL_TISSUES, tissue) else 0
     return strategy, row["test_tissue"] == tissue, row["score"]
@@ -223,8 +234,8 @@ def _tell(table: pl.DataFrame, tissue: str, metric: str, label: str) -> tuple[st
     best = fitting.row(0, named=True)
     purpose = "any tissue" if tissue == ALL_TISSUES else tissue
     findings = [
-        f"for {purpose}, {label} speak for {best['title']} trained on {_trained_on(best['train_on'])} ({best['task']}): {metric} "
-        f"{best['reason']}"
+        f"for {purpose}, {label} speak for {best['title']} trained on {_trained_on(best['train_on'])} "
+        f"({best['task']}): {metric} {best['reason']}"
     ]
     others = [title for title in fitting["title"].unique(maintain_order=True) if title != best["title"]]
     if others:

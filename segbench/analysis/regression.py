@@ -1,4 +1,4 @@
-"""What makes a tissue hard: least squares of a metric on training images, cell size and elongation, per method and task."""
+"""What makes a tissue hard: least squares of a metric on training images, cell size and elongation."""
 
 from __future__ import annotations
 
@@ -26,11 +26,25 @@ _COLLINEAR = 10.0
 """The usual bound of the variance inflation factor."""
 _KEYS = ["suite", "dataset", "dataset_fingerprint", "layout", "task", "method", "title"]
 _SCHEMA = {
-    "suite": pl.String, "dataset": pl.String, "dataset_fingerprint": pl.String, "task": pl.String, "method": pl.String,
-    "title": pl.String, "formula": pl.String, "term": pl.String, "coefficient": pl.Float64, "std_error": pl.Float64,
-    "low": pl.Float64, "high": pl.Float64, "p": pl.Float64, "vif": pl.Float64, "r2": pl.Float64, "r2_adjusted": pl.Float64,
-    "p_model": pl.Float64, "tissues": pl.Int64,
-}  # fmt: skip
+    "suite": pl.String,
+    "dataset": pl.String,
+    "dataset_fingerprint": pl.String,
+    "task": pl.String,
+    "method": pl.String,
+    "title": pl.String,
+    "formula": pl.String,
+    "term": pl.String,
+    "coefficient": pl.Float64,
+    "std_error": pl.Float64,
+    "low": pl.Float64,
+    "high": pl.Float64,
+    "p": pl.Float64,
+    "vif": pl.Float64,
+    "r2": pl.Float64,
+    "r2_adjusted": pl.Float64,
+    "p_model": pl.Float64,
+    "tissues": pl.Int64,
+}
 
 
 @dataclass(frozen=True)
@@ -54,9 +68,9 @@ class Fit:
 def fit_regressions(source: Source, *, metric: str = "map", exclude: Sequence[str] = EXCLUDED) -> Result:
     """Fit metric ~ N + S + E over the tissues (TissueNet's layout), metric ~ S + E (LIVECell's), per method and task.
 
-    N is the number of training images of the tissue, S the mean area and E the mean elongation of its test cells; each is
-    scaled to 0..1 by its least and greatest value over the tissues of the fit, the metric is left as it is. A coefficient
-    is therefore what the metric changes by from the least to the greatest value.
+    N is the number of training images of the tissue, S the mean area and E the mean elongation of its test cells; each
+    is scaled to 0..1 by its least and greatest value over the tissues of the fit, the metric is left as it is. A
+    coefficient is therefore what the metric changes by from the least to the greatest value.
 
     Parameters
     ----------
@@ -69,8 +83,8 @@ def fit_regressions(source: Source, *, metric: str = "map", exclude: Sequence[st
 
     Returns
     -------
-    ``table``: one row a fit and term, with standard error, 95 % interval, p, VIF, and the fit's R2 and number of tissues.
-    A fit that cannot be made is a warning, not a row. Part ``points``: what was fitted, before scaling.
+    ``table``: one row a fit and term, with standard error, 95 % interval, p, VIF, and the fit's R2 and number of
+    tissues. A fit that cannot be made is a warning, not a row. Part ``points``: what was fitted, before scaling.
     """
     check_metric(metric)
     sql, health = read_sql("regression"), source.health()
@@ -157,7 +171,8 @@ def _fit_group(key: dict[str, Any], group: pl.DataFrame, metric: str) -> tuple[l
     worst = float(np.nanmax(fit.vif))
     if worst > _COLLINEAR:
         trouble.append(
-            f"predictors go together (a variance inflation factor above {_COLLINEAR:.0f}): coefficients are not to be told apart"
+            f"predictors go together (a variance inflation factor above {_COLLINEAR:.0f}): "
+            "coefficients are not to be told apart"
         )
     shared = {
         **{name: key[name] for name in _KEYS if name != "layout"},
@@ -193,7 +208,8 @@ def _tell(table: pl.DataFrame, metric: str) -> tuple[str, ...]:
         where = key["dataset"] if key["suite"].lower() == key["dataset"] else f"{key['suite']}, {key['dataset']}"
         findings.append(
             f"{where}: {metric} changes by {median(group['coefficient']):+.2f} (median of {group.height} fits) from "
-            f"the least to the greatest value of {_MEANING[key['term']]}; p < 0.05 in {sure.height} of them, up in "
-            f"{sure.filter(pl.col('coefficient') > 0).height} and down in {sure.filter(pl.col('coefficient') < 0).height}"
+            f"the least to the greatest value of {_MEANING[key['term']]}; p < 0.05 in {sure.height} of them, "
+            f"up in {sure.filter(pl.col('coefficient') > 0).height} and down in "
+            f"{sure.filter(pl.col('coefficient') < 0).height}"
         )
     return tuple(findings)

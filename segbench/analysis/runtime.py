@@ -1,4 +1,4 @@
-"""Running time: T and its standardised form per method and task, the three scalability inputs, GPU hours, growth with N."""
+"""Running time: T and its standardised form, the three scalability inputs, GPU hours, growth with N."""
 
 from __future__ import annotations
 
@@ -17,10 +17,21 @@ INPUTS = {"nuclear": "nuclei_h", "wholecell": "wholecell_h", "livecell": "livece
 """The study's three scalability inputs: means over the tasks of nuclei, of whole cells, and the LIVECell task."""
 _FITTED = ["suite", "task", "method", "title", "batch_size", "epochs", "iterations", "num_cpus", "num_gpus", "gpus"]
 _FIT_SCHEMA = {
-    "suite": pl.String, "task": pl.String, "method": pl.String, "title": pl.String, "epochs": pl.Int32,
-    "iterations": pl.Int32, "runs": pl.Int64, "n_min": pl.Int32, "n_max": pl.Int32, "seconds_per_image": pl.Float64,
-    "intercept_s": pl.Float64, "r2": pl.Float64, "p": pl.Float64, "exponent": pl.Float64,
-}  # fmt: skip
+    "suite": pl.String,
+    "task": pl.String,
+    "method": pl.String,
+    "title": pl.String,
+    "epochs": pl.Int32,
+    "iterations": pl.Int32,
+    "runs": pl.Int64,
+    "n_min": pl.Int32,
+    "n_max": pl.Int32,
+    "seconds_per_image": pl.Float64,
+    "intercept_s": pl.Float64,
+    "r2": pl.Float64,
+    "p": pl.Float64,
+    "exponent": pl.Float64,
+}
 
 
 def measure_runtime(source: Source, *, watts: float | None = None) -> Result:
@@ -35,10 +46,11 @@ def measure_runtime(source: Source, *, watts: float | None = None) -> Result:
 
     Returns
     -------
-    ``table``: ``train_s`` (T, seconds, after loading), ``standardised_s`` (T x B/8 x 50/E for epochs, T x B/8 x 50N/(I x B)
-    for iterations) and the same in ``hours``, ``gpu_hours`` (T times the GPUs held), ``energy_kwh``. Parts: ``scalability`` (per method trained on all tissues: ``nuclei_h``,
-    ``wholecell_h`` and ``livecell_h``, and 1 - the mean of their normal scores) and ``fits`` (T = a N + b and T ~ N^k by least
-    squares, where a method was trained with one budget on at least three sizes N).
+    ``table``: ``train_s`` (T, seconds, after loading), ``standardised_s`` (T x B/8 x 50/E for epochs, T x B/8 x 50N/(I
+    x B) for iterations) and the same in ``hours``, ``gpu_hours`` (T times the GPUs held), ``energy_kwh``. Parts:
+    ``scalability`` (per method trained on all tissues: ``nuclei_h``, ``wholecell_h`` and ``livecell_h``, and 1 - the
+    mean of their normal scores) and ``fits`` (T = a N + b and T ~ N^k by least squares, where a method was trained with
+    one budget on at least three sizes N).
 
     Raises
     ------
@@ -98,8 +110,8 @@ def scalability_of(table: pl.DataFrame) -> pl.DataFrame:
 
     Returns
     -------
-    One row a suite and method: ``nuclei_h``, ``wholecell_h``, ``livecell_h`` (hours, null where a task's time is missing) and
-    ``scalability``, null where a method lacks one of its suite's inputs.
+    One row a suite and method: ``nuclei_h``, ``wholecell_h``, ``livecell_h`` (hours, null where a task's time is
+    missing) and ``scalability``, null where a method lacks one of its suite's inputs.
     """
     names = [*INPUTS.values(), "other_h"]
     schema = {
@@ -127,19 +139,21 @@ def scalability_of(table: pl.DataFrame) -> pl.DataFrame:
 def input_of() -> pl.Expr:
     """Return the expression that says which scalability input a task (columns layout, target) belongs to."""
     kind = (
-        pl.when(pl.col("layout") == "livecell").then(pl.lit("livecell"))
-        .when(pl.col("layout") == "tissuenet").then(pl.col("target"))
-    )  # fmt: skip
+        pl.when(pl.col("layout") == "livecell")
+        .then(pl.lit("livecell"))
+        .when(pl.col("layout") == "tissuenet")
+        .then(pl.col("target"))
+    )
     return kind.otherwise(pl.lit("other")).replace_strict(INPUTS, default="other_h")
 
 
 def group_means(matrix: Floats, groups: list[str]) -> dict[str, Floats]:
-    """Return the mean over each group of columns (methods x tasks in, methods out); NaN where any of them is missing."""
+    """Return the mean over each group of columns (methods x tasks in, methods out); NaN where one is missing."""
     return {name: matrix[:, [g == name for g in groups]].mean(axis=1) for name in dict.fromkeys(groups)}
 
 
 def scalability_scores(inputs: Floats) -> Floats:
-    """Return 1 - the mean of the normal scores of each input (methods x inputs, hours); NaN where an input is missing."""
+    """Return 1 - the mean of the normal scores of each input (methods x inputs, hours); NaN where one is missing."""
     return np.asarray(
         1 - np.column_stack([normal_scores(column) for column in inputs.T]).mean(axis=1), dtype=np.float64
     )
@@ -188,8 +202,8 @@ def _tell(scalability: pl.DataFrame, fits: pl.DataFrame) -> tuple[str, ...]:
             )
     for row in fits.sort("r2", descending=True).head(1).iter_rows(named=True):
         findings.append(
-            f"training time grows with the number of training images N as N^{row['exponent']:.2f} for {row['title']} on "
-            f"{row['task']} ({row['seconds_per_image']:.3g} s an image, R2 {row['r2']:.2f}, {row['runs']} runs)"
+            f"training time grows with the number of training images N as N^{row['exponent']:.2f} for {row['title']} "
+            f"on {row['task']} ({row['seconds_per_image']:.3g} s an image, R2 {row['r2']:.2f}, {row['runs']} runs)"
         )
     return tuple(findings)
 

@@ -34,8 +34,8 @@ def normal_scores(values: npt.ArrayLike) -> Floats:
 
     Returns
     -------
-    Floats in 0..1, 0.5 for the mean; NaN where missing, and everywhere when fewer than two values are there. Equal values
-    give 0.5.
+    Floats in 0..1, 0.5 for the mean; NaN where missing, and everywhere when fewer than two values are there. Equal
+    values give 0.5.
 
     Examples
     --------

@@ -71,7 +71,8 @@ class Source:
             shown = row["several_settings"]
             more = f" and {len(shown) - 3} more" if len(shown) > 3 else ""
             warnings.append(
-                f"runs of one method with different settings, budgets or data are averaged: {', '.join(shown[:3])}{more}"
+                "runs of one method with different settings, budgets or data are averaged: "
+                f"{', '.join(shown[:3])}{more}"
             )
         hardware: list[str] = []
         if len(row["gpu_kinds"] or []) > 1:

@@ -18,9 +18,16 @@ from segbench.errors import unknown_name
 _FIT = ["suite", "dataset", "task", "method", "title"]
 _ORDER = {**dict.fromkeys([*_FIT, "axis", "tissue"], pl.String), "position": pl.Int64}
 _OPTIONS = {
-    "place": pl.Int64, "train_on": pl.String, "tissue": pl.String, "task": pl.String, "expected": pl.Float64,
-    "pooled": pl.Float64, "transferability": pl.Float64, "methods": pl.Int64, "reason": pl.String,
-}  # fmt: skip
+    "place": pl.Int64,
+    "train_on": pl.String,
+    "tissue": pl.String,
+    "task": pl.String,
+    "expected": pl.Float64,
+    "pooled": pl.Float64,
+    "transferability": pl.Float64,
+    "methods": pl.Int64,
+    "reason": pl.String,
+}
 
 
 def measure_transfer(source: Source, *, metric: str = "accuracy") -> Result:
@@ -37,10 +44,10 @@ def measure_transfer(source: Source, *, metric: str = "accuracy") -> Result:
     Returns
     -------
     ``table``: the matrices, long: train_tissue, test_tissue (each with 'all'), value. Parts: ``transferability`` (per
-    training tissue its score on itself, ``own``, the mean on the other tissues, ``others``, and ``pooled`` over the test
-    set), ``best`` (per test tissue the best single training tissue, the best other one, its own and all) and ``order``
-    (positions of tissues along both axes by average-linkage clustering of their Euclidean distances, leaves ordered so that
-    neighbours are alike).
+    training tissue its score on itself, ``own``, the mean on the other tissues, ``others``, and ``pooled`` over the
+    test set), ``best`` (per test tissue the best single training tissue, the best other one, its own and all) and
+    ``order`` (positions of tissues along both axes by average-linkage clustering of their Euclidean distances, leaves
+    ordered so that neighbours are alike).
     """
     check_metric(metric)
     sql, health = read_sql("transfer"), source.health()
@@ -69,17 +76,17 @@ def measure_transfer(source: Source, *, metric: str = "accuracy") -> Result:
         )
     if source.published:
         warnings.append(
-            "the published table gives one score a training tissue, taken as pooled over the test set; how a model does on "
-            "each test tissue is not in it"
+            "the published table gives one score a training tissue, taken as pooled over the test set; "
+            "how a model does on each test tissue is not in it"
         )
     return Result("transfer", source.label, table, _tell(cells, parts), unique(warnings), sql, parts)
 
 
 def recommend_training_data(source: Source, *, tissue: str, task: str, metric: str = "accuracy") -> Result:
-    """Return what to train on to segment a tissue, by the study's strategy, with what the store measured of each choice.
+    """Return what to train on to segment a tissue, by the study's strategy, and what the store measured of each choice.
 
-    The strategy: all tissues together; where these are not to be had, the same tissue; where that is not, the tissue whose
-    models do best on tissues other than their own.
+    The strategy: all tissues together; where these are not to be had, the same tissue; where that is not, the tissue
+    whose models do best on tissues other than their own.
 
     Parameters
     ----------
@@ -181,7 +188,8 @@ def _tell_choice(table: pl.DataFrame, tissue: str, metric: str) -> tuple[str, ..
         else:
             chosen = "unknown" if first["expected"] is None else f"{first['expected']:.2f}"
             findings.append(
-                f"measured on {tissue}, {_words(best['train_on'])} was better: {metric} {best['expected']:.2f} against {chosen}"
+                f"measured on {tissue}, {_words(best['train_on'])} was better: "
+                f"{metric} {best['expected']:.2f} against {chosen}"
             )
     return tuple(findings)
 
@@ -260,7 +268,8 @@ def _tell(cells: pl.DataFrame, parts: dict[str, pl.DataFrame]) -> tuple[str, ...
         if ranked.height > 1:
             findings.append(
                 f"{where}: {ranked['train_tissue'][0]} transfers best ({ranked['others'][0]:.2f} on other tissues, "
-                f"{_or_unknown(ranked['own'][0])} on its own), {ranked['train_tissue'][-1]} worst ({ranked['others'][-1]:.2f})"
+                f"{_or_unknown(ranked['own'][0])} on its own), {ranked['train_tissue'][-1]} worst "
+                f"({ranked['others'][-1]:.2f})"
             )
         elif (pooled := group.drop_nulls("pooled").sort("pooled", descending=True)).height:
             every = cells.filter(

@@ -19,9 +19,14 @@ from segbench.errors import SegbenchError
 SCORES = ("code_maintenance", "ease_of_use", "hardware_support")
 """The three scores of the study, 1 to 10."""
 _SCHEMA = {
-    "method": pl.String, "title": pl.String, **dict.fromkeys(SCORES, pl.Float64),
-    **{f"{name}_normal": pl.Float64 for name in SCORES}, "usability": pl.Float64, "basis": pl.String, "source": pl.String,
-}  # fmt: skip
+    "method": pl.String,
+    "title": pl.String,
+    **dict.fromkeys(SCORES, pl.Float64),
+    **{f"{name}_normal": pl.Float64 for name in SCORES},
+    "usability": pl.Float64,
+    "basis": pl.String,
+    "source": pl.String,
+}
 
 
 @dataclass(frozen=True)
@@ -46,8 +51,8 @@ def read_usability(path: Path) -> tuple[RawUsability, ...]:
     Raises
     ------
     SegbenchError
-        The file cannot be read, lacks a column, names a method twice or no source, or a score is not in 1..10 (an empty one
-        is unknown).
+        The file cannot be read, lacks a column, names a method twice or no source, or a score is not in 1..10 (an empty
+        one is unknown).
     """
     try:
         text = path.read_text(encoding="utf-8-sig")
@@ -75,8 +80,8 @@ def score_usability(source: Source, *, scores: Sequence[RawUsability] | None = N
     """Return the usability of every method of a source.
 
     Each of the three scores is z-scored over the methods that have all three, mapped through the normal distribution
-    function, and the three are averaged. A method that lacks one keeps the study's composite where that is known, and is
-    marked so; nothing is filled in.
+    function, and the three are averaged. A method that lacks one keeps the study's composite where that is known, and
+    is marked so; nothing is filled in.
 
     Parameters
     ----------
@@ -87,7 +92,8 @@ def score_usability(source: Source, *, scores: Sequence[RawUsability] | None = N
 
     Returns
     -------
-    ``table``: raw and normal scores, ``usability`` (0..1) and its ``basis``: 'sub-scores', 'study composite' or 'unknown'.
+    ``table``: raw and normal scores, ``usability`` (0..1) and its ``basis``: 'sub-scores', 'study composite'
+    or 'unknown'.
     """
     sql, health = read_sql("usability"), source.health()
     known = source.frame(sql)

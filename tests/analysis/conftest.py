@@ -33,11 +33,19 @@ class Results:
         self.records: list[Record] = []
 
     def run(
-        self, method: str, task: str, scores: float | Mapping[str, Any] | None, *, kind: str | None = None,
-        train_s: float | None = 3600.0, other: tuple[EvaluationRow, ...] = (), tissues: tuple[TissueRow, ...] = (),
-        resamples: Sequence[float] = (), **row: Any,
-    ) -> None:  # fmt: skip
-        """Add a finished run: a task like tissuenet-nuclear-2ch, scores per test tissue (or over all), seconds of training."""
+        self,
+        method: str,
+        task: str,
+        scores: float | Mapping[str, Any] | None,
+        *,
+        kind: str | None = None,
+        train_s: float | None = 3600.0,
+        other: tuple[EvaluationRow, ...] = (),
+        tissues: tuple[TissueRow, ...] = (),
+        resamples: Sequence[float] = (),
+        **row: Any,
+    ) -> None:
+        """Add a finished run: a task like tissuenet-nuclear-2ch, scores by test tissue (or over all), its time."""
         dataset, target, *rest = task.rsplit("-", 2) if task.endswith("ch") else task.rsplit("-", 1)
         n_channels = int(rest[0][0]) if rest else 1
         phase = dataset.endswith("livecell")
@@ -45,10 +53,18 @@ class Results:
         channels = ["phase"] if phase else CHANNELS.get((target, n_channels), both)
         rows = scores if isinstance(scores, Mapping) else {"all": scores}
         fields: dict[str, Any] = {
-            "method": method, "method_title": method.title(), "task": task, "dataset": dataset,
-            "dataset_kind": kind or ("synthetic" if dataset.startswith("synthetic") else dataset), "target": target,
-            "channels": channels, "n_channels": n_channels, "batch_size": 8, "epochs": 50, "usability": 0.5,
-        }  # fmt: skip
+            "method": method,
+            "method_title": method.title(),
+            "task": task,
+            "dataset": dataset,
+            "dataset_kind": kind or ("synthetic" if dataset.startswith("synthetic") else dataset),
+            "target": target,
+            "channels": channels,
+            "n_channels": n_channels,
+            "batch_size": 8,
+            "epochs": 50,
+            "usability": 0.5,
+        }
         record = self._make(
             run_id=f"{len(self.records):012d}",
             phases={} if train_s is None else {"train": train_s},

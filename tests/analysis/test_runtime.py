@@ -48,9 +48,14 @@ def test_the_three_inputs_are_means_over_channels(results: Any) -> None:
             results.run(method, task, 0.5, train_s=h * 3600)
     scalability = measure_runtime(results.source()).part("scalability")
     assert scalability.row(0, named=True) == {
-        "suite": "study", "method": "a", "title": "A", "nuclei_h": 2.0, "wholecell_h": 5.0, "livecell_h": 7.0,
+        "suite": "study",
+        "method": "a",
+        "title": "A",
+        "nuclei_h": 2.0,
+        "wholecell_h": 5.0,
+        "livecell_h": 7.0,
         "scalability": pytest.approx(stats.norm.cdf(1)),
-    }  # fmt: skip
+    }
 
 
 def test_a_missing_task_leaves_its_input_and_the_scalability_open(results: Any) -> None:

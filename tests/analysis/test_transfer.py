@@ -145,7 +145,8 @@ def test_best_radius_gain_and_the_loss_of_one_radius(results: Any, make_evaluati
     rows = {(row["operation"], row["test_tissue"]): row for row in result.table.iter_rows(named=True)}
     breast, colon = rows["dilate", "Breast"], rows["dilate", "Colon"]
     assert (breast["best_radius"], breast["best_radius_um"], breast["gain"]) == (1, 5.0, pytest.approx(0.5))
-    # Mean over tissues: 0.2, 0.45, 0.55, 0.4 so radius 2 is best on average; of Colon's equal 2 and 3 the smaller is best
+    # Mean over tissues: 0.2, 0.45, 0.55, 0.4 so radius 2 is best on average; of Colon's equal 2 and 3 it is the
+    # smaller
     assert (breast["fixed_radius"], breast["fixed_loss"], colon["fixed_loss"]) == (2, pytest.approx(0.1), 0)
     assert colon["best_radius"] == 2
     # 15 micrometres are 3 pixels

@@ -15,7 +15,7 @@ SOURCE = "the scores table of the SegGal site, of the study BoomStarcuc/Cell-Seg
 
 
 def scores() -> pl.DataFrame:
-    """Return the published table: method, task, train_tissue, accuracy, usability (0..1) and hours (null where unknown).
+    """Return the published table: method, task, train_tissue, accuracy, usability (0..1), hours (null where unknown).
 
     Examples
     --------

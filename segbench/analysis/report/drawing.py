@@ -24,10 +24,22 @@ _MARKS = ("o", "s", "D", "^", "P", "X")
 _DASHES: tuple[Any, ...] = ("-", "--", ":", "-.", (0, (6, 2)), (0, (6, 2, 1, 2)))
 _PANEL_WIDTH, _ROW, _COLUMNS = 3.5, 0.24, 2
 _STYLE = {
-    "font.family": "DejaVu Sans", "font.size": 8, "axes.titlesize": 8, "axes.titleweight": "bold", "axes.linewidth": 0.6,
-    "axes.grid": False, "axes.spines.top": False, "axes.spines.right": False, "legend.frameon": False, "legend.fontsize": 8,
-    "svg.fonttype": "none", "pdf.fonttype": 42, "svg.hashsalt": "segbench", "text.usetex": False, "text.parse_math": False,
-}  # fmt: skip
+    "font.family": "DejaVu Sans",
+    "font.size": 8,
+    "axes.titlesize": 8,
+    "axes.titleweight": "bold",
+    "axes.linewidth": 0.6,
+    "axes.grid": False,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "legend.frameon": False,
+    "legend.fontsize": 8,
+    "svg.fonttype": "none",
+    "pdf.fonttype": 42,
+    "svg.hashsalt": "segbench",
+    "text.usetex": False,
+    "text.parse_math": False,
+}
 
 
 @dataclass(frozen=True)
@@ -135,8 +147,10 @@ def _where(plot: Plot, metric: str, train: str) -> pl.DataFrame:
     rows = plot.data
     for column, wanted in plot.figure.where.items():
         stands_for = {METRIC: metric, TRAINED_ON: train}
-        values = [stands_for.get(value, value) if isinstance(value, str) else value
-                  for value in (wanted if isinstance(wanted, tuple) else (wanted,))]  # fmt: skip
+        values = [
+            stands_for.get(value, value) if isinstance(value, str) else value
+            for value in (wanted if isinstance(wanted, tuple) else (wanted,))
+        ]
         rows = rows.filter(pl.col(column).is_in(values))
     return rows
 
@@ -203,8 +217,13 @@ def _heatmap(axes: Any, view: _View, rows: pl.DataFrame) -> None:
             light = 0.25 < shade < 0.75 if figure.diverging else shade > 0.55
             text = words.get((ys[r], xs[c])) or (f"{number:.0f}" if figure.whole else f"{number:.2f}")
             axes.text(c, r, text, ha="center", va="center", fontsize=6, color="black" if light else "white")
-    axes.set_xticks(range(len(xs)), [_cut(x) for x in xs], rotation=40 if len(xs) > 3 else 0,
-                    ha="right" if len(xs) > 3 else "center", rotation_mode="anchor" if len(xs) > 3 else None)  # fmt: skip
+    axes.set_xticks(
+        range(len(xs)),
+        [_cut(x) for x in xs],
+        rotation=40 if len(xs) > 3 else 0,
+        ha="right" if len(xs) > 3 else "center",
+        rotation_mode="anchor" if len(xs) > 3 else None,
+    )
     axes.set_yticks(range(len(ys)), [_cut(y) for y in ys])
     axes.tick_params(length=0)
     axes.spines[:].set_visible(False)
@@ -232,8 +251,16 @@ def _bars(axes: Any, view: _View, rows: pl.DataFrame) -> None:
             else dict(lengths.rows())
         )
         widths = [own.get(y) or 0.0 for y in ys]
-        bars = axes.barh(range(len(ys)), widths, left=[start[y] for y in ys], color=colour, label=group, height=0.75,
-                         edgecolor="white", linewidth=0.4)  # fmt: skip
+        bars = axes.barh(
+            range(len(ys)),
+            widths,
+            left=[start[y] for y in ys],
+            color=colour,
+            label=group,
+            height=0.75,
+            edgecolor="white",
+            linewidth=0.4,
+        )
         if not figure.group:
             axes.bar_label(bars, fmt="%.0f" if figure.whole else "%.3f", padding=2, fontsize=6)
         for y, width in zip(ys, widths, strict=True):

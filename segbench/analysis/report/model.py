@@ -49,11 +49,12 @@ class Frame:
 
 @dataclass(frozen=True)
 class Figure:
-    """What a figure shows, without saying how it is drawn: the page draws it with Plotly, ``segbench plot`` as a file."""
+    """What a figure shows, without saying how it is drawn: the page draws by Plotly, ``segbench plot`` to a file."""
 
     kind: Literal["heatmap", "bars", "dots", "scatter", "lines"]
-    """``heatmap``: ``value`` over ``x`` and ``y``. ``bars``: length ``x`` of each ``y``, stacked by ``group``. ``dots``:
-    ``x`` of each ``y``, a mark a ``group``. ``scatter``: a point a row. ``lines``: ``y`` over ``x``, a line a ``group``."""
+    """``heatmap``: ``value`` over ``x`` and ``y``. ``bars``: length ``x`` of each ``y``, stacked by ``group``.
+    ``dots``: ``x`` of each ``y``, a mark a ``group``. ``scatter``: a point a row. ``lines``: ``y`` over ``x``, a line
+    a ``group``."""
     frame: str
     """The frame's name."""
     title: str

@@ -103,17 +103,21 @@ def build_report(
         "choices": _choices(source),
     }
     own = {part.section.key: part.body.data for part in parts if part.content and part.content.data}
-    html = _environment().get_template("report.html.j2").render(
-        title=title or f"segbench: {out.resolve().name}",
-        parts=parts,
-        data=packed_json(data),
-        own=[(key, safe_json(value)) for key, value in own.items()],
-        linked=linked,
-        files={} if linked else site_files(),
-        metrics=METRICS,
-        made=datetime.now(UTC),
-        version=__version__,
-    )  # fmt: skip
+    html = (
+        _environment()
+        .get_template("report.html.j2")
+        .render(
+            title=title or f"segbench: {out.resolve().name}",
+            parts=parts,
+            data=packed_json(data),
+            own=[(key, safe_json(value)) for key, value in own.items()],
+            linked=linked,
+            files={} if linked else site_files(),
+            metrics=METRICS,
+            made=datetime.now(UTC),
+            version=__version__,
+        )
+    )
     return Report(
         html=html,
         filled=tuple(part.section.key for part in parts if part.content),
@@ -183,12 +187,12 @@ def _choices(source: Source) -> dict[str, list[Any]]:
     """Return what the global filters offer: [value, title] in order."""
     methods = source.query("select distinct method, method_title from runs_latest order by lower(method_title), method")
     tasks = source.query("select distinct task from runs_latest order by task")["task"].to_list()
-    trains = source.query(
-        "select distinct train_tissue from runs_latest order by train_tissue <> 'all', train_tissue"
-    )["train_tissue"].to_list()  # fmt: skip
+    trains = source.query("select distinct train_tissue from runs_latest order by train_tissue <> 'all', train_tissue")[
+        "train_tissue"
+    ].to_list()
     tissues = source.query(
         "select distinct test_tissue from evaluations where test_tissue <> 'all' order by test_tissue"
-    )["test_tissue"].to_list()  # fmt: skip
+    )["test_tissue"].to_list()
     return {
         "method": [list(row) for row in methods.rows()],
         "task": [[name, name] for name in tasks],

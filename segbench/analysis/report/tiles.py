@@ -18,7 +18,8 @@ PALETTE = np.array(
 )
 """Colours (RGBA) of an overlay: nothing, found, false positive, missed, truth; light enough for any microscopy."""
 FOUND, FALSE, MISSED, TRUTH = 1, 2, 3, 4
-# Two channels as grey and purple: apart from each other for every kind of colour vision, and from the outlines above them
+# Two channels as grey and purple: apart from each other for every kind of colour vision, and from the outlines above
+# them
 _TWO_CHANNELS = np.array([[0.62, 0.62, 0.62], [0.5, 0.08, 0.5]])
 
 
@@ -37,7 +38,7 @@ class Overlay:
 
 
 def picture(image: npt.NDArray[np.uint8]) -> str:
-    """Return base64 of a WebP of display channels (C, H, W): grey for one, two colours for two, else the first three."""
+    """Return base64 of a WebP of display channels (C, H, W): grey for one, colours for two, else the first three."""
     from PIL import Image
 
     planes = image.astype(np.float64)
@@ -61,8 +62,8 @@ def truth_overlay(truth: npt.NDArray[np.int32]) -> str:
 def prediction_overlay(truth: npt.NDArray[np.int32], prediction: npt.NDArray[np.int32]) -> Overlay:
     """Return the outlines of a predicted label map (H, W), coloured by what the truth says.
 
-    Found and false instances are drawn where they were predicted, missed ones where they are, dashed, so that they can be
-    told apart without their colour.
+    Found and false instances are drawn where they were predicted, missed ones where they are, dashed, so that they can
+    be told apart without their colour.
     """
     found_true, found_predicted = matched(truth, prediction)
     drawn = np.zeros(truth.shape, np.uint8)

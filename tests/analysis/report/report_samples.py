@@ -55,10 +55,20 @@ def make_record(
         level += 0.1 * (tissue == train_tissue) - 0.03 * place + draw.uniform(-0.02, 0.02)
         level = max(0.05, min(0.85, level))
         return EvaluationRow(
-            test_task=test_task, test_tissue=tissue, operation=operation, radius=radius,
-            map=level * 0.8, ap50=level, ap75=level * 0.85, ar=level * 0.9, ar50=level * 1.1, ar75=level * 0.95,
-            n_images=12, n_truth=840, n_predictions=800,
-        )  # fmt: skip
+            test_task=test_task,
+            test_tissue=tissue,
+            operation=operation,
+            radius=radius,
+            map=level * 0.8,
+            ap50=level,
+            ap75=level * 0.85,
+            ar=level * 0.9,
+            ar50=level * 1.1,
+            ar75=level * 0.95,
+            n_images=12,
+            n_truth=840,
+            n_predictions=800,
+        )
 
     evaluations = []
     if done:
@@ -75,13 +85,42 @@ def make_record(
     phases = {"wait": 1.0, "environment": 2.0, "data": 0.5, "import": 4.0, "load": 0.3, "predict": 3.0, "evaluate": 2.0}
     return Record(
         attempt=AttemptRow(
-            run_id=run_id, attempt=1, status=status, error=error, log_tail=log_tail, method=method, method_title=title,
-            method_revision=1, family=method, environment="engine", category="classical", trained=trained, attention=False,
-            usability=USABILITY.get(method), task=task, dataset="synthetic", dataset_kind="synthetic", dataset_fingerprint="f00d",
-            channels=list(channels), n_channels=len(channels), target=target, train_tissue=train_tissue, seed=seed,
-            settings={"sigma": 1.0, "note": "plain"}, batch_size=4, epochs=10 if trained else None, n_train_images=120,
-            n_train_cells=8400, versions={"numpy": "2.4.6"}, segbench_version="0.1.0", host="bench-1", cpu_name="a CPU",
-            num_cpus=2, num_gpus=0, started_at=START, ended_at=START + timedelta(seconds=train_s + 20),
+            run_id=run_id,
+            attempt=1,
+            status=status,
+            error=error,
+            log_tail=log_tail,
+            method=method,
+            method_title=title,
+            method_revision=1,
+            family=method,
+            environment="engine",
+            category="classical",
+            trained=trained,
+            attention=False,
+            usability=USABILITY.get(method),
+            task=task,
+            dataset="synthetic",
+            dataset_kind="synthetic",
+            dataset_fingerprint="f00d",
+            channels=list(channels),
+            n_channels=len(channels),
+            target=target,
+            train_tissue=train_tissue,
+            seed=seed,
+            settings={"sigma": 1.0, "note": "plain"},
+            batch_size=4,
+            epochs=10 if trained else None,
+            n_train_images=120,
+            n_train_cells=8400,
+            versions={"numpy": "2.4.6"},
+            segbench_version="0.1.0",
+            host="bench-1",
+            cpu_name="a CPU",
+            num_cpus=2,
+            num_gpus=0,
+            started_at=START,
+            ended_at=START + timedelta(seconds=train_s + 20),
             folder=f"runs/{run_id}/attempt-001",
         ),
         phases={**phases, "train": train_s} if trained else phases,
@@ -89,13 +128,22 @@ def make_record(
         history=[HistoryRow(epoch=n, loss=1 / n, val_loss=1.2 / n) for n in range(1, 5)] if trained else [],
         tissues=[
             TissueRow(
-                dataset_fingerprint="f00d", dataset="synthetic", split=split, target=target, tissue=tissue, n_images=12 + 7 * (n * 3 % 5),
-                n_cells=840, area=120.0 + 10 * n, elongation=0.7 - 0.05 * (n * n % 5), convexity=0.9 - 0.02 * n, pixel_size_um=0.5,
+                dataset_fingerprint="f00d",
+                dataset="synthetic",
+                split=split,
+                target=target,
+                tissue=tissue,
+                n_images=12 + 7 * (n * 3 % 5),
+                n_cells=840,
+                area=120.0 + 10 * n,
+                elongation=0.7 - 0.05 * (n * n % 5),
+                convexity=0.9 - 0.02 * n,
+                pixel_size_um=0.5,
             )
             for split in ("train", "test")
             for n, tissue in enumerate(("all", *tissues))
         ],
-    )  # fmt: skip
+    )
 
 
 def write_examples(
@@ -119,9 +167,13 @@ def write_examples(
     images = np.stack([plane] * len(record.attempt.channels), axis=1).clip(0, 255).astype(np.uint8)
     names = [f"{tissue}-{n}" for tissue in tissues for n in range(windows)]
     np.savez(
-        folder / "examples.npz", rows=np.arange(k), images=images, truth=truth, prediction=prediction,
+        folder / "examples.npz",
+        rows=np.arange(k),
+        images=images,
+        truth=truth,
+        prediction=prediction,
         ap50=np.linspace(skill, skill - 0.3, k),
-    )  # fmt: skip
+    )
     meta: dict[str, Any] = {
         "task": record.attempt.task,
         "dataset": "synthetic",
@@ -148,7 +200,7 @@ def discs(size: int, seed: int) -> np.ndarray:
 
 
 def make_results(out: Path) -> Path:
-    """Fill a folder with three methods on four tasks, one of them also trained on single tissues, and one failed run."""
+    """Fill a folder with three methods on four tasks, one also trained on single tissues, and one failed run."""
     records = [
         make_record(name, title, task, skill=SKILL[name] - 0.05 * n)
         for n, task in enumerate(TASKS)
@@ -159,11 +211,15 @@ def make_results(out: Path) -> Path:
         [
             *records,
             make_record(
-                "cellpose", "Cellpose", train_tissue="Tonsil", status=Status.OUT_OF_MEMORY,
-                error="needed more memory than the 4 GB it was granted", log_tail="epoch 3\nMemoryError",
+                "cellpose",
+                "Cellpose",
+                train_tissue="Tonsil",
+                status=Status.OUT_OF_MEMORY,
+                error="needed more memory than the 4 GB it was granted",
+                log_tail="epoch 3\nMemoryError",
             ),
         ]
-    )  # fmt: skip
+    )
     for record in records:
         write_examples(out, record, TISSUES[:3])
     return out

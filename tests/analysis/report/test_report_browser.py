@@ -30,9 +30,18 @@ from segbench.analysis.report.sections import SECTIONS
 pytestmark = pytest.mark.browser
 AXE = "4.10.3"
 FLAGS = (
-    "headless", "no-sandbox", "disable-gpu", "disable-quic", "no-first-run", "disable-background-networking",
-    "disable-component-update", "disable-sync", "window-size=1300,900", "force-color-profile=srgb", "disable-dev-shm-usage",
-)  # fmt: skip
+    "headless",
+    "no-sandbox",
+    "disable-gpu",
+    "disable-quic",
+    "no-first-run",
+    "disable-background-networking",
+    "disable-component-update",
+    "disable-sync",
+    "window-size=1300,900",
+    "force-color-profile=srgb",
+    "disable-dev-shm-usage",
+)
 KEYS = [section.key for section in SECTIONS if not section.optional]
 
 
@@ -78,9 +87,13 @@ class Browser:
         """Scroll through the page, as a reader does, until every section is drawn and every picture loaded."""
         for key in KEYS:
             self.run("document.getElementById(arguments[0])?.scrollIntoView()", key)
-            self.until(lambda key=key: self.run(  # type: ignore[misc]
-                "const s = document.getElementById(arguments[0]); return !s || s.querySelector('.missing') || 'drawn' in s.dataset", key
-            ))  # fmt: skip
+            self.until(
+                lambda key=key: self.run(  # type: ignore[misc]
+                    "const s = document.getElementById(arguments[0]); "
+                    "return !s || s.querySelector('.missing') || 'drawn' in s.dataset",
+                    key,
+                )
+            )
         self.run("for (const image of document.querySelectorAll('img')) image.loading = 'eager'; scrollTo(0, 0)")
         self.until(lambda: self.run("return [...document.querySelectorAll('img')].every((image) => image.complete)"))
 
@@ -89,7 +102,7 @@ class Browser:
         return [entry["message"] for entry in self.driver.get_log("browser")]
 
     def requests(self) -> list[str]:
-        """Return the addresses that were asked for since the file was opened, but for the file and what is inside it."""
+        """Return the addresses asked for since the file was opened, but for the file and what is inside it."""
         entries = [json.loads(entry["message"])["message"] for entry in self.driver.get_log("performance")]
         urls = [e["params"]["request"]["url"] for e in entries if e["method"] == "Network.requestWillBeSent"]
         return [url for url in urls if not url.startswith(("data:", "about:", "file:", "blob:"))]
@@ -175,7 +188,8 @@ def test_every_plot_has_marks_within_its_frame(browser: Browser, path: Path) -> 
     browser.draw_all()
     empty = browser.run(
         "return [...document.querySelectorAll('.plot')].filter((plot) => !plot.querySelector("
-        "'.point path, path.point, .points path, image, .hm image, .heatmaplayer image, .textpoint, .js-line')).map((plot) => plot.ariaLabel)"
+        "'.point path, path.point, .points path, image, .hm image, .heatmaplayer image, .textpoint, .js-line'"
+        ")).map((plot) => plot.ariaLabel)"
     )
     assert empty == []
 
@@ -211,9 +225,12 @@ def test_examples_show_each_methods_outlines_over_the_image(browser: Browser, pa
     panels = browser.until(lambda: browser.all("#examples .window:first-child .panel"))
     captions = [panel.find_element(By.CSS_SELECTOR, "b").text for panel in panels]
     assert captions == ["Image", "Truth", "Cellpose", "StarDist", "Watershed"]
-    browser.until(lambda: browser.run(
-        "return [...document.querySelectorAll('#examples .window:first-child img')].every((i) => i.complete && i.naturalWidth === 96)"
-    ))  # fmt: skip
+    browser.until(
+        lambda: browser.run(
+            "return [...document.querySelectorAll('#examples .window:first-child img')]."
+            "every((i) => i.complete && i.naturalWidth === 96)"
+        )
+    )
     assert all(image.get_attribute("alt") for image in browser.all("#examples .tile img:first-child"))
     assert len(browser.all("#examples .tag")) == 3, "each of the three tissues has a worst window"
 
@@ -307,13 +324,15 @@ def test_axe_finds_no_serious_violation(browser: Browser, path: Path, axe: str, 
     browser.run("document.documentElement.dataset.theme = arguments[0]; SB.redrawAll()", theme)
     browser.draw_all()
     browser.run(
-        "for (const details of document.querySelectorAll('details')) if (!details.matches('.filter')) details.open = true"
+        "for (const details of document.querySelectorAll('details')) "
+        "if (!details.matches('.filter')) details.open = true"
     )
     browser.until(lambda: browser.all("details.table tbody tr"))
     browser.run(axe)
     browser.driver.set_script_timeout(300)
     found = browser.driver.execute_async_script(
-        "const done = arguments[1]; axe.run(document, {resultTypes: ['violations'], ...arguments[0]}).then((r) => done(r.violations), (e) => done([{id: String(e), impact: 'serious', nodes: []}]))",
+        "const done = arguments[1]; axe.run(document, {resultTypes: ['violations'], ...arguments[0]}).then("
+        "(r) => done(r.violations), (e) => done([{id: String(e), impact: 'serious', nodes: []}]))",
         # Dark differs from light by its colours alone
         {} if theme == "light" else {"runOnly": ["color-contrast"]},
     )
@@ -356,7 +375,9 @@ def test_a_phone_has_no_sideways_scroll(browser: Browser, path: Path, shots: Pat
     browser.draw_all()
     open_table(browser, "scores")
     wide = browser.run(
-        "return [...document.querySelectorAll('main *')].filter((e) => e.getBoundingClientRect().right > 361 && !e.closest('.scroll, pre, svg')).map((e) => e.outerHTML.slice(0, 120))"
+        "return [...document.querySelectorAll('main *')].filter((e) => "
+        "e.getBoundingClientRect().right > 361 && !e.closest('.scroll, pre, svg'))"
+        ".map((e) => e.outerHTML.slice(0, 120))"
     )
     assert wide == []
     assert browser.run("return document.documentElement.scrollWidth") <= 360

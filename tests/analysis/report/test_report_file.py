@@ -143,7 +143,9 @@ def test_json_in_a_script_element_ends_neither_the_element_nor_a_line() -> None:
 
 
 def test_a_frame_keeps_nulls_and_drops_what_is_no_number() -> None:
-    frame = pl.DataFrame({"score": [0.1234567, None, float("nan"), float("inf")], "name": ["a", None, "b", "a"], "n": [1, None, 3, 4]})  # fmt: skip
+    frame = pl.DataFrame(
+        {"score": [0.1234567, None, float("nan"), float("inf")], "name": ["a", None, "b", "a"], "n": [1, None, 3, 4]}
+    )
     columns = frame_data(Frame("f", frame, "select"))["columns"]
     assert columns[0] == {"name": "score", "values": [0.123457, None, None, None]}
     assert columns[1] == {"name": "name", "levels": ["a", "b"], "codes": [0, -1, 1, 0]}

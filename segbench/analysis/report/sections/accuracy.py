@@ -46,8 +46,8 @@ def _sentence(rows: pl.DataFrame) -> str:
         return f"Over one test tissue the mean accuracy of the methods is {score(rows['accuracy'].mean())}."  # type: ignore[arg-type]
     easy, hard = tissues.row(0), tissues.row(-1)
     return (
-        f"Averaged over methods and tasks, {easy[0]} is the easiest of {tissues.height} test tissues "
-        f"(accuracy {score(easy[1])}) and {hard[0]} the hardest ({score(hard[1])}); rows and columns are ordered by their mean."
+        f"Averaged over methods and tasks, {easy[0]} is the easiest of {tissues.height} test tissues (accuracy "
+        f"{score(easy[1])}) and {hard[0]} the hardest ({score(hard[1])}); rows and columns are ordered by their mean."
     )
 
 

@@ -84,8 +84,9 @@ def _sentence(wide: pl.DataFrame) -> str:
     up = known.filter(pl.col("accuracy_change") > 0).height
     most = known.sort(pl.col("accuracy_change").abs(), descending=True).row(0, named=True)
     return (
-        f"{sentence}: accuracy is higher here for {up} of {known.height}; the greatest change is that of {most['method_title']} on "
-        f"{most['task']}, from {score(most['accuracy_there'])} to {score(most['accuracy'])}."
+        f"{sentence}: accuracy is higher here for {up} of {known.height}; "
+        f"the greatest change is that of {most['method_title']} on {most['task']}, "
+        f"from {score(most['accuracy_there'])} to {score(most['accuracy'])}."
     )
 
 

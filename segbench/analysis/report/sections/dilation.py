@@ -59,7 +59,10 @@ def _build(source: Source) -> Content | Missing:
 SECTION = Section(
     key="dilation",
     title="Dilation and erosion",
-    about="Predicted nuclei dilated and scored as whole cells, predicted cells eroded and scored as nuclei; rings mark the best radius.",
+    about=(
+        "Predicted nuclei dilated and scored as whole cells, predicted cells eroded and scored as nuclei; "
+        "rings mark the best radius."
+    ),
     fill="segbench grid launch --preset paper",
     build=_build,
 )

@@ -199,10 +199,13 @@ def _sentence(data: list[dict[str, Any]], left_out: int) -> str:
     if scored:
         worst = min(scored, key=lambda example: example["mean_ap50"])
         sentence += (
-            f"; the hardest is {worst['image']} ({worst['tissue']}, {worst['task']}), where the methods reach an AP50 of "
-            f"{score(worst['mean_ap50'])} on average"
+            f"; the hardest is {worst['image']} ({worst['tissue']}, {worst['task']}), "
+            f"where the methods reach an AP50 of {score(worst['mean_ap50'])} on average"
         )
-    sentence += ". Found cells are drawn in blue, false positives in orange and missed cells in dashed yellow (overlap of 0.5 counts)."
+    sentence += (
+        ". Found cells are drawn in blue, false positives in orange and missed cells in dashed yellow "
+        "(overlap of 0.5 counts)."
+    )
     if left_out:
         sentence += f" {count(left_out, 'picture')} more did not fit the file."
     return sentence

@@ -14,7 +14,12 @@ def _build(source: Source) -> Content | Missing:
     runs = dict(source.query("select method, count(*) from runs_latest where status = 'done' group by method").rows())
     cards = all_cards()
     table = pl.DataFrame([_row(card, runs.get(name, 0)) for name, card in cards.items()], infer_schema_length=None)
-    frame = Frame("methods", table.sort("runs_here", "title", descending=[True, False]), "segbench methods list", {"method": ("method",)})  # fmt: skip
+    frame = Frame(
+        "methods",
+        table.sort("runs_here", "title", descending=[True, False]),
+        "segbench methods list",
+        {"method": ("method",)},
+    )
     ran = [card for name, card in cards.items() if runs.get(name)]
     foreign = sorted(set(runs) - set(cards))
     sentence = f"{len(ran)} of {count(len(cards), 'method')} known to this segbench finished a run here"

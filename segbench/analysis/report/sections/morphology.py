@@ -53,7 +53,10 @@ def _build(source: Source) -> Content | Missing:
 SECTION = Section(
     key="morphology",
     title="Morphology",
-    about="Size, elongation (smaller over larger eigenvalue of the boundary's covariance) and convexity of the cells of each tissue.",
+    about=(
+        "Size, elongation (smaller over larger eigenvalue of the boundary's covariance) and convexity "
+        "of the cells of each tissue."
+    ),
     fill="segbench grid launch",
     build=_build,
 )

@@ -84,9 +84,10 @@ def _build(source: Source) -> Content | Missing:
 
 def _sentence(summary: dict[str, Any]) -> str:
     ended = (
-        "all of them finished" if summary["done"] == summary["runs"]
+        "all of them finished"
+        if summary["done"] == summary["runs"]
         else f"{summary['done']} finished and {summary['unfinished']} did not"
-    )  # fmt: skip
+    )
     return (
         f"{count(summary['methods'], 'method')} on {count(summary['tasks'], 'task')} of {listed(summary['datasets'])}: "
         f"{count(summary['runs'], 'run')}, {ended}."

@@ -51,14 +51,16 @@ def _sentence(here: pl.DataFrame, published: pl.DataFrame) -> str:
     shared = here.join(published, on=["task", "method"], suffix="_there").drop_nulls("accuracy")
     if not shared.height:
         return (
-            f"The study scored {count(published['method'].n_unique(), 'method')} on TissueNet and LIVECell; nothing here was run on "
-            "these, so the figure sets each task beside the study's task of the same target and channels."
+            f"The study scored {count(published['method'].n_unique(), 'method')} on TissueNet and LIVECell; "
+            "nothing here was run on these, so the figure sets each task beside the study's task of the same target "
+            "and channels."
         )
     far = shared.with_columns((pl.col("accuracy") - pl.col("accuracy_there")).alias("change"))
     most = far.sort(pl.col("change").abs(), descending=True).row(0, named=True)
     return (
-        f"{count(shared.height, 'score')} can be set beside the study's; the greatest difference is that of {most['method_title']} on "
-        f"{most['task']}: {score(most['accuracy'])} here, {score(most['accuracy_there'])} published."
+        f"{count(shared.height, 'score')} can be set beside the study's; "
+        f"the greatest difference is that of {most['method_title']} on {most['task']}: "
+        f"{score(most['accuracy'])} here, {score(most['accuracy_there'])} published."
     )
 
 

@@ -115,7 +115,10 @@ def _sentence(board: pl.DataFrame) -> str:
 SECTION = Section(
     key="ranking",
     title="Ranking",
-    about="The methods of each task by the chosen metric, and by the study's overall score: accuracy, usability, scalability.",
+    about=(
+        "The methods of each task by the chosen metric, and by the study's overall score: "
+        "accuracy, usability, scalability."
+    ),
     fill="segbench grid launch",
     build=_build,
 )

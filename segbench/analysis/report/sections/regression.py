@@ -68,7 +68,10 @@ def _build(source: Source) -> Content | Missing:
 SECTION = Section(
     key="regression",
     title="Regression",
-    about="Least squares of the score over the test tissues on training images, cell size and elongation, each scaled to 0..1.",
+    about=(
+        "Least squares of the score over the test tissues on training images, cell size and elongation, "
+        "each scaled to 0..1."
+    ),
     fill="segbench grid launch --preset paper",
     build=_build,
 )

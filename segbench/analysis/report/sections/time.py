@@ -10,7 +10,8 @@ from segbench.analysis.report.wording import duration
 _FILTERS = {"method": ("method",), "task": ("task",), "train": ("train_tissue",)}
 _PHASES_SQL = """\
 select t.method, t.method_title, t.task, t.train_tissue, p.phase, avg(p.seconds) as seconds,
-    list_position(['environment', 'data', 'import', 'load', 'train', 'calibrate', 'save', 'predict', 'evaluate'], p.phase) as place
+    list_position(['environment', 'data', 'import', 'load', 'train', 'calibrate', 'save', 'predict', 'evaluate'], \
+p.phase) as place
 from timings as t
 join runs_latest as r using (run_id)
 join phases as p on p.run_id = r.run_id and p.attempt = r.attempt
@@ -81,7 +82,10 @@ def _build(source: Source) -> Content | Missing:
                 kind="scatter",
                 frame="cost",
                 title="Score against time to train and predict; the line is the Pareto front",
-                alt="Each method as a point: to the left is faster, above is better; the line joins the methods that no other beats in both.",
+                alt=(
+                    "Each method as a point: to the left is faster, above is better; "
+                    "the line joins the methods that no other beats in both."
+                ),
                 x="seconds",
                 y=METRIC,
                 group="method_title",

@@ -26,9 +26,16 @@ def _build(source: Source) -> Content | Missing:
     sentence, findings = told(answers.default)
     frames = (
         answer_frame("transfer", _clustered(answers.table, answers.parts["order"]), answers.default, _FILTERS),
-        answer_frame("transferability", answers.parts["transferability"], answers.default, _FILTERS | {"tissue": ("train_tissue",)}),
-        answer_frame("best-training-tissue", answers.parts["best"], answers.default, _FILTERS | {"tissue": ("test_tissue",)}),
-    )  # fmt: skip
+        answer_frame(
+            "transferability",
+            answers.parts["transferability"],
+            answers.default,
+            _FILTERS | {"tissue": ("train_tissue",)},
+        ),
+        answer_frame(
+            "best-training-tissue", answers.parts["best"], answers.default, _FILTERS | {"tissue": ("test_tissue",)}
+        ),
+    )
     return Content(
         sentence=sentence,
         findings=findings,
