@@ -217,8 +217,8 @@ def _attempt(request: AttemptRequest, phases: dict[str, float], facts: dict[str,
         if run.fingerprint is not None and data.fingerprint != run.fingerprint:
             raise _EndedError(
                 Status.FAILED,
-                f"dataset {run.task.dataset} has fingerprint {data.fingerprint} on {socket.gethostname()}, the grid was "
-                f"planned with {run.fingerprint}: the data differ between the nodes",
+                f"dataset {run.task.dataset} has fingerprint {data.fingerprint} on {socket.gethostname()}, the grid "
+                f"was planned with {run.fingerprint}: the data differ between the nodes",
             )
     with _timed(phases, "environment"):
         environment = environments.ensure(card.environment, gpu=request.use_gpu and run.resources.num_gpus > 0)
@@ -340,7 +340,7 @@ def _modules(method: str) -> Sequence[str]:
 
 
 def _other_modality(run: Run, data: PreparedDataset) -> Task | None:
-    """Return the task whose images a single-channel model of all tissues is applied to as well, trained on the other's."""
+    """Return the other target's task, to whose images a single-channel model of all tissues is applied as well."""
     if run.train_tissue != ALL_TISSUES or len(run.task.channels) != 1:
         return None
     return counterpart(run.task, data.tasks)

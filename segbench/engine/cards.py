@@ -21,7 +21,8 @@ def all_cards() -> dict[str, Card]:
     Raises
     ------
     SegbenchError
-        Where a method's module cannot be imported, has no card or a card of another name: the line names the distribution.
+        Where a method's module cannot be imported, has no card or a card of
+        another name: the line names the distribution.
     """
     return dict(_cards())
 
@@ -35,7 +36,7 @@ def get_card(name: str) -> Card:
 
 
 def method_object(name: str) -> str:
-    """Return ``module:Class`` of a method, as a job names it; raises SegbenchError for unknown and for planned methods."""
+    """Return ``module:Class`` of a method, as a job names it; SegbenchError for unknown and for planned methods."""
     card = get_card(name)
     if not card.implemented:
         raise SegbenchError(

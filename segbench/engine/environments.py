@@ -26,11 +26,12 @@ from segbench.paths import cache_folder
 ENGINE = "engine"
 """The name of the environment that is the engine's own interpreter."""
 LOCKS = Path(__file__).parent / "locks"
-"""The locks: ``NAME-cpu.txt`` and ``NAME-gpu.txt``, or one ``NAME.txt`` for both; every line is ``distribution==version``.
+"""The locks: ``NAME-cpu.txt`` and ``NAME-gpu.txt``, or one ``NAME.txt`` for both; lines are ``distribution==version``.
 
 Two more kinds of file may stand beside them. ``NAME.unresolved.txt`` pins distributions whose own metadata refuse this
-Python or each other, though they run. ``NAME.cp310.txt`` pins wheels, with their hash, that are tagged for another Python (here
-3.10) because of an extension that is not used: they go into a folder of their own, last on the interpreter's path.
+Python or each other, though they run. ``NAME.cp310.txt`` pins wheels, with their hash, that are
+tagged for another Python (here 3.10) because of an extension that is not used: they go into a folder
+of their own, last on the interpreter's path.
 """
 _ANY = "any"
 _FOREIGN = "cp310"
@@ -116,7 +117,8 @@ def ensure(environment: str, *, gpu: bool, progress: Report | None = None) -> En
     Raises
     ------
     SegbenchError
-        For an unknown name, and where the build fails: with the installer's last lines. What was built so far is removed.
+        For an unknown name, and where the build fails: with the installer's last
+        lines. What was built so far is removed.
     """
     report = progress or (lambda _line: None)
     ready = _given(environment, gpu)
@@ -141,8 +143,8 @@ def ensure(environment: str, *, gpu: bool, progress: Report | None = None) -> En
 def override(environment: str) -> Path | None:
     """Return the interpreter that the user has named for an environment, or None.
 
-    The environment variable ``SEGBENCH_ENV_NAME`` (upper case, ``-`` as ``_``) comes first, then the entry of that name in
-    ``environments.yaml`` in the cache folder.
+    The environment variable ``SEGBENCH_ENV_NAME`` (upper case, ``-`` as ``_``) comes first, then the entry of that name
+    in ``environments.yaml`` in the cache folder.
 
     Raises
     ------
@@ -273,7 +275,10 @@ def _installed_here() -> dict[str, str]:
 
 @functools.cache
 def _installed_in(python: Path) -> dict[str, str]:
-    code = "import json, importlib.metadata as m; print(json.dumps({d.name: d.version for d in m.distributions() if d.name}))"
+    code = (
+        "import json, importlib.metadata as m; "
+        "print(json.dumps({d.name: d.version for d in m.distributions() if d.name}))"
+    )
     done = subprocess.run([python, "-c", code], capture_output=True, text=True, check=False)
     if done.returncode != 0:
         raise SegbenchError(f"{python} cannot list what is installed: {_last_lines(done.stderr, 1)}")
@@ -353,7 +358,8 @@ def _install(folder: Path, built: Environment, report: Report) -> None:
         packages = next((folder / "lib").glob("python3*")) / "site-packages"
         (packages / f"{_FOREIGN}.pth").write_text(f"{own}\n")
     report(f"{label}: byte-compiling")
-    # some distributions ship files that do not compile (templates, Python 2): that is theirs, and no failure of the build
+    # some distributions ship files that do not compile (templates, Python 2): that
+    # is theirs, and no failure of the build
     folders = [str(path) for path in (folder / "lib", own) if path.exists()]
     compile_all = [str(built.python), "-m", "compileall", "-q", "-j", "2", *folders]
     subprocess.run(compile_all, capture_output=True, check=False)
@@ -366,7 +372,7 @@ def _install(folder: Path, built: Environment, report: Report) -> None:
 
 
 def _run(command: list[str], env: Mapping[str, str], label: str, report: Report) -> None:
-    """Run one step of a build, reporting the lines that tell how far it is; raise with its last lines where it fails."""
+    """Run one step of a build, reporting the lines that tell how far it is; a failure is told by its last lines."""
     lines: list[str] = []
     with subprocess.Popen(
         command, env=env, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
@@ -387,8 +393,8 @@ def _run(command: list[str], env: Mapping[str, str], label: str, report: Report)
         return
     output = "\n".join(lines)
     message = (
-        f"could not build the environment {label}: {shlex.join(command[:4])} ... exited with status {process.returncode}; "
-        f"its last lines: {_last_lines(output, _TAIL)}"
+        f"could not build the environment {label}: {shlex.join(command[:4])} ... exited with status "
+        f"{process.returncode}; its last lines: {_last_lines(output, _TAIL)}"
     )
     missing = re.search(r"(?:No matching distribution found for|there is no version of) ([\w.-]+==[\w.]+\+\w+)", output)
     raise _NoSuchWheelError(message, missing[1]) if missing else SegbenchError(message)

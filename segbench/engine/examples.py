@@ -53,8 +53,8 @@ def write_examples(
 ) -> None:  # fmt: skip
     """Write ``examples.npz`` and ``examples.json`` into an attempt's folder.
 
-    ``examples.npz`` holds ``rows`` (k,) int64, ``images`` (k, C, H, W) uint8, ``truth`` and ``prediction`` (k, H, W) int32
-    and ``ap50`` (k,) float64, AP50 of that window alone, NaN where it has no truth.
+    ``examples.npz`` holds ``rows`` (k,) int64, ``images`` (k, C, H, W) uint8, ``truth`` and ``prediction`` (k, H, W)
+    int32 and ``ap50`` (k,) float64, AP50 of that window alone, NaN where it has no truth.
     """
     images, labels = np.load(images_path, mmap_mode="r"), np.load(labels_path, mmap_mode="r")
     shown, truths, maps, ap50 = [], [], [], []

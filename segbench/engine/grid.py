@@ -57,7 +57,7 @@ class BudgetChange(_Setting):
     steps_per_epoch: PositiveInt | None = None
 
     def apply(self, budget: Budget) -> Budget:
-        """Return the changed budget; an explicit figure wins over the scale, and units that the method lacks are left out."""
+        """Return the changed budget: an explicit figure wins over the scale, units that the method lacks go."""
         changed = budget if self.scale is None else budget.scaled(self.scale)
         if self.epochs is not None and budget.epochs is not None:
             changed = dataclasses.replace(changed, epochs=self.epochs)
@@ -137,7 +137,7 @@ class Run:
     """Of the prepared dataset; None while it is not prepared."""
     resources: Resources
     final: bool
-    """False while the dataset is not prepared: the id then stands for the plan and changes with the data's fingerprint."""
+    """False while the dataset is not prepared: the id then stands for the plan, and changes once the data are known."""
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,8 @@ class MemoryWatch:
     """Looks at a process from time to time.
 
     The kernel tells nobody whom it ended for want of memory, and why; it counts, for the machine and for the control
-    group. A process that was killed while that count rose, or that held as much as it had reserved, has run out of memory.
+    group. A process that was killed while that count rose, or that held as much
+    as it had reserved, has run out of memory.
 
     Parameters
     ----------
@@ -62,7 +63,10 @@ class MemoryWatch:
 
 
 def kernel_kills() -> int:
-    """Return how many processes the kernel has ended for want of memory: of this control group, else of the machine; 0 where it does not tell."""
+    """Return how many processes the kernel has ended for want of memory; 0 where it does not tell.
+
+    They are counted for this control group, or else for the machine.
+    """
     for path in (_own_cgroup() / "memory.events", _VMSTAT):
         with contextlib.suppress(OSError, ValueError):
             for line in path.read_text().splitlines():

@@ -120,7 +120,7 @@ class Forecast:
     """Of one run after the other."""
     gpu_hours: float
     sources: Mapping[str, int]
-    """How many expectations come from the store's ``history``, from the ``published`` hours and from the ``default``."""
+    """How many expectations come from the store's ``history``, the ``published`` hours and the ``default``."""
     gpus: int | None = None
     """Of the cluster; None where none was given."""
     nodes: int | None = None
@@ -140,8 +140,10 @@ class Forecast:
             where = f"{self.gpus:,} GPUs" if self.gpus else "no GPU"
             told += f", {_figure(self.makespan_h)} h on {where} ({self.nodes:,} node{'s' * (self.nodes != 1)})"
         named = {
-            "history": "finished runs of this store", "published": "published hours", "default": "the family's default rate",
-        }  # fmt: skip
+            "history": "finished runs of this store",
+            "published": "published hours",
+            "default": "the family's default rate",
+        }
         known = ", ".join(f"{n:,} from {named[source]}" for source, n in self.sources.items() if n)
         return (told, f"expected times: {known}") if self.runs else (told,)
 
@@ -218,8 +220,9 @@ def forecast(planned: Sequence[Planned], nodes: Sequence[Node] | None = None) ->
         asked = shape(one.run, use_gpu=gpus > 0, cores=cores)
         if not placer.can_hold(asked):
             raise SegbenchError(
-                f"{one.run.method} asks for {asked.gpus:g} GPUs and {asked.memory_gb:g} GB of memory on one node; the nodes "
-                f"have {max((n.gpus for n in nodes), default=0)} GPUs at most: change --num-gpus, --memory-gb or the nodes"
+                f"{one.run.method} asks for {asked.gpus:g} GPUs and {asked.memory_gb:g} GB of memory on one node; "
+                f"the nodes have {max((n.gpus for n in nodes), default=0)} GPUs at most: "
+                "change --num-gpus, --memory-gb or the nodes"
             )
         asks.append(Ask(one.run.id, asked, one.expected.seconds))
     return dataclasses.replace(

@@ -9,7 +9,7 @@ import segbench
 
 
 def git_commit() -> str | None:
-    """Return the commit of the checkout that segbench runs from, with ``-dirty`` where files differ; None when installed."""
+    """Return the commit of the checkout that segbench runs from, ``-dirty`` where files differ; None if installed."""
     package = Path(segbench.__file__).parent
     if not (package.parent / ".git").exists():
         return None

@@ -12,7 +12,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 RECORD_SCHEMA = 2
-"""Raised with every new field: who does not know it leaves the record alone. 1 had no resamples. Older ones are read."""
+"""Raised with every new field: who does not know it leaves the record alone, older ones are read. 1: no resamples."""
 RECORD_NAME = "record.json"
 
 

@@ -1,8 +1,8 @@
 """Results on a URL (``s3://bucket/path``): a local mirror for DuckDB to work on, and what travels between the two.
 
-Each attempt's folder is uploaded by the machine that ran it, its ``record.json`` last, so that a record there means that all
-of the attempt is there. The store is uploaded as a snapshot, now and then. Whatever fsspec speaks will do; a file system that
-does not put a file in place in one step gets it under another name and renamed.
+Each attempt's folder is uploaded by the machine that ran it, its ``record.json`` last, so that a record there means
+that all of the attempt is there. The store is uploaded as a snapshot, now and then. Whatever fsspec speaks will do; a
+file system that does not put a file in place in one step gets it under another name and renamed.
 """
 
 from __future__ import annotations
@@ -122,7 +122,8 @@ def push_attempt(url: str, folder: Path) -> None:
 def pull_records(url: str, folder: Path, every: bool = False) -> int:
     """Fetch the records that the mirror lacks, and return how many.
 
-    Runs that its store has finished are not looked at, unless ``every`` says so: a listing each takes its time. Artifacts stay where they are: ``pull_attempt`` fetches those of one attempt.
+    Runs that its store has finished are not looked at, unless ``every`` says so: a listing each takes its time.
+    Artifacts stay where they are: ``pull_attempt`` fetches those of one attempt.
     """
     fs, root = _filesystem(url)
     finished: set[str] = set()
@@ -260,8 +261,8 @@ class RemoteLaunch:
 def launching(out: Path, tell: Callable[[str], None], push_every_s: float = PUSH_EVERY_S) -> Iterator[RemoteLaunch]:
     """Keep a mirror and its URL together for the time of a launch; an ordinary results folder is left alone.
 
-    First the newest snapshot and the records that it lacks are fetched; the writer is opened after that, and handed to the
-    launch's ``keep``. The caller holds the driver's lock.
+    First the newest snapshot and the records that it lacks are fetched; the writer is opened after that, and handed to
+    the launch's ``keep``. The caller holds the driver's lock.
 
     Raises
     ------
@@ -370,8 +371,9 @@ def _take_lease(url: str) -> None:
     alive = time.time() - float(holder.get("renewed_at", 0)) < _LEASE_S
     if alive and holder.get("host") != socket.gethostname():
         raise SegbenchError(
-            f"another 'segbench grid launch' (process {holder.get('pid')} on {holder.get('host')}) is running in {url}: "
-            f"wait for it, or name another --out; a dead one is forgotten after {_LEASE_S / 60:.0f} minutes"
+            f"another 'segbench grid launch' (process {holder.get('pid')} on {holder.get('host')}) "
+            f"is running in {url}: wait for it, or name another --out; "
+            f"a dead one is forgotten after {_LEASE_S / 60:.0f} minutes"
         )
     _renew_lease(url)
 

@@ -103,7 +103,7 @@ def find_run(out: Path, prefix: str) -> str:
 
 
 def run_facts(out: Path, prefix: str) -> RunFacts:
-    """Return everything that is known of the run whose id begins with ``prefix``; raises SegbenchError as ``find_run``."""
+    """Return everything that is known of the run whose id begins with ``prefix``; errors are ``find_run``'s."""
     from segbench.engine.data import registered
 
     run_id = find_run(out, prefix)
@@ -136,8 +136,8 @@ def repeat_run(
 ) -> Repeated:  # fmt: skip
     """Run one run again, through a launch of its own into another results folder, and compare the two.
 
-    Compared are all scores. What counts for the verdict: every score of a method without training, exactly; for a trained
-    one the pooled scores without post-operation, within 0.05 (single tissues have few cells, and scatter more).
+    Compared are all scores. What counts for the verdict: every score of a method without training, exactly; for a
+    trained one the pooled scores without post-operation, within 0.05 (single tissues have few cells, and scatter more).
 
     Parameters
     ----------
@@ -179,7 +179,13 @@ def compare(first: RunFacts, again: RunFacts, tolerance: float | None = None) ->
     scores = [{tuple(row[name] for name in _SCORED): row for row in facts.scores} for facts in (first, again)]
     differences = tuple(
         Difference(
-            test_task=key[0], test_tissue=key[1], operation=key[2], radius=key[3], metric=metric, first=scores[0].get(key, {}).get(metric), again=scores[1].get(key, {}).get(metric),
+            test_task=key[0],
+            test_tissue=key[1],
+            operation=key[2],
+            radius=key[3],
+            metric=metric,
+            first=scores[0].get(key, {}).get(metric),
+            again=scores[1].get(key, {}).get(metric),
             counts=not trained or (key[1], key[2]) == ("all", "none"),
         )
         for key in dict.fromkeys([*scores[0], *scores[1]])

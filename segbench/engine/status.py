@@ -1,4 +1,4 @@
-"""Where a grid stands: the store's attempts, what its launch writes of itself, and the folders of those that run now."""
+"""Where a grid stands: the store's attempts, what its launch writes of itself, and the folders of running ones."""
 
 from __future__ import annotations
 
@@ -31,7 +31,8 @@ class GridStatus:
     host: str | None
     pid: int | None
     rows: tuple[dict[str, Any], ...]
-    """One a run of the store and of the last launch: id, method, task, train_tissue, seed, status, what it does, error, log."""
+    """One a run of the store and of the last launch: run_id, method, task, train_tissue, seed, status, doing (what it
+    does now), error, log."""
     launch: Mapping[str, Any]
     """What the launch last wrote of itself: see ``LaunchState``."""
 
@@ -42,7 +43,7 @@ class GridStatus:
 
 @dataclass(frozen=True)
 class LaunchState:
-    """Where a launch stood a few seconds ago: small files on the results folder alone, so that it can be asked for often."""
+    """Where a launch stood a few seconds ago, by small files alone, so that it can be asked for often."""
 
     driven: bool
     host: str
@@ -65,13 +66,15 @@ class LaunchState:
         link = f"; dashboard {self.dashboard}" if self.dashboard else ""
         if not self.driven:
             return f"{ended}; no launch runs (the last was process {self.pid} on {self.host})"
-        return f"{ended}; {len(self.running)} running{gpus}, {self.waiting} waiting; process {self.pid} on {self.host}{link}"
+        now = f"{len(self.running)} running{gpus}, {self.waiting} waiting"
+        return f"{ended}; {now}; process {self.pid} on {self.host}{link}"
 
 
 def grid_status(out: Path) -> GridStatus:
     """Return where a results folder stands; works from any process and machine, with or without a launch running.
 
-    A run of the last launch that has no result is ``running`` or ``queued`` while its launch lives, ``interrupted`` after.
+    A run of the last launch that has no result is ``running`` or ``queued`` while
+    its launch lives, ``interrupted`` after.
 
     Raises
     ------
@@ -87,8 +90,8 @@ def grid_status(out: Path) -> GridStatus:
     rows: dict[str, dict[str, Any]] = {}
     if store_path(out).exists():
         sql = (
-            "select run_id, method, task, train_tissue, seed, status, null as doing, error, folder || '/log.txt' as log "
-            "from runs_latest order by started_at"
+            "select run_id, method, task, train_tissue, seed, status, null as doing, error, "
+            "folder || '/log.txt' as log from runs_latest order by started_at"
         )
         rows = {row["run_id"]: row for row in query(out, sql).to_dicts()}
     running = state.get("running", {}) if driven else {}
@@ -123,14 +126,21 @@ def launch_state(out: Path) -> LaunchState:
             {"run_id": name, "attempt": attempt, **told, "doing": _doing(folder), "log": str(folder / "log.txt")}
         )
     return LaunchState(
-        driven=driven, host=str(state.get("host")), pid=int(state.get("pid", 0)), age_s=time.time() - state.get("at", 0.0),
-        ended=state.get("counts", {}), waiting=int(state.get("waiting", 0)), running=tuple(running),
-        gpus_in_use=float(state.get("gpus_in_use", 0)), gpus=int(state.get("gpus", 0)), dashboard=state.get("dashboard"),
-    )  # fmt: skip
+        driven=driven,
+        host=str(state.get("host")),
+        pid=int(state.get("pid", 0)),
+        age_s=time.time() - state.get("at", 0.0),
+        ended=state.get("counts", {}),
+        waiting=int(state.get("waiting", 0)),
+        running=tuple(running),
+        gpus_in_use=float(state.get("gpus_in_use", 0)),
+        gpus=int(state.get("gpus", 0)),
+        dashboard=state.get("dashboard"),
+    )
 
 
 def request_cancel(out: Path) -> GridStatus:
-    """Ask the launch that holds a results folder to stop; returns where it stood. It looks for this several times a second.
+    """Ask the launch that holds a results folder to stop, for which it looks often; returns where it stood.
 
     Raises
     ------

@@ -7,8 +7,17 @@ from dataclasses import dataclass
 TISSUENET_CHANNELS = ("nuclear", "membrane")
 TISSUENET_TARGETS = ("nuclear", "wholecell")
 TISSUENET_TISSUES = (
-    "Breast", "Colon", "Epidermis", "Esophagus", "Lung", "Lymph Node", "Lymph Node Metastasis", "Pancreas", "Spleen", "Tonsil",
-)  # fmt: skip
+    "Breast",
+    "Colon",
+    "Epidermis",
+    "Esophagus",
+    "Lung",
+    "Lymph Node",
+    "Lymph Node Metastasis",
+    "Pancreas",
+    "Spleen",
+    "Tonsil",
+)
 LIVECELL_CHANNELS = ("phase",)
 LIVECELL_TARGETS = ("wholecell",)
 LIVECELL_TISSUES = ("A172", "BT474", "BV2", "Huh7", "MCF7", "SHSY5Y", "SKOV3", "SkBr3")
@@ -55,7 +64,7 @@ def tasks_of(dataset: str, channels: tuple[str, ...], targets: tuple[str, ...]) 
 
 
 def counterpart(task: Task, tasks: tuple[Task, ...]) -> Task | None:
-    """Return the task of the same dataset and number of channels that segments TissueNet's other target; None elsewhere.
+    """Return the task of the same dataset and channels that segments TissueNet's other target; None elsewhere.
 
     Examples
     --------

@@ -34,8 +34,8 @@ def ensure_prepared(
 ) -> PreparedDataset:
     """Return a dataset prepared, preparing it where that is not done yet.
 
-    Any number of processes may ask at the same time: one prepares, the others wait. A preparation that dies leaves nothing
-    that looks finished. Data that did not change (by size and time of its files) are not read again.
+    Any number of processes may ask at the same time: one prepares, the others wait. A preparation that dies leaves
+    nothing that looks finished. Data that did not change (by size and time of its files) are not read again.
 
     Parameters
     ----------

@@ -31,8 +31,8 @@ def equalize(
 
     References
     ----------
-    scikit-image 0.26, ``skimage/exposure/_adapthist.py``: the same arithmetic step by step (integer grey levels, clipped
-    histograms, float32 interpolation), for two dimensions, without its per-pixel temporaries.
+    scikit-image 0.26, ``skimage/exposure/_adapthist.py``: the same arithmetic step by step (integer grey levels,
+    clipped histograms, float32 interpolation), for two dimensions, without its per-pixel temporaries.
 
     Examples
     --------

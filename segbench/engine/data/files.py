@@ -21,8 +21,9 @@ _TIFF_SUFFIXES = (".tif", ".tiff")
 def read_image(path: Path) -> npt.NDArray[Any]:
     """Return an image file as (C, H, W) in its own numeric dtype.
 
-    A plane is one channel. Of a stack the channel axis is the one that the TIFF names; else the shorter one of the first and
-    the last axis. Colour pictures give red, green and blue; an alpha channel is left out; palettes are looked up.
+    A plane is one channel. Of a stack the channel axis is the one that the TIFF names; else the
+    shorter one of the first and the last axis. Colour pictures give red, green and blue; an alpha
+    channel is left out; palettes are looked up.
     """
     pixels, axis = _read(path, palette=True)
     if pixels.ndim == 2:

@@ -180,7 +180,7 @@ def _default_channels(folder: Path, row: _Row, more: tuple[str, ...]) -> tuple[s
 
 
 def _fit(pixels: npt.NDArray[Any], n: int, path: Path) -> npt.NDArray[Any]:
-    """Return an image's planes where they are as many as the dataset has channels; colour becomes grey for one channel."""
+    """Return an image's planes, as many as the dataset has channels; colour becomes grey for one channel."""
     if n == 1 and pixels.shape[0] == 3:
         return to_grey(pixels)
     if pixels.shape[0] != n:

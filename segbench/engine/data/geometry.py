@@ -67,9 +67,9 @@ def grow_cells(rng: np.random.Generator, size: int, shape: Shape) -> tuple[Label
     """Return the label maps of whole cells and of their nuclei, (size, size) int32 each.
 
     Cells are seeded by dart throwing with a distance in each dart's own stretched metric, then every pixel goes to the
-    nearest seed within its reach (an anisotropic, multiplicatively weighted Voronoi diagram in bent coordinates), so that
-    neighbours share an edge where they meet. A nucleus has its cell's number and lies inside it; a few cells have none in
-    the plane of the image. Labels are not without gaps.
+    nearest seed within its reach (an anisotropic, multiplicatively weighted Voronoi diagram in bent coordinates), so
+    that neighbours share an edge where they meet. A nucleus has its cell's number and lies inside it; a few cells have
+    none in the plane of the image. Labels are not without gaps.
     """
     field = _architecture(rng, size, shape)
     seeds = _sow(rng, size, shape, field)

@@ -158,8 +158,8 @@ def cell_types(folder: Path) -> tuple[str, ...]:
 def rasterize(cells: tuple[Segmentation, ...], height: int, width: int) -> npt.NDArray[np.int32]:
     """Return the label map (height, width) of an image's cells: 1..k in the order of the cells, 0 background.
 
-    Masks are those of pycocotools. Where cells overlap, the smaller one (by the pixels of its mask) is on top, and of equal
-    ones the later; a cell that lies wholly under others is left out.
+    Masks are those of pycocotools. Where cells overlap, the smaller one (by the pixels of its mask) is on top, and of
+    equal ones the later; a cell that lies wholly under others is left out.
 
     Examples
     --------
@@ -188,7 +188,8 @@ def _mask(cell: Segmentation, height: int, width: int) -> tuple[npt.NDArray[np.b
             raise SegbenchError(f"a run-length encoding of size {cell.get('size')} on an image of {[height, width]}")
         rle = coco_mask.frPyObjects(cell, height, width) if isinstance(cell["counts"], list) else cell
         return coco_mask.decode(rle).astype(bool), 0, 0
-    # a small canvas is fast; pycocotools rounds to fifths of pixels first, so a shift after that rounding changes nothing
+    # a small canvas is fast; pycocotools rounds to fifths of pixels first, so a
+    # shift after that rounding changes nothing
     fifths = [np.trunc(5 * part.reshape(-1, 2) + 0.5) for part in cell]
     first, last = np.concatenate(fifths).min(axis=0), np.concatenate(fifths).max(axis=0)
     left, top = (max(0, int(v // 5) - 1) for v in first)
@@ -211,7 +212,8 @@ def _load(image: _Image) -> RawImage:
         pixels = to_grey(pixels)
     if pixels.shape != (1, image.height, image.width):
         raise SegbenchError(
-            f"{image.name} is {pixels.shape} (channels, height, width), its annotations say (1, {image.height}, {image.width})"
+            f"{image.name} is {pixels.shape} (channels, height, width), "
+            f"its annotations say (1, {image.height}, {image.width})"
         )
     try:
         labels = rasterize(image.cells, image.height, image.width)

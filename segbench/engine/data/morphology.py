@@ -32,8 +32,9 @@ def measure(labels: npt.NDArray[np.int32]) -> Morphology:
     The boundary is the closed chain of the cell's outermost pixels, eight-connected, through pixel centres (as OpenCV's
     ``findContours`` gives it). A chain of unit and diagonal steps is up to 8% longer than the outline it stands for, so
     both perimeters of the convexity are taken of the chain smoothed by a window of five points, and in the covariance
-    a point weighs the length of smoothed outline that it stands for: a cell that is turned keeps its shape's numbers. Of a cell in several pieces the largest is measured;
-    holes are not seen. Area counts all pixels. A cell of one pixel has elongation 1 and convexity 1.
+    a point weighs the length of smoothed outline that it stands for: a cell that is turned keeps its shape's
+    numbers. Of a cell in several pieces the largest is measured; holes are not seen. Area counts all pixels. A cell
+    of one pixel has elongation 1 and convexity 1.
 
     Parameters
     ----------
@@ -103,7 +104,7 @@ def _measure(labels, k, smooth):  # type: ignore[no-untyped-def]
 
 @numba.njit(cache=True, nogil=True)
 def _largest_piece(mask, stack):  # type: ignore[no-untyped-def]
-    """Keep value 2 in the largest eight-connected piece of a zero-bordered mask; return its first pixel in raster order."""
+    """Keep value 2 in the largest eight-connected piece of a zero-bordered mask; return that piece's first pixel."""
     best, best_y, best_x = 0, 0, 0
     for y in range(1, mask.shape[0] - 1):
         for x in range(1, mask.shape[1] - 1):
@@ -129,7 +130,7 @@ def _largest_piece(mask, stack):  # type: ignore[no-untyped-def]
 
 @numba.njit(cache=True, nogil=True)
 def _boundary(mask, y0, x0):  # type: ignore[no-untyped-def]
-    """Return the closed chain (n, 2) of boundary pixels from the first pixel in raster order, by Moore's neighbour walk."""
+    """Return the closed chain (n, 2) of boundary pixels from the first pixel on, by Moore's neighbour walk."""
     step_y = np.array([0, 1, 1, 1, 0, -1, -1, -1])
     step_x = np.array([1, 1, 0, -1, -1, -1, 0, 1])
     chain = np.empty((256, 2), np.float64)

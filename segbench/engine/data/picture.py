@@ -22,8 +22,9 @@ _CAPTION = 18
 def mosaic(prepared: PreparedDataset, split: str = "test", side: int = 192, columns: int = 5) -> Image.Image:
     """Return a picture of one window of each tissue, its outlines below it.
 
-    The window is the one with the median number of cells; its upper left ``side`` x ``side`` pixels are shown. One channel
-    is grey, several are coloured and added (nuclear blue, membrane green). Outlines: nuclei pink, whole cells yellow.
+    The window is the one with the median number of cells; its upper left ``side`` x ``side`` pixels
+    are shown. One channel is grey, several are coloured and added (nuclear blue, membrane green).
+    Outlines: nuclei pink, whole cells yellow.
 
     Parameters
     ----------

@@ -99,7 +99,8 @@ class PreparedDataset:
         """Return one row a cell of a window.
 
         Columns: split, window, image, tissue, target, label, area (pixels), elongation, convexity, and cut (the cell
-        touches the window's border, so it may be a part of a larger one). A cell is seen in every window that it lies in.
+        touches the window's border, so it may be a part of a larger one). A cell
+        is seen in every window that it lies in.
         """
         import polars as pl
 

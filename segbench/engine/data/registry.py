@@ -76,7 +76,7 @@ def layout(spec: DatasetSpec) -> tuple[tuple[str, ...], tuple[str, ...]]:
 
 
 def complete(spec: DatasetSpec) -> DatasetSpec:
-    """Return a folder's spec with its target and channel names filled in, so that its tasks are known without its data."""
+    """Return a folder's spec with target and channel names filled in: its tasks are then known without its data."""
     if spec.kind != "folder":
         return spec
     channels, targets = layout(spec)

@@ -27,7 +27,8 @@ class PreparationSettings:
     step: int = 192
     """Pixels from one window to the next."""
     edge: str = "shift"
-    """``shift``: the last window of a row or column is moved inward so that every pixel is covered; ``drop``: it is left out."""
+    """What becomes of the last window of a row or column: ``shift`` moves it inward so that every pixel is covered,
+    ``drop`` leaves it out."""
     percentiles: tuple[float, float] = (0.1, 99.9)
     """Percentiles of the original image and channel that become 0 and 1."""
     clahe_kernel: int = 128
@@ -77,7 +78,8 @@ class DatasetSpec:
     >>> DatasetSpec("My cells", "folder", "/data/cells")
     Traceback (most recent call last):
     ...
-    segbench.errors.SegbenchError: a dataset's name is lower-case letters, digits, '-' and '_', at most 64, found 'My cells'
+    segbench.errors.SegbenchError: a dataset's name is lower-case letters, digits, '-' and '_', at most 64,
+    found 'My cells'
     """
 
     name: str

@@ -24,8 +24,8 @@ def counts(prepared: PreparedDataset) -> pl.DataFrame:
 def shapes(prepared: PreparedDataset) -> pl.DataFrame:
     """Return one row for each split, tissue and target: windows, cells, and the mean shape of the cells.
 
-    Area (pixels), elongation and convexity are means over the cells that do not touch their window's border, because the
-    part of a cell has another shape than the cell; null where there are none.
+    Area (pixels), elongation and convexity are means over the cells that do not touch their window's border, because
+    the part of a cell has another shape than the cell; null where there are none.
     """
     windows = counts(prepared).select("split", "tissue", "images", "windows")
     cells = (

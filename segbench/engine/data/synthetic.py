@@ -73,8 +73,8 @@ class SyntheticSource(Source):
     Parameters
     ----------
     options
-        ``layout``: ``tissuenet`` or ``livecell``. ``seed``: any number from 0. ``train``, ``val``, ``test``: images of a
-        plentiful tissue in each split. ``scale``: factor on the number of images (at least one a tissue and split).
+        ``layout``: ``tissuenet`` or ``livecell``. ``seed``: any number from 0. ``train``, ``val``, ``test``: images of
+        a plentiful tissue in each split. ``scale``: factor on the number of images (at least one a tissue and split).
         ``pixel_size_um`` describes and changes nothing.
     """
 

@@ -1,4 +1,4 @@
-"""Streams pairs of label maps in batches of flat int32 pixels, from memory-mapped stacks or any iterables, and checks them."""
+"""Streams pairs of label maps, from memory-mapped stacks or any iterables, in checked batches of flat int32 pixels."""
 
 from __future__ import annotations
 
@@ -135,7 +135,8 @@ def _flat(labels: npt.NDArray[Any], what: str, n: int) -> npt.NDArray[np.int32]:
         lowest, highest = labels.min(), labels.max()
         if lowest < 0 or highest > LARGEST_LABEL:
             raise SegbenchError(
-                f"{what} {n} or one soon after it has labels from {lowest} to {highest}; they go from 0 to {LARGEST_LABEL}"
+                f"{what} {n} or one soon after it has labels from {lowest} to {highest}; "
+                f"they go from 0 to {LARGEST_LABEL}"
             )
     flat = np.ascontiguousarray(np.asarray(labels), dtype=np.int32).reshape(-1)
     return _read_only(flat)

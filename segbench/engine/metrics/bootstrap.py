@@ -36,8 +36,8 @@ def bootstrap_intervals(
 ) -> dict[str, Interval]:
     """Return, by metric, the percentile interval over resamples of images (Efron, 1979).
 
-    A resample draws as many images as there are, with replacement, and is evaluated as COCO evaluates that set of images,
-    repeated images one after the other; nothing is matched again.
+    A resample draws as many images as there are, with replacement, and is evaluated as COCO evaluates that set of
+    images, repeated images one after the other; nothing is matched again.
 
     Parameters
     ----------
@@ -84,8 +84,8 @@ def paired_samples(
 ) -> dict[str, npt.NDArray[np.float64]]:
     """Return, by metric, the values (B,) in resamples that are the same for every method scored on the same images.
 
-    Ranks and differences of methods are resampled by taking each method's value of the same resample: the draws depend on
-    ``units`` and ``key`` alone, not on what was predicted.
+    Ranks and differences of methods are resampled by taking each method's value of the same resample: the draws depend
+    on ``units`` and ``key`` alone, not on what was predicted.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""Turns each image's counts into the standard metrics of cell segmentation: F1, panoptic quality, AJI, SEG, splits and merges."""
+"""Turns images' counts into the usual metrics of cell segmentation: F1, panoptic quality, AJI, SEG, splits, merges."""
 
 from __future__ import annotations
 
@@ -32,10 +32,11 @@ class CellMetrics:
     panoptic_quality: Ratio
     """PQ = DQ x SQ."""
     aggregated_jaccard: Ratio
-    """AJI (Kumar et al., IEEE TMI 2017): each true cell with the prediction of best IoU, sum of intersections over sum of unions,
-    to which the predictions that no cell took are added."""
+    """AJI (Kumar et al., IEEE TMI 2017): each true cell with the prediction of best IoU, sum of intersections over sum
+    of unions, to which the predictions that no cell took are added."""
     seg: Ratio
-    """SEG (Cell Tracking Challenge): mean over true cells of the IoU with the prediction that covers more than half of it, or 0."""
+    """SEG (Cell Tracking Challenge): mean over true cells of the IoU with the prediction that covers more than half of
+    it, or 0."""
     mean_matched_iou: Ratio
     """Mean IoU of the pairs with IoU >= 0.5."""
     splits: npt.NDArray[np.int64]
@@ -44,7 +45,7 @@ class CellMetrics:
     """Predictions that merge two or more true cells."""
 
     def columns(self) -> dict[str, npt.NDArray[Any]]:
-        """Return the metrics by flat names, thresholds apart: ``f1_50`` ... ``f1_95``, ``tp_fp_fn_ap_50`` ..., ``pq``, ``aji``, ..."""
+        """Return the metrics by flat names: ``f1_50`` ... ``f1_95``, ``tp_fp_fn_ap_50`` ..., ``pq``, ``aji``, ..."""
         names = [f"{round(100 * t)}" for t in IOU_THRESHOLDS]
         return (
             {f"f1_{name}": self.f1[..., t] for t, name in enumerate(names)}
@@ -70,15 +71,15 @@ def cell_metrics(images: ImageCounts, *, pooled: bool = True, group: str | None 
     images
         The counts of N images: ``Evaluation.images``.
     pooled
-        True: counts are added up over the images first, so that every cell weighs the same, and every metric is one number.
-        False: one value an image.
+        True: counts are added up over the images first, so that every cell weighs the same, and every metric
+        is one number. False: one value an image.
     group
         Only the images of this group.
 
     Notes
     -----
-    With overlapping predictions the pairs are those of COCO's greedy matching by score; the definitions of PQ and AJI expect
-    predictions that do not overlap.
+    With overlapping predictions the pairs are those of COCO's greedy matching by score; the definitions of PQ and
+    AJI expect predictions that do not overlap.
 
     Examples
     --------

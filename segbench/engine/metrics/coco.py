@@ -20,7 +20,7 @@ MATCH_THRESHOLDS: npt.NDArray[np.float64] = np.minimum(IOU_THRESHOLDS, 1 - 1e-10
 
 
 def order_by_score(scores: npt.NDArray[np.float64]) -> npt.NDArray[np.int32]:
-    """Return the stable order of descending score, that of ``np.argsort(-scores, kind="mergesort")``; scores are not NaN.
+    """Return the stable order of descending score, as ``np.argsort(-scores, kind="mergesort")`` has it; no NaN.
 
     Examples
     --------
@@ -56,9 +56,10 @@ def accumulate(
 
     Notes
     -----
-    COCO's precision at the n-th counted detection is tp / (tp + fp + eps), its envelope the maximum from there on, read at the
-    first detection that reaches each of the recalls. Precision rises at true positives only, so the maximum over each stretch
-    between two recalls is kept while the detections go by, compared as exact fractions and divided once at the end.
+    COCO's precision at the n-th counted detection is tp / (tp + fp + eps), its envelope the maximum from
+    there on, read at the first detection that reaches each of the recalls. Precision rises at true positives
+    only, so the maximum over each stretch between two recalls is kept while the detections go by, compared as
+    exact fractions and divided once at the end.
     """
     if ignored is None:
         ignored = np.zeros(0, np.uint16)
@@ -121,7 +122,7 @@ def _accumulate(
 
 @compiled
 def _needed(recalls: Array, n_truth: Any) -> Array:
-    """Return how many true positives reach each recall, by the floating-point comparison that COCO's searchsorted makes."""
+    """Return how many true positives reach each recall, by the floating-point comparison of COCO's searchsorted."""
     needed = np.zeros(recalls.size, np.int64)
     for r in range(1, recalls.size):
         k = np.int64(np.floor(recalls[r] * n_truth))
@@ -150,8 +151,8 @@ def accumulate_resamples(
     matches, images
         (D,) uint16 and int32: the detections that count, by descending score, and the images they are in.
     ends
-        (D,) int64: where the detections end that follow each one without change of score and image. Copies of an image stand
-        one after the other, so such a stretch is gone through whole, once a copy.
+        (D,) int64: where the detections end that follow each one without change of score and image. Copies of an image
+        stand one after the other, so such a stretch is gone through whole, once a copy.
     weights
         (B, N) int64, how often each image is in each resample.
     n_truth
@@ -161,9 +162,9 @@ def accumulate_resamples(
 
     Notes
     -----
-    Along detections that all match at a threshold, precision rises: only where such a row ends can it be the highest of a
-    stretch of recalls. So the counts of true positives of all thresholds go up together, by a row of a table, and a threshold
-    is looked at only where a row of its matches ends. Copies of one detection are a row themselves.
+    Along detections that all match at a threshold, precision rises: only where such a row ends can it be the highest of
+    a stretch of recalls. So the counts of true positives of all thresholds go up together, by a row of a table, and a
+    threshold is looked at only where a row of its matches ends. Copies of one detection are a row themselves.
     """
     n_resamples, n_recalls = weights.shape[0], recalls.size
     precision, recall = -np.ones((n_resamples, n_thresholds)), -np.ones((n_resamples, n_thresholds))
@@ -220,7 +221,7 @@ def accumulate_resamples(
 
 @compiled
 def _end_row(t: int, tp: Any, counted: Any, needed: Array, stretch: Array, best_tp: Array, best_n: Array) -> None:
-    """Keep the precision after a row of true positives at threshold t, if it is the highest of its stretch of recalls."""
+    """Keep the precision after a row of true positives at threshold t, if the highest of its stretch of recalls."""
     r = stretch[t]
     while r + 1 < needed.size and needed[r + 1] <= tp:
         r += 1
@@ -231,7 +232,7 @@ def _end_row(t: int, tp: Any, counted: Any, needed: Array, stretch: Array, best_
 
 @compiled
 def _radix_order(keys: Array) -> Array:
-    """Return the stable ascending order of float64 numbers by four digits of 16 bits; ``keys``, their bits, are overwritten."""
+    """Return the stable ascending order of float64 numbers whose bits are ``keys``, which are overwritten."""
     size = keys.size
     order = np.arange(size).astype(np.int32)
     sign = np.uint64(1) << np.uint64(63)

@@ -85,11 +85,13 @@ class CocoEvaluation:
     def summary(self) -> list[float]:
         """Return the twelve numbers that ``COCOeval.summarize`` prints: AP by threshold and area, AR by limit and area.
 
-        They need three area ranges beside ``all`` and three limits of detections; AP and the areas' AR are at the largest.
+        They need three area ranges beside ``all`` and three limits of detections;
+        AP and the areas' AR are at the largest.
         """
         if len(self.areas) != 4 or len(self.max_detections) != 3:
             raise SegbenchError(
-                f"the twelve numbers need 4 area ranges and 3 limits, found {len(self.areas)} and {len(self.max_detections)}"
+                "the twelve numbers need 4 area ranges and 3 limits, "
+                f"found {len(self.areas)} and {len(self.max_detections)}"
             )
         everything = self.metrics()
         return [
@@ -114,15 +116,16 @@ def evaluate_coco_json(
     Parameters
     ----------
     truth
-        A dataset: images, categories, annotations with polygons or run lengths; ``iscrowd`` marks regions where predictions
-        are neither right nor wrong.
+        A dataset: images, categories, annotations with polygons or run lengths; ``iscrowd`` marks regions where
+        predictions are neither right nor wrong.
     predictions
-        A list of results (image_id, category_id, score, segmentation or bbox), or an object with them under ``annotations``.
+        A list of results (image_id, category_id, score, segmentation or bbox), or
+        an object with them under ``annotations``.
     max_detections
         COCO's ``maxDets``.
     area_ranges
-        By name, in pixels, beside all areas. As in pycocotools the area of a true object is the file's ``area``, that of a
-        predicted one is that of its bbox where results have one, else that of its mask.
+        By name, in pixels, beside all areas. As in pycocotools the area of a true object is the file's ``area``, that
+        of a predicted one is that of its bbox where results have one, else that of its mask.
     iou_type
         Compare masks or boxes.
     progress
@@ -135,8 +138,8 @@ def evaluate_coco_json(
 
     Notes
     -----
-    pycocotools loses a true object whose id is 0 (a match to it reads as no match) and keeps only the last of objects with
-    the same id. Here an id is a name: 0 is as good as any, and ids that appear twice are refused.
+    pycocotools loses a true object whose id is 0 (a match to it reads as no match) and keeps only the last of objects
+    with the same id. Here an id is a name: 0 is as good as any, and ids that appear twice are refused.
     """
     if iou_type not in get_args(IouType):
         raise unknown_name("IoU type", iou_type, get_args(IouType))

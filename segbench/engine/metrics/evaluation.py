@@ -1,4 +1,4 @@
-"""What an evaluation is: COCO's scores pooled and per group, each image's counts, and the matched detections behind them."""
+"""What an evaluation is: COCO's scores pooled and by group, each image's counts, and the matched detections."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ AreaRanges = Mapping[str, tuple[float, float]]
 COCO_AREAS: AreaRanges = {"small": (0, 32**2), "medium": (32**2, 96**2), "large": (96**2, 1e5**2)}
 """COCO's area ranges (``pycocotools.cocoeval.Params``)."""
 LIVECELL_AREAS: AreaRanges = {"small": (0, 324), "medium": (324, 961), "large": (961, 1e5**2)}
-"""LIVECell's area ranges, 18 and 31 pixels squared (Edlund et al., Nature Methods 18, 2021, and its ``coco_evaluation.py``)."""
+"""LIVECell's area ranges, 18 and 31 pixels squared (Edlund et al., Nature Methods 18, 2021; ``coco_evaluation.py``)."""
 AREAS: Mapping[str, AreaRanges] = {"coco": COCO_AREAS, "livecell": LIVECELL_AREAS}
 """The sets of area ranges by name."""
 
@@ -158,7 +158,8 @@ class ImageCounts:
     def columns(self) -> dict[str, npt.NDArray[Any] | list[str]]:
         """Return flat columns of equal length, a row an image, ready for a data frame or a table.
 
-        ``true_positives`` and ``matched_iou`` become a column a threshold: ``tp_50`` ... ``tp_95``, ``iou_50`` ... ``iou_95``.
+        ``true_positives`` and ``matched_iou`` become a column a threshold:
+        ``tp_50`` ... ``tp_95``, ``iou_50`` ... ``iou_95``.
         """
         columns: dict[str, npt.NDArray[Any] | list[str]] = {"image": np.arange(len(self))}
         if self.groups is not None:
@@ -245,8 +246,8 @@ def scores_by_area(
 ) -> dict[str, Scores]:
     """Return COCO's scores for true cells of each range of areas.
 
-    As in ``COCOeval``, a true cell outside of the range is neither to be found nor an error to find, and a prediction that
-    matches nothing counts only if its own area lies in the range.
+    As in ``COCOeval``, a true cell outside of the range is neither to be found nor an error to find, and a prediction
+    that matches nothing counts only if its own area lies in the range.
 
     Parameters
     ----------

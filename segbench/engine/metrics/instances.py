@@ -39,8 +39,8 @@ def evaluate_instances(
     truth
         As `evaluate_labels` takes it.
     predictions
-        The masks of each image as COCO's uncompressed run lengths, with their scores; ties are broken by position, then by
-        image.
+        The masks of each image as COCO's uncompressed run lengths, with their scores;
+        ties are broken by position, then by image.
     groups, max_detections, area_ranges, progress
         As in `evaluate_labels`.
 
@@ -112,8 +112,8 @@ def paint_instances(
 ) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.float64]]:
     """Return a label map (H, W) of possibly overlapping masks, and its labels' scores in ascending order.
 
-    A pixel goes to the mask of the highest score that covers it, to the first of equals. Labels are the masks' positions,
-    counted from 1; a mask that is covered whole has no label and no score.
+    A pixel goes to the mask of the highest score that covers it, to the first of equals. Labels are the masks'
+    positions, counted from 1; a mask that is covered whole has no label and no score.
 
     Examples
     --------
@@ -150,7 +150,7 @@ def _column_major(labels: npt.NDArray[Any], n: int) -> npt.NDArray[np.int32]:
 
 
 def _runs(found: MaskInstances, pixels: int, n: int) -> tuple[npt.NDArray[np.uint32], npt.NDArray[np.int64]]:
-    """Return all run lengths end to end and where each mask's begin and end; masks of another size raise SegbenchError."""
+    """Return all run lengths end to end, and where each mask's begin and end; SegbenchError for another size."""
     if len(found.counts) != len(found.scores):
         raise SegbenchError(f"image {n}: {len(found.counts)} masks but {len(found.scores)} scores; give one a mask")
     arrays = [np.asarray(counts, dtype=np.uint32) for counts in found.counts]

@@ -64,7 +64,7 @@ class LabelMapSource:
 
 
 def open_label_maps(path: Path) -> LabelMapSource:
-    """Open a folder of label maps, or a stack: ``.npy`` (memory-mapped), ``.tif`` with pages; (N, H, W), or one map (H, W).
+    """Open a folder of label maps, a stack (N, H, W) or one map (H, W): ``.npy`` (memory-mapped) or ``.tif``.
 
     Raises
     ------
@@ -135,7 +135,7 @@ def read_groups(path: Path, names: Sequence[str]) -> list[str]:
 
 
 def read_scores(path: Path, names: Sequence[str]) -> list[npt.NDArray[np.float64]]:
-    """Return each named image's scores in ascending label order, from a CSV with the columns ``image, label, score``."""
+    """Return each named image's scores in ascending label order, from a CSV with columns ``image, label, score``."""
     by_name: dict[str, dict[int, float]] = {name: {} for name in names}
     for n, row in enumerate(_rows(path, "image", ("score",), ("label",)), start=2):
         name = Path(row["image"]).stem

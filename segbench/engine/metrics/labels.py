@@ -45,8 +45,9 @@ def evaluate_labels(
     Parameters
     ----------
     truth, predictions
-        Stacks (N, H, W), memory-mapped or not, or iterables of (H, W) maps of any size; any integer type, 0 is background,
-        labels may have gaps and go up to 2^31 - 1. They are streamed: one pass, few maps in memory at a time.
+        Stacks (N, H, W), memory-mapped or not, or iterables of (H, W) maps of any size; any
+        integer type, 0 is background, labels may have gaps and go up to 2^31 - 1. They are
+        streamed: one pass, few maps in memory at a time.
     scores
         One array a map, in ascending order of the map's labels; ties are broken by label, then by image. None: every
         prediction scores 1.0, so that the order is that of the images and of the labels in them.
@@ -103,7 +104,7 @@ def evaluate_labels(
 
 
 def batch_scores(scores: ScoreArrays, first: int, n: int) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.int64]]:
-    """Return the scores of ``n`` maps from map ``first`` on, one after the other, and where each map's begin and end."""
+    """Return the scores of ``n`` maps from map ``first`` on, end to end, and where each map's begin and end."""
     arrays = [np.asarray(array, dtype=np.float64).reshape(-1) for array in scores[first : first + n]]
     if len(arrays) < n:
         raise SegbenchError(f"{len(scores)} arrays of scores for more label maps")
@@ -143,8 +144,8 @@ def evaluated(
 ) -> Evaluation:
     """Return the evaluation of matched images.
 
-    ``counts`` (N, ...) and ``sums`` (N, ...) are `matching`'s tables; ``arrays`` holds scores, matches, kept (M,) and, for area
-    ranges, areas, matched areas (M,) and the truth's areas (G,).
+    ``counts`` (N, ...) and ``sums`` (N, ...) are `matching`'s tables; ``arrays`` holds scores, matches, kept (M,) and,
+    for area ranges, areas, matched areas (M,) and the truth's areas (G,).
     """
     check_group_count(groups, len(counts))
     scores, matches, kept, *areas = arrays

@@ -1,10 +1,10 @@
 """Finds which predicted cell matches which true cell: the joint histogram of two label maps, and COCO's matching on it.
 
-Truth is disjoint here (a label map), which makes matching cheap. A pair with IoU > 0.5 covers more than half of both of its
-cells, so among disjoint predictions no other pair with IoU >= 0.5 shares one: all thresholds are decided by the IoU alone, in
-any order of the scores. At IoU = 0.5 exactly two predictions can halve one true cell; the one that COCO's greedy search meets
-first, in order of score, then of label, wins. (One prediction made of two true halves matches one of them: it is a true
-positive either way.) Overlapping predictions take the greedy search itself.
+Truth is disjoint here (a label map), which makes matching cheap. A pair with IoU > 0.5 covers more than half of both of
+its cells, so among disjoint predictions no other pair with IoU >= 0.5 shares one: all thresholds are decided by the IoU
+alone, in any order of the scores. At IoU = 0.5 exactly two predictions can halve one true cell; the one that COCO's
+greedy search meets first, in order of score, then of label, wins. (One prediction made of two true halves matches one
+of them: it is a true positive either way.) Overlapping predictions take the greedy search itself.
 """
 
 from __future__ import annotations
@@ -47,8 +47,8 @@ def match_labels(
     offsets
         (N + 1,) int64: the pixels of map n are ``truth[offsets[n]:offsets[n + 1]]``.
     scores, score_offsets
-        (M,) float64 and (N + 1,) int64: the scores of map n in ascending order of its labels. Where their number is not that
-        of the labels, order by label stands in; the caller compares the numbers.
+        (M,) float64 and (N + 1,) int64: the scores of map n in ascending order of its labels. Where their number is not
+        that of the labels, order by label stands in; the caller compares the numbers.
     max_detections
         Predictions beyond the so many best of an image are not kept.
     thresholds
@@ -61,8 +61,8 @@ def match_labels(
     lowest
         (N,) int32, the smallest label of each pair: negative labels are for the caller to refuse.
     matches, kept, areas, matched_areas
-        (M,) uint16 with bit t set where a prediction matches at threshold t, bool, int32 in pixels, and int32: the area of the
-        true cell that it matches, 0 for none. By image, then ascending label.
+        (M,) uint16 with bit t set where a prediction matches at threshold t, bool, int32 in pixels, and int32: the area
+        of the true cell that it matches, 0 for none. By image, then ascending label.
     truth_areas
         (G,) int32, by image, then ascending label.
     """
@@ -167,8 +167,8 @@ def match_sweep(
     grown
         (P,) int32: the label that a pixel has, or will have, or had.
     levels
-        (P,) uint16: a pixel has its label from step ``level`` on (growing), or until before it (`shrinking`). ``n_steps`` and
-        above: at none of the steps (growing), at all (shrinking).
+        (P,) uint16: a pixel has its label from step ``level`` on (growing), or until before it (`shrinking`).
+        ``n_steps`` and above: at none of the steps (growing), at all (shrinking).
     offsets, scores, score_offsets, max_detections, thresholds
         As in `match_labels`; the scores are those of the labels before the operation, ascending.
     n_steps
@@ -491,7 +491,7 @@ def _find(key: Any, keys: Array) -> Any:
 
 @compiled
 def _count_pairs(truth: Array, prediction: Array, positions: Array, keys: Array, values: Array, used: Array) -> Any:
-    """Count the pixels of each (true label, predicted label), by runs of equal pairs; -1 where the hash table is too small.
+    """Count the pixels of each (true label, predicted label), by runs of equal pairs; -1 where the table is too small.
 
     ``keys``, ``values`` (2^k,) are the table, ``used`` (2^k,) its occupied slots in order of appearance.
     """

@@ -1,7 +1,7 @@
 """Grows or shrinks the cells of label maps, one radius or all radii from one distance computation.
 
-Every operation gives each pixel a label and a level: the smallest radius at which a growing cell has the pixel, or at which a
-shrinking cell has lost it.
+Every operation gives each pixel a label and a level: the smallest radius at which a growing cell has the pixel,
+or at which a shrinking cell has lost it.
 """
 
 from __future__ import annotations
@@ -33,15 +33,15 @@ def apply_post_operation(
     labels
         (H, W), any integer type, 0 is background.
     operation
-        ``"dilate"``: a cell grows over background and stops where it meets another. ``"erode"``: each cell shrinks by itself;
-        beyond the image's edge counts as background. Cells may vanish.
+        ``"dilate"``: a cell grows over background and stops where it meets another. ``"erode"``: each cell shrinks by
+        itself; beyond the image's edge counts as background. Cells may vanish.
     radius
         Pixels, 0 to 500.
     structure
         ``"disk"``: by Euclidean distance. Dilation equals `skimage.segmentation.expand_labels`, erosion equals
         `scipy.ndimage.binary_erosion` of each cell with `skimage.morphology.disk`. ``"cross"``: ``radius`` steps by the
-        cross-shaped element of `scipy.ndimage.binary_dilation` and ``binary_erosion``, in each step the cells by turns in
-        ascending label order, none over another.
+        cross-shaped element of `scipy.ndimage.binary_dilation` and ``binary_erosion``, in each step the cells by turns
+        in ascending label order, none over another.
 
     Raises
     ------
@@ -96,8 +96,8 @@ def post_operation_levels(
     grown
         (H, W) int32: for dilation the label that a pixel gets at the largest radius (0: none), for erosion ``labels``.
     levels
-        (H, W) uint16: the first of the radii, by position, at which a growing cell has the pixel (S: none), or at which a
-        shrinking cell has lost it (S: none).
+        (H, W) uint16: the first of the radii, by position, at which a growing cell has the pixel (S: none), or at
+        which a shrinking cell has lost it (S: none).
     """
     largest = int(radii[-1])
     reach = np.arange(2 * (largest + 1) ** 2 + 1)
@@ -115,11 +115,11 @@ def post_operation_levels(
 
 @compiled
 def _dilate_disk(labels: Array, radius: int, level_of: Array) -> tuple[Array, Array]:
-    """Find each pixel's nearest labelled pixel within the radius; of equally near ones the leftmost, then the uppermost.
+    """Find each pixel's nearest labelled pixel within the radius; of equals the leftmost, then the uppermost.
 
-    That is the choice of scipy's Euclidean feature transform (columns first, then rows, ties to the smaller index), on which
-    `expand_labels` rests. First the nearest in the column, then the best of the columns around; distance and column are packed
-    in one number, so that the smallest of them decides.
+    That is the choice of scipy's Euclidean feature transform (columns first, then rows, ties to the smaller index), on
+    which `expand_labels` rests. First the nearest in the column, then the best of the columns around; distance and
+    column are packed in one number, so that the smallest of them decides.
     """
     height, width = labels.shape
     none = radius + 1

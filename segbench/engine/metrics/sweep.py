@@ -50,8 +50,8 @@ def sweep_labels(
 ) -> dict[int, Evaluation]:
     """Return, by radius, the evaluation of predictions that are dilated or eroded by it.
 
-    Each result equals that of `evaluate_labels` on the maps that `apply_post_operation` gives. Scores follow the labels: the
-    detections of labels that vanish go, the others keep their score and their place among ties.
+    Each result equals that of `evaluate_labels` on the maps that `apply_post_operation` gives. Scores follow the
+    labels: the detections of labels that vanish go, the others keep their score and their place among ties.
 
     Parameters
     ----------
@@ -137,8 +137,8 @@ def sweep_prediction_set(
 ) -> dict[int, Evaluation]:
     """Sweep a folder of predictions, whatever its kind; overlapping masks are first painted, the best on top.
 
-    Post-operations need to know where a neighbour begins, so they are defined on label maps only: see `paint_instances`.
-    Radius 0 of painted masks is therefore not quite the evaluation of the masks themselves.
+    Post-operations need to know where a neighbour begins, so they are defined on label maps only: see
+    `paint_instances`. Radius 0 of painted masks is therefore not quite the evaluation of the masks themselves.
     """
     if prediction_set.kind == "labels":
         scores = scores_of_set(prediction_set)

@@ -1,4 +1,4 @@
-"""How long a run is expected to hold its devices: from what was measured, from what was published, or from its family."""
+"""How long a run is expected to hold its devices: by what was measured, what was published, or its family."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ _TEST_WINDOWS = 1324
 
 @dataclass(frozen=True)
 class _Rate:
-    """Seconds of one device a window of 256x256; orders of magnitude, for runs of which nothing was measured or published."""
+    """Seconds of one device a window of 256x256: orders of magnitude, where nothing was measured or published."""
 
     train_gpu: float
     train_cpu: float
@@ -44,8 +44,8 @@ class _Rate:
     predict_cpu: float
 
 
-# The GPU figures are round ones for a data-centre GPU. Of the CPU figures, Cellpose's and StarDist's are the measured runs of
-# docs/results-dsb2018.md (1,119 s and 1,123 s on one core); the others are thirty times the GPU's.
+# The GPU figures are round ones for a data-centre GPU. Of the CPU figures, Cellpose's and StarDist's are the measured
+# runs of docs/results-dsb2018.md (1,119 s and 1,123 s on one core); the others are thirty times the GPU's.
 _RATES = {
     "baseline": _Rate(0.0, 0.0, 0.05, 0.05),
     "cellpose": _Rate(0.008, 0.1, 0.05, 0.5),
@@ -172,11 +172,12 @@ def expected_seconds(
     """Return how long a run is expected to take.
 
     From the store's own history where the method has a finished run on such a device: the nearest are those of the same
-    device, then task, then training tissue, then budget, and the median of the five nearest is taken. Their training time is
-    scaled by the images seen (epochs x N, epochs x steps x batch, or iterations x batch) and by whole GPUs. Else from the
-    published hours of the method and task at the card's budget, scaled by the images seen against the card's; a run of one
-    tissue, where epochs are passes over the data, by its share of the windows (an equal share where the sizes are not known).
-    Else from the family's rate. A method that is not trained has its prediction time only.
+    device, then task, then training tissue, then budget, and the median of the five nearest is taken. Their
+    training time is scaled by the images seen (epochs x N, epochs x steps x batch, or iterations x batch) and
+    by whole GPUs. Else from the published hours of the method and task at the card's budget, scaled by the
+    images seen against the card's; a run of one tissue, where epochs are passes over the data, by its share of
+    the windows (an equal share where the sizes are not known). Else from the family's rate. A method that is
+    not trained has its prediction time only.
 
     Parameters
     ----------
@@ -187,8 +188,9 @@ def expected_seconds(
     published
         The study's scores; None for the package's own.
     device
-        ``cpu``, ``gpu``, or a GPU's name or a part of it (``A100``, as Ray names its accelerators); None where it is not known.
-        Measurements of processors say nothing of GPUs, so the other kind's are left out, and so are published hours on ``cpu``.
+        ``cpu``, ``gpu``, or a GPU's name or a part of it (``A100``, as Ray names its accelerators); None
+        where it is not known. Measurements of processors say nothing of GPUs, so the other kind's are left
+        out, and so are published hours on ``cpu``.
     """
     measured = _from_history(run, history, device)
     if measured is not None:

@@ -1,4 +1,4 @@
-"""Which waiting run is started next, and on which node: the longest that fits, without letting small runs starve large ones."""
+"""Which waiting run is started next, and on which node: the longest that fits, so that none starves."""
 
 from __future__ import annotations
 
@@ -70,8 +70,8 @@ class _Room:
     memory_gb: float
     held: dict[str, _Held] = field(default_factory=dict)
     behind: dict[str, tuple[Shape, float]] = field(default_factory=dict)
-    """Runs handed out before there was room, with what they ask for and their expected seconds: the first of a shape takes
-    over from the next held one of that shape that ends."""
+    """Runs handed out before there was room, with what they ask for and their expected seconds: the first of a shape
+    takes over from the next held one of that shape that ends."""
 
     @property
     def open(self) -> bool:
@@ -179,10 +179,11 @@ class _Line:
 class Placer:
     """Chooses what is started next and where; knows nothing of Ray, clocks or files.
 
-    The driver tells it what waits, what the cluster has and what has ended, and asks for what to submit. Only what fits now
-    is handed out, so that Ray holds no queue of its own (but see ``behind``). The longest expected run goes first, onto the
-    node that it fills best. A run that fits nowhere keeps one node reserved, the one that is expected to have room first: shorter runs are put
-    there only if they end before that (backfilling), so that runs on one GPU do not starve those on four.
+    The driver tells it what waits, what the cluster has and what has ended, and asks for what to submit. Only what
+    fits now is handed out, so that Ray holds no queue of its own (but see ``behind``). The longest expected run
+    goes first, onto the node that it fills best. A run that fits nowhere keeps one node reserved, the one that is
+    expected to have room first: shorter runs are put there only if they end before that (backfilling), so that
+    runs on one GPU do not starve those on four.
 
     Parameters
     ----------
@@ -295,9 +296,9 @@ class Placer:
     def behind(self, seconds: float) -> list[Placement]:
         """Return runs to submit although nothing is free for them yet; they count as placed from here on.
 
-        Where a run is over in a moment, the time in which its end is noticed and the next one handed out is a good part of
-        the whole. So each placed run that is expected to last no longer than ``seconds`` gets one such run of the same shape
-        behind it, on its node. Nothing is done while a node is kept for a run that fits nowhere.
+        Where a run is over in a moment, the time in which its end is noticed and the next one handed out is a good part
+        of the whole. So each placed run that is expected to last no longer than ``seconds`` gets one such run of the
+        same shape behind it, on its node. Nothing is done while a node is kept for a run that fits nowhere.
         """
         found: list[Placement] = []
         for shape, line in self._lines.items():

@@ -70,8 +70,8 @@ def simulate(asks: Sequence[Ask], nodes: Sequence[Node], actual: Mapping[str, fl
         if not placer.can_hold(ask.shape):
             most = max((node.gpus for node in nodes), default=0)
             raise SegbenchError(
-                f"a run asks for {ask.shape.gpus:g} GPUs, {ask.shape.cpus:g} cores and {ask.shape.memory_gb:g} GB on one "
-                f"node; the largest node has {most} GPUs"
+                f"a run asks for {ask.shape.gpus:g} GPUs, {ask.shape.cpus:g} cores and {ask.shape.memory_gb:g} GB "
+                f"on one node; the largest node has {most} GPUs"
             )
         placer.add(ask.key, ask.shape, ask.seconds)
     now, running = 0.0, list[tuple[float, str]]()

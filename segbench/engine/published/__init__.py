@@ -1,9 +1,9 @@
 """The published study's scores, as reference data: accuracy, usability and running hours of its 138 models.
 
 Source: the scores table of the SegGal site (the study's own companion site), brought to segbench's names of
-methods, tasks and tissues; the study's repository is BoomStarcuc/Cell-Segmentation-Benchmark. Rows stand in the table's own
-order, in which the methods are sorted by the study's overall score. The figures are the table's, rounded to two decimals
-(hours to whole ones) as it gives them; what it does not give (hours of the models of one tissue) is None.
+methods, tasks and tissues; the study's repository is BoomStarcuc/Cell-Segmentation-Benchmark. Rows stand in the table's
+own order, in which the methods are sorted by the study's overall score. The figures are the table's, rounded to two
+decimals (hours to whole ones) as it gives them; what it does not give (hours of the models of one tissue) is None.
 """
 
 from __future__ import annotations
@@ -41,7 +41,8 @@ def scores() -> tuple[PublishedScore, ...]:
     >>> len(scores())
     138
     >>> scores()[2]
-    PublishedScore(method='cellpose', task='tissuenet-nuclear-2ch', train_tissue='all', accuracy=0.83, usability=0.67, hours=25.0)
+    PublishedScore(method='cellpose', task='tissuenet-nuclear-2ch', train_tissue='all',
+                   accuracy=0.83, usability=0.67, hours=25.0)
     """
     text = (importlib.resources.files(__name__) / "scores.csv").read_text()
     return tuple(

@@ -71,7 +71,7 @@ class Cluster:
         return self._fitter.fit(run)
 
     def ask_for(self, waiting: Mapping[Shape, int]) -> None:
-        """Let an autoscaler know what waits: by tasks of the same shape that do nothing, which end with this process."""
+        """Let an autoscaler know what waits, by tasks of the same shape that do nothing and end with this process."""
         import ray
 
         if not self._planned:
@@ -89,9 +89,13 @@ class Cluster:
             kind = {"accelerator_type": self._options.accelerator} if shape.gpus and self._options.accelerator else {}
             for _ in range(min(missing, _MOST_PILOTS - len(self._pilots))):
                 reference = self._pilot.options(
-                    num_cpus=shape.cpus, num_gpus=shape.gpus, memory=int(shape.memory_gb * 1e9) if told else None, name="segbench waits",
-                    label_selector=dict(self._options.labels), **kind,
-                ).remote()  # fmt: skip
+                    num_cpus=shape.cpus,
+                    num_gpus=shape.gpus,
+                    memory=int(shape.memory_gb * 1e9) if told else None,
+                    name="segbench waits",
+                    label_selector=dict(self._options.labels),
+                    **kind,
+                ).remote()
                 self._pilots[reference] = shape
 
     def stop(self) -> None:
@@ -113,7 +117,9 @@ class Cluster:
 
         probe = ray.remote(num_cpus=0, max_retries=0)(_smallest_gpu_gb)
         asked = {
-            probe.options(scheduling_strategy=NodeAffinitySchedulingStrategy(host.node.id, soft=False)).remote(): host.node.id
+            probe.options(
+                scheduling_strategy=NodeAffinitySchedulingStrategy(host.node.id, soft=False)
+            ).remote(): host.node.id
             for host in hosts_of(told)
             if host.node.gpus and host.gpu_memory_gb is None and host.node.id not in self._gpu_memory
         }  # fmt: skip

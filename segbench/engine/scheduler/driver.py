@@ -60,7 +60,8 @@ def execute(
 ) -> Summary:
     """Run every given run on Ray until each has ended; the caller holds the driver's lock.
 
-    A KeyboardInterrupt, or ``segbench grid cancel``, cancels what is left: subprocesses are ended, what had finished stays.
+    A KeyboardInterrupt, or ``segbench grid cancel``, cancels what is left:
+    subprocesses are ended, what had finished stays.
 
     Parameters
     ----------
@@ -118,8 +119,8 @@ def execute(
             driver.tell_state(ended=True)
         except OSError as error:
             raise SegbenchError(
-                f"cannot write results to {out}: {error.strerror or error}. Mend that and launch again: what had finished "
-                "is kept, the rest is run then"
+                f"cannot write results to {out}: {error.strerror or error}. Mend that and launch again: "
+                "what had finished is kept, the rest is run then"
             ) from None
         finally:
             driver.close()
@@ -232,9 +233,14 @@ class _Driver:
         waiting = self._waiting.total() + len(self._later)
         counts = {status.value: n for status, n in self._ended.items() if n}
         state = {
-            "ended": ended, "counts": counts, "waiting": waiting, "running": running, "gpus_in_use": in_use, "gpus": gpus,
+            "ended": ended,
+            "counts": counts,
+            "waiting": waiting,
+            "running": running,
+            "gpus_in_use": in_use,
+            "gpus": gpus,
             "dashboard": self.session.dashboard,
-        }  # fmt: skip
+        }
         write_driver_state(self.options.out, state)
         self._metrics.tell(counts, waiting, len(running), in_use, gpus)
 

@@ -54,7 +54,7 @@ def driver_lock(out: Path) -> Iterator[None]:
 
 
 def is_driven(out: Path) -> bool:
-    """Return whether a driver holds the results folder now, on this machine or on another one that shares the folder."""
+    """Return whether a driver holds the results folder now, on this machine or another that shares the folder."""
     lock = FileLock(out / DRIVER_LOCK)
     try:
         lock.acquire(timeout=0)
@@ -113,10 +113,17 @@ def write_driver_state(out: Path, state: Mapping[str, Any]) -> None:
 def run_to_dict(run: Run) -> dict[str, Any]:
     """Return a run as JSON-able values; its first keys are those that a status shows."""
     return {
-        "run_id": run.id, "method": run.method, "task": run.task.name, "train_tissue": run.train_tissue, "seed": run.seed,
-        "of": dataclasses.asdict(run.task), "budget": dataclasses.asdict(run.budget), "settings": dict(run.settings),
-        "fingerprint": run.fingerprint, "resources": dataclasses.asdict(run.resources),
-    }  # fmt: skip
+        "run_id": run.id,
+        "method": run.method,
+        "task": run.task.name,
+        "train_tissue": run.train_tissue,
+        "seed": run.seed,
+        "of": dataclasses.asdict(run.task),
+        "budget": dataclasses.asdict(run.budget),
+        "settings": dict(run.settings),
+        "fingerprint": run.fingerprint,
+        "resources": dataclasses.asdict(run.resources),
+    }
 
 
 def run_from_dict(raw: Mapping[str, Any]) -> Run:
@@ -130,10 +137,17 @@ def run_from_dict(raw: Mapping[str, Any]) -> Run:
     try:
         task = {**raw["of"], "channels": tuple(raw["of"]["channels"])}
         return Run(
-            id=raw["run_id"], method=raw["method"], task=Task(**task), train_tissue=raw["train_tissue"], seed=raw["seed"],
-            budget=Budget(**raw["budget"]), settings=raw["settings"], fingerprint=raw["fingerprint"],
-            resources=Resources(**raw["resources"]), final=raw["fingerprint"] is not None,
-        )  # fmt: skip
+            id=raw["run_id"],
+            method=raw["method"],
+            task=Task(**task),
+            train_tissue=raw["train_tissue"],
+            seed=raw["seed"],
+            budget=Budget(**raw["budget"]),
+            settings=raw["settings"],
+            fingerprint=raw["fingerprint"],
+            resources=Resources(**raw["resources"]),
+            final=raw["fingerprint"] is not None,
+        )
     except (KeyError, TypeError):
         raise SegbenchError(
             f"{GRID_FILE} was written by another version of segbench: run 'segbench grid launch' as you did before"

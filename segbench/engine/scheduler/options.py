@@ -29,7 +29,7 @@ class LaunchOptions:
     labels: Mapping[str, str] = field(default_factory=dict)
     """Node labels that every run's node must have."""
     cluster_file: Path | None = None
-    """What the cluster's autoscaler was started with, so that runs may wait for nodes that do not run yet; None for none, or
-    for what ``ray up`` has left on this machine."""
+    """What the cluster's autoscaler was started with, so that runs may wait for nodes that do not run yet; None for
+    none, or for what ``ray up`` has left on this machine."""
     retries: Retries = field(default_factory=Retries)
     """What is tried again."""

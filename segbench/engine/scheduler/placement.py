@@ -20,8 +20,17 @@ GPU_MEMORY_LABEL = "segbench.io/gpu-memory-gb"
 """Label by which a node tells the memory of each of its GPUs in gigabytes, where nvidia-smi cannot."""
 _ACCELERATOR = "accelerator_type:"
 _UNITS = {
-    "": 1.0, "m": 1e-3, "k": 1e3, "M": 1e6, "G": 1e9, "T": 1e12, "Ki": 2.0**10, "Mi": 2.0**20, "Gi": 2.0**30, "Ti": 2.0**40,
-}  # fmt: skip
+    "": 1.0,
+    "m": 1e-3,
+    "k": 1e3,
+    "M": 1e6,
+    "G": 1e9,
+    "T": 1e12,
+    "Ki": 2.0**10,
+    "Mi": 2.0**20,
+    "Gi": 2.0**30,
+    "Ti": 2.0**40,
+}
 
 
 @dataclass(frozen=True)
@@ -80,7 +89,8 @@ def planned_hosts(config: Mapping[str, Any]) -> list[Host]:
     Parameters
     ----------
     config
-        What it was started with: the file of ``ray up`` (``available_node_types``), or KubeRay's manifest of a ``RayCluster``.
+        What it was started with: the file of ``ray up`` (``available_node_types``),
+        or KubeRay's manifest of a ``RayCluster``.
 
     Raises
     ------
@@ -141,8 +151,12 @@ class Fitter:
     """
 
     def __init__(
-        self, hosts: Sequence[Host], use_gpu: bool, accelerator: str | None = None, labels: Mapping[str, str] | None = None
-    ) -> None:  # fmt: skip
+        self,
+        hosts: Sequence[Host],
+        use_gpu: bool,
+        accelerator: str | None = None,
+        labels: Mapping[str, str] | None = None,
+    ) -> None:
         self._hosts = hosts
         self._use_gpu = use_gpu
         self._accelerator = accelerator
@@ -221,8 +235,8 @@ class Fitter:
                     f"the largest here have {known_gb[-1]:g} GB" if known_gb else "that of the GPUs here is not known"
                 )
                 raise SegbenchError(
-                    f"{method} needs GPUs with {gpu_memory_gb:g} GB of memory, {told}: change it with --gpu-memory-gb, or "
-                    f"tell a node's with 'ray start --labels {GPU_MEMORY_LABEL}=GB'"
+                    f"{method} needs GPUs with {gpu_memory_gb:g} GB of memory, {told}: "
+                    f"change it with --gpu-memory-gb, or tell a node's with 'ray start --labels {GPU_MEMORY_LABEL}=GB'"
                 )
         return hosts
 

@@ -25,8 +25,8 @@ def set_ray_environment(options: LaunchOptions) -> None:
     """Set the variables that Ray reads when it is imported and started."""
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
-    # Ray listens on every interface: whoever else is on the network must not be able to run code here. It reads this when
-    # it is imported, so that a process that has imported it keeps what it has.
+    # Ray listens on every interface: whoever else is on the network must not be able to run code here. It reads this
+    # when it is imported, so that a process that has imported it keeps what it has.
     if options.address is None and "ray" not in sys.modules:
         os.environ.setdefault("RAY_AUTH_MODE", "token")
 

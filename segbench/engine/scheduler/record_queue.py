@@ -39,7 +39,7 @@ class RecordQueue:
         self._fresh.append(record)
 
     def flush(self, last: bool = False) -> Iterator[str]:
-        """Let the thread take in what waits, at most five times a second; ``last`` waits for all. Yields what the user should know.
+        """Let the thread take in what waits, at most five times a second; ``last`` waits for all. Yields what to tell.
 
         Raises
         ------

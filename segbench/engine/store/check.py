@@ -27,8 +27,8 @@ class Fault:
     """One thing that is wrong between a store and its records."""
 
     kind: str
-    """missing (a record that the store lacks), different, orphan (rows without a record), doubled, unreadable, schema (a
-    record of a newer segbench) or misplaced (a record that names another run or attempt than its folder)."""
+    """missing (a record that the store lacks), different, orphan (rows without a record), doubled, unreadable, schema
+    (a record of a newer segbench) or misplaced (a record that names another run or attempt than its folder)."""
     run_id: str
     attempt: int | None
     detail: str
@@ -122,8 +122,8 @@ class Repaired:
 def repair_store(out: Path, progress: Callable[[int], None] | None = None) -> Repaired:
     """Build the store anew from the records alone, and put it in the old one's place in one step.
 
-    The new store is a file beside the old one until it is whole; dying at any moment leaves one of the two in place. The
-    caller holds the driver's lock.
+    The new store is a file beside the old one until it is whole; dying at any moment leaves one of the two in
+    place. The caller holds the driver's lock.
 
     Raises
     ------

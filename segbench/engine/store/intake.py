@@ -23,8 +23,8 @@ _SAY_AFTER_S = 3.0
 class Intake:
     """Batches the records of a launch; while another process holds the store they wait on disk, where they lie anyway.
 
-    At most 256 records are kept in memory; of more it is only remembered that there are some, and when the store is free
-    they are read from their folders again.
+    At most 256 records are kept in memory; of more it is only remembered that there are some, and when the store is
+    free they are read from their folders again.
     """
 
     out: Path

@@ -44,9 +44,9 @@ def merge_results(
 ) -> list[Merged]:
     """Bring the attempts of several results folders together in one, and its store up to them.
 
-    A run that is finished in several is taken once: the target's own first, then the sources' in their order. Attempts get
-    the next free number of their run, and an attempt that is there already, under whatever number, is not taken again, so
-    that merging twice, or after an interruption, changes nothing. The caller holds the target's driver lock.
+    A run that is finished in several is taken once: the target's own first, then the sources' in their order. Attempts
+    get the next free number of their run, and an attempt that is there already, under whatever number, is not taken
+    again, so that merging twice, or after an interruption, changes nothing. The caller holds the target's driver lock.
 
     Parameters
     ----------
@@ -105,8 +105,8 @@ def merge_results(
 def export_parquet(out: Path, folder: Path) -> dict[str, int]:
     """Write every table and view of a store as ``NAME.parquet`` into a folder; return their numbers of rows.
 
-    It is a copy of the store that is read, so that a launch goes on meanwhile. Files of those names are replaced, each in
-    one step; others stay.
+    It is a copy of the store that is read, so that a launch goes on meanwhile. Files of those names are
+    replaced, each in one step; others stay.
 
     Raises
     ------

@@ -84,7 +84,8 @@ def migrate(connection: duckdb.DuckDBPyConnection, steps: Sequence[Migration] | 
     done, known = applied(connection), {step.version for step in steps}
     if done - known:
         raise SegbenchError(
-            f"the store was written by a newer segbench (schema {max(done)}, this one knows {max(known)}): upgrade segbench"
+            f"the store was written by a newer segbench (schema {max(done)}, this one knows {max(known)}): "
+            "upgrade segbench"
         )
     fresh = [step for step in steps if step.version not in done]
     for step in fresh:

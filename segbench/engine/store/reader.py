@@ -116,8 +116,8 @@ def query(out: Path, sql: str, parameters: Sequence[Any] = ()) -> pl.DataFrame:
 def store_copy(out: Path) -> Iterator[duckdb.DuckDBPyConnection]:
     """Open a private copy of a results folder's store for as long as one likes: nobody waits for it meanwhile.
 
-    The copy is brought up to this segbench's schema and may be written to; it lies in the system's temporary folder and goes
-    with the context.
+    The copy is brought up to this segbench's schema and may be written to; it lies in the system's
+    temporary folder and goes with the context.
 
     Raises
     ------

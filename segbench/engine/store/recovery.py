@@ -63,7 +63,7 @@ def set_aside(path: Path) -> Path:
 
 
 def record_paths(out: Path) -> Iterator[tuple[str, int, Path]]:
-    """Yield run id, attempt and path of every record of a results folder, in order; by the folders' names, none is opened."""
+    """Yield run id, attempt and path of every record of a results folder, in order of names; none is opened."""
     for run in attempt_folders(out):
         for folder in run:
             record = folder / RECORD_NAME
@@ -105,7 +105,7 @@ def attempt_number(folder: Path) -> int:
 
 @contextlib.contextmanager
 def _no_collection() -> Iterator[None]:
-    """Switch the search for cycles off: records have none, and walking millions of their objects took a third of the time."""
+    """Switch the search for cycles off: records have none, and walking their objects took a third of the time."""
     was = gc.isenabled()
     gc.disable()
     try:
