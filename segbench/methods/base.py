@@ -127,10 +127,11 @@ class Progress:
 class Method(ABC):
     """A segmentation method; one object lives for one run.
 
-    The runner calls, in order and each timed: ``import_library``, ``load``, ``train``, ``calibrate``, ``save``, ``predict``.
-    ``train`` alone is T: everything that is not training (reading data, building the model, compiling) belongs in ``load``
-    as far as the library lets it. For methods that are not trained it calls ``import_library``, ``load`` and ``predict``;
-    for a trained method with a job without training data ``import_library``, ``restore`` and ``predict``.
+    The runner calls, in order and each timed: ``import_library``, ``load``, ``train``, ``calibrate``, ``save``,
+    ``predict``. ``train`` alone is T: everything that is not training (reading data, building the model,
+    compiling) belongs in ``load`` as far as the library lets it. For methods that are not trained it calls
+    ``import_library``, ``load`` and ``predict``; for a trained method with a job without training data
+    ``import_library``, ``restore`` and ``predict``.
     """
 
     card: ClassVar[Card]
@@ -142,7 +143,7 @@ class Method(ABC):
 
     @abstractmethod
     def load(self, job: Job, train: ImageStack | None, val: ImageStack | None) -> None:
-        """Read the training data into what the library wants and build the model; ``train`` is None for prediction only."""
+        """Read the training data as the library wants them, build the model; ``train`` is None for prediction only."""
 
     @abstractmethod
     def train(self, job: Job, progress: Progress, checkpoints: Checkpoints) -> None:

@@ -19,7 +19,7 @@ class Budget:
     iterations: int | None = None
     """Training steps, for methods that count iterations."""
     steps_per_epoch: int | None = None
-    """Steps in an epoch where the library fixes it (StarDist, deepcell); None where an epoch is one pass over the data."""
+    """Steps in an epoch where the library fixes it (StarDist, deepcell); None where an epoch is one pass."""
     note: str = ""
     """Where the figures come from, and where paper and scripts disagree."""
 
@@ -79,11 +79,13 @@ class Card:
     title: str
     """Its name in tables and figures."""
     family: str
-    """The base it shares with others: ``baseline``, ``stardist``, ``cellpose``, ``mmdet``, ``detectron2``, ``deepcell``, ``sam``."""
+    """The base it shares with others: ``baseline``, ``stardist``, ``cellpose``, ``mmdet``, ``detectron2``,
+    ``deepcell``, ``sam``."""
     environment: str
     """The environment it runs in: ``engine`` (the engine's own), ``tensorflow``, ``cellpose``, ``torch``."""
     category: str
-    """How it segments: ``classical``, ``cell-specific``, ``two-stage``, ``one-stage``, ``multi-stage``, ``query``, ``foundation``."""
+    """How it segments: ``classical``, ``cell-specific``, ``two-stage``, ``one-stage``, ``multi-stage``, ``query``,
+    ``foundation``."""
     trained: bool
     """False for methods that only predict."""
     attention: bool
@@ -103,8 +105,8 @@ class Card:
     score_rule: str = ""
     """Where an instance's score comes from, in one sentence."""
     data_parallel: Literal["torchrun", "library"] | None = None
-    """How training uses several devices: ``torchrun`` starts one process a device, ``library`` leaves it to the library in
-    one process (TensorFlow's MirroredStrategy); None where it uses one device at most."""
+    """How training uses several devices: ``torchrun`` starts one process a device, ``library`` leaves it to the library
+    in one process (TensorFlow's MirroredStrategy); None where it uses one device at most."""
     resumable: bool = False
     """True where training goes on from a checkpoint of an attempt that was lost."""
     may_halve_batch: bool = False

@@ -55,7 +55,7 @@ class Cellpose(Method):
             "diam_mean": 30.0,  # pixels: training windows are scaled so that their mean diameter is this
             "scale_range": 0.5,  # crops are scaled by 0.75 to 1.25 on top of that
             "min_train_masks": 5,  # windows with fewer cells are not trained on
-            "precision": "float32",  # or bfloat16: convolutions in half precision, over twice as fast where it is native
+            "precision": "float32",  # or bfloat16: half-precision convolutions, over twice as fast where native
             "val_windows": 64,  # most validation windows in one validation loss
             "flow_threshold": "auto",  # auto, or a number: masks with a larger flow error are dropped, 0 keeps all
             "calibration_windows": 32,  # most validation windows used to choose it
@@ -95,8 +95,8 @@ class Cellpose(Method):
     def load(self, job: Job, train: ImageStack | None, val: ImageStack | None) -> None:
         """Read the windows, compute the flows of the labels and build the network.
 
-        Windows with fewer than ``min_train_masks`` cells are left out as upstream does, unless that takes more than half
-        of them (large cells in small windows): then only those without any cell are.
+        Windows with fewer than ``min_train_masks`` cells are left out as upstream does, unless that takes more than
+        half of them (large cells in small windows): then only those without any cell are.
         """
         if train is None:
             raise ValueError("Cellpose needs training windows with labels")
@@ -158,8 +158,9 @@ class Cellpose(Method):
     def calibrate(self, job: Job, progress: Progress) -> None:  # noqa: ARG002
         """Choose the flow threshold on validation windows (on training windows where there are none).
 
-        It is the strictest of FLOW_THRESHOLDS whose TP / (TP + FP + FN) at IoU 0.5 is within 0.01 of the best: a network
-        trained for long keeps the published 0.4, while after a short training that would drop nearly every mask.
+        It is the strictest of FLOW_THRESHOLDS whose TP / (TP + FP + FN) at IoU 0.5 is within 0.01
+        of the best: a network trained for long keeps the published 0.4, while after a short
+        training that would drop nearly every mask.
         """
         chosen = job.settings["flow_threshold"]
         if chosen != "auto":
@@ -261,7 +262,8 @@ class Cellpose(Method):
 
     def _in_half_precision(self, forward: Callable[..., Any]) -> Callable[..., Any]:
         def half(images: Any) -> Any:
-            # one context a call: it keeps the weights' casts until it ends, so that a longer one would train on old weights
+            # one context a call: it keeps the weights' casts until it ends, so that
+            # a longer one would train on old weights
             with self._torch.autocast(self._device.type, dtype=self._torch.bfloat16):
                 output, style, downsampled = forward(images)
             return output.float(), style.float(), downsampled  # NumPy, to which upstream hands them, has no such type
@@ -299,10 +301,10 @@ class EpochPlan:
 def plan_epochs(windows: int, batch_size: int, epochs: int) -> EpochPlan:
     """Return how to spend ``epochs`` passes over ``windows`` so that upstream's schedule keeps its shape.
 
-    Upstream warms up over 10 epochs (the first at rate 0) and lets the rate fall over the last 50 of more than 100 or the
-    last 100 of more than 300. A budget of more than 100 epochs is trained as it is. A shorter one would end before the
-    rate has fallen, or even before it has risen: the same number of windows is then cut into 200 to 399 short epochs of
-    whole batches, or one epoch a step where there are fewer than 200 steps.
+    Upstream warms up over 10 epochs (the first at rate 0) and lets the rate fall over the last 50 of more than 100 or
+    the last 100 of more than 300. A budget of more than 100 epochs is trained as it is. A shorter one would end before
+    the rate has fallen, or even before it has risen: the same number of windows is then cut into 200 to 399 short
+    epochs of whole batches, or one epoch a step where there are fewer than 200 steps.
 
     Examples
     --------
@@ -323,7 +325,7 @@ def plan_epochs(windows: int, batch_size: int, epochs: int) -> EpochPlan:
 def _watched(
     loss_function: Callable[..., Any], plan: EpochPlan, epochs: int, progress: Progress, torch: Any
 ) -> Callable[..., Any]:
-    """Return upstream's loss function, telling the losses as they come; ``train_seg`` itself returns them at the end."""
+    """Return upstream's loss function, telling the losses as they come; ``train_seg`` does so at the end."""
     steps = plan.epochs * plan.steps_per_epoch
     done = 0
     losses: list[float] = []
@@ -339,9 +341,13 @@ def _watched(
         losses.append(float(loss.detach()))
         if done % plan.steps_per_epoch == 0 or not np.isfinite(losses[-1]):
             progress.train(
-                epoch=max(1, -(-done * epochs // steps)), epochs=epochs, step=done, steps=steps, loss=float(np.mean(losses)),
+                epoch=max(1, -(-done * epochs // steps)),
+                epochs=epochs,
+                step=done,
+                steps=steps,
+                loss=float(np.mean(losses)),
                 val_loss=float(np.mean(val_losses)) if val_losses else None,
-            )  # fmt: skip
+            )
             losses.clear()
             val_losses.clear()
         return loss

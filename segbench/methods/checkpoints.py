@@ -18,8 +18,8 @@ class Checkpoints:
     """The newest state of a training that may be killed, whole or not there at all.
 
     A method asks ``latest()`` before its first step, and after each step whether it is ``due()``; what it writes under
-    ``writing()`` replaces the state before. The seconds of training that led to a state are kept with it, so that T is the
-    time of the training that counts: what a killed attempt had done after its last checkpoint is done again.
+    ``writing()`` replaces the state before. The seconds of training that led to a state are kept with it, so that T is
+    the time of the training that counts: what a killed attempt had done after its last checkpoint is done again.
 
     Parameters
     ----------
@@ -50,7 +50,7 @@ class Checkpoints:
         self._began = self._last = time.monotonic()
 
     def latest(self) -> Path | None:
-        """Return the folder of the newest state, which training is then taken to go on from; None where there is none."""
+        """Return the folder of the newest state, from which training is then taken to go on; None if there is none."""
         if self._folder is None or not (self._folder / _STATE).is_file():
             return None
         state = json.loads((self._folder / _STATE).read_text())

@@ -57,7 +57,8 @@ class PredictionWriter:
 
     The folder holds ``predictions.json`` (kind, N, H, W; written last), ``scores.npy`` (M,) float64 over all instances,
     ``offsets.npy`` (N + 1,) int64: the instances of image n are ``scores[offsets[n]:offsets[n + 1]]``; and for kind
-    ``labels`` ``labels.npy`` (N, H, W) int32, for kind ``masks`` ``counts.npy`` uint32 with ``mask_offsets.npy`` (M + 1,).
+    ``labels`` ``labels.npy`` (N, H, W) int32, for kind ``masks`` ``counts.npy``
+    uint32 with ``mask_offsets.npy`` (M + 1,).
     """
 
     def __init__(self, folder: Path, kind: Kind, n_images: int, height: int, width: int) -> None:

@@ -210,7 +210,7 @@ class _Run:
 
 
 def finished_model(output: Path) -> Path:
-    """Return the folder of the trained model of a job's output folder; raises FileNotFoundError where none is finished."""
+    """Return the folder of a job's trained model in its output folder; FileNotFoundError where none is finished."""
     model = output / "model"
     if not (model / MODEL_MARKER).is_file():
         raise FileNotFoundError(
@@ -254,8 +254,10 @@ def error_kind(error: BaseException) -> str:
 
     Examples
     --------
-    >>> error_kind(MemoryError()), error_kind(RuntimeError("CUDA out of memory. Tried to allocate 2 GiB")), error_kind(KeyError(1))
-    ('out-of-memory', 'out-of-memory', 'failed')
+    >>> error_kind(MemoryError()), error_kind(RuntimeError("CUDA out of memory. Tried to allocate 2 GiB"))
+    ('out-of-memory', 'out-of-memory')
+    >>> error_kind(KeyError(1))
+    'failed'
     """
     from segbench.methods.base import DivergedError
 

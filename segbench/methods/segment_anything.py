@@ -29,7 +29,7 @@ class Weights:
     """A file of published weights."""
 
     file: str
-    """As facebookresearch/segment-anything names it (README, "Model Checkpoints"); the hexadecimal digits are of its MD5."""
+    """As facebookresearch/segment-anything names it (README, "Model Checkpoints"), with digits of its MD5."""
     sha256: str
     """As computational-cell-analytics/micro-sam checks it (``micro_sam/util.py``)."""
     gigabytes: float
@@ -58,13 +58,14 @@ class SegmentAnything(Method):
         attention=True,
         budget=Budget(
             batch_size=1,
-            note=f"paper: not trained, ViT-H with default settings; {SCRIPTS}: also drop masks of 10,000 pixels or more",
+            note=f"paper: not trained, ViT-H with default settings; {SCRIPTS}: also drop masks of 10,000 pixels "
+            "or more",
         ),
         resources=Resources(num_gpus=1, memory_gb=12),
         usability=usability(0.78),
         libraries=("segment-anything", "torch", "torchvision"),
         settings={
-            "model": "vit_h",  # vit_l, vit_b, or the path of a JSON file with an architecture (see docs/methods-detectron2.md)
+            "model": "vit_h",  # vit_l, vit_b, or a JSON file with an architecture (see docs/methods-detectron2.md)
             "checkpoint": "",  # path of the weights; empty for the published file in the cache folder
             "points_per_side": 32,  # upstream's defaults from here
             "points_per_batch": 64,
@@ -74,8 +75,8 @@ class SegmentAnything(Method):
             "box_nms_thresh": 0.7,
             "crop_n_layers": 0,
             "min_mask_region_area": 0,
-            "max_area": 10_000,  # pixels: masks of this size or more are dropped, as in the study's scripts; 0 keeps all
-            "overwrite_overlap": 0.7,  # the study's painting rule, see `paint`; 0 leaves masks as they are, overlaps and all
+            "max_area": 10_000,  # pixels: larger or equal masks are dropped, as in the study's scripts; 0 keeps all
+            "overwrite_overlap": 0.7,  # the study's painting rule, see `paint`; 0 leaves masks with their overlaps
             "windows_together": 4,  # windows that go through the image encoder at once
         },
         score_rule="the mask's predicted IoU times its stability score, both as SAM gives them",
@@ -149,9 +150,15 @@ class SegmentAnything(Method):
 
     def _generator(self, settings: Mapping[str, Any]) -> Any:
         names = (
-            "points_per_side", "points_per_batch", "pred_iou_thresh", "stability_score_thresh", "stability_score_offset",
-            "box_nms_thresh", "crop_n_layers", "min_mask_region_area",
-        )  # fmt: skip
+            "points_per_side",
+            "points_per_batch",
+            "pred_iou_thresh",
+            "stability_score_thresh",
+            "stability_score_offset",
+            "box_nms_thresh",
+            "crop_n_layers",
+            "min_mask_region_area",
+        )
         options = {name: settings[name] for name in names}
         generator = self._sam.SamAutomaticMaskGenerator(self._model, output_mode="uncompressed_rle", **options)
         generator.predictor = self._predictor()
@@ -205,8 +212,8 @@ def find_weights(model: str, given: str) -> Path:
     file = cache_folder() / "pretrained" / weights.file
     if not file.is_file():
         raise SegbenchError(
-            f"no weights for {model}: download {DOWNLOADS}/{weights.file} ({weights.gigabytes} GB) and put it at {file}, or "
-            "name a file in setting checkpoint"
+            f"no weights for {model}: download {DOWNLOADS}/{weights.file} ({weights.gigabytes} GB) and put it at "
+            f"{file}, or name a file in setting checkpoint"
         )
     with file.open("rb") as stream:
         found = hashlib.file_digest(stream, "sha256").hexdigest()
@@ -216,10 +223,10 @@ def find_weights(model: str, given: str) -> Path:
 
 
 def build_small(path: Path) -> Any:
-    """Return a SAM of another size, untrained, from a JSON file with ``image_size``, ``embed_dim``, ``depth``, ``num_heads``.
+    """Return an untrained SAM by a JSON file with ``image_size``, ``embed_dim``, ``depth`` and ``num_heads``.
 
-    Put together as upstream's ``build_sam.py`` does, which fixes an image size of 1024 pixels. For tests, and for weights of
-    one's own.
+    Put together as upstream's ``build_sam.py`` does, which fixes an image size of 1024 pixels.
+    For tests, and for weights of one's own.
     """
     try:
         asked = json.loads(path.read_text())
@@ -251,8 +258,8 @@ def build_small(path: Path) -> Any:
 def picture(image: npt.NDArray[np.float32], channels: Sequence[str]) -> npt.NDArray[np.uint8]:
     """Return the (H, W, 3) picture of 0..255 that SAM sees of a window (C, H, W) of 0..1.
 
-    One channel is repeated. Of two, the nuclear one comes second, before zeros: (whole cell, nuclear, zeros), as the study's
-    scripts have it.
+    One channel is repeated. Of two, the nuclear one comes second, before zeros: (whole cell,
+    nuclear, zeros), as the study's scripts have it.
 
     Examples
     --------
@@ -272,7 +279,7 @@ def picture(image: npt.NDArray[np.float32], channels: Sequence[str]) -> npt.NDAr
 
 
 def chosen(found: Sequence[Mapping[str, Any]], settings: Mapping[str, Any]) -> MaskInstances:
-    """Return the instances that are left of the generator's records by the two rules of the study, with their scores."""
+    """Return the instances that the study's two rules leave of the generator's records, with their scores."""
     most, overlap = settings["max_area"], settings["overwrite_overlap"]
     kept = [record for record in found if record["area"] > 0 and (not most or record["area"] < most)]
     scores = np.array([record["predicted_iou"] * record["stability_score"] for record in kept], dtype=np.float64)
@@ -289,9 +296,9 @@ def chosen(found: Sequence[Mapping[str, Any]], settings: Mapping[str, Any]) -> M
 def paint(masks: Sequence[npt.NDArray[np.bool_]], overlap: float) -> npt.NDArray[np.int32]:
     """Return one label map (H, W) of masks (H, W) that may overlap: mask n is n + 1 where it is seen.
 
-    Larger masks are painted first. One of which at least the share ``overlap`` is painted over already is painted over that;
-    of any other only the free part is added. (Segment Anything/segmentanything_nuclear_1C_test.py of the study's repository,
-    read as a description.)
+    Larger masks are painted first. One of which at least the share ``overlap`` is painted over already is painted
+    over that; of any other only the free part is added. (Segment Anything/segmentanything_nuclear_1C_test.py of the
+    study's repository, read as a description.)
 
     Examples
     --------

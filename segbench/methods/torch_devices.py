@@ -1,4 +1,4 @@
-"""Sets PyTorch up as a job says: threads, seeds, the device and its share of memory, and the processes of a training."""
+"""Sets PyTorch up as a job says: threads, seeds, the device and its memory, and the processes of a training."""
 
 from __future__ import annotations
 
@@ -8,13 +8,14 @@ from segbench.methods.job import Job
 
 
 def prepare_torch(job: Job) -> Any:
-    """Set threads, seeds and memory limits, join the other processes of the job, and return this one's ``torch.device``.
+    """Set threads, seeds and memory limits, join the job's other processes, return this one's ``torch.device``.
 
     Parameters
     ----------
     job
-        Below one GPU, this process is held to that fraction of its memory. With ``devices.processes`` above 1 the process is
-        one of torchrun's, and takes the GPU of its rank; they talk by NCCL, and by gloo where there is no GPU.
+        Below one GPU, this process is held to that fraction of its memory. With
+        ``devices.processes`` above 1 the process is one of torchrun's, and takes the GPU of its
+        rank; they talk by NCCL, and by gloo where there is no GPU.
     """
     import torch
 

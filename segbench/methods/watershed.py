@@ -38,8 +38,8 @@ class Watershed(Method):
             "texture_sigma": 3.0,  # pixels: window of the local standard deviation, for phase contrast
         },
         score_rule="mean of the smoothed signal over the instance less the image's Otsu threshold",
-        paper="Otsu, IEEE Trans. SMC 9 (1979); Meyer, Signal Processing 38 (1994); Soille, Morphological Image Analysis "
-        "(2003)",
+        paper="Otsu, IEEE Trans. SMC 9 (1979); Meyer, Signal Processing 38 (1994); Soille, Morphological Image "
+        "Analysis (2003)",
         url="https://scikit-image.org",
         licence="BSD-3-Clause",
     )

@@ -1,4 +1,4 @@
-"""What DeepCell's three methods share: devices, data, training with checkpoints, the choice of post-processing, prediction."""
+"""What DeepCell's three methods share: devices, data, training, the choice of post-processing, prediction."""
 
 from __future__ import annotations
 
@@ -160,7 +160,7 @@ class DeepcellMethod(Method):
             self._train_stage(job, stage, position, progress, checkpoints)
 
     def calibrate(self, job: Job, progress: Progress) -> None:  # noqa: ARG002
-        """Choose the post-processing; ``tuned`` tries a small grid on validation windows and keeps the one of the best F1."""
+        """Choose the post-processing; ``tuned`` tries a small grid on validation windows and keeps that of best F1."""
         changes = job.settings["postprocessing_arguments"]
         if job.settings["postprocessing"] != "tuned":
             self._choice = self._named(job)
@@ -232,7 +232,7 @@ class DeepcellMethod(Method):
 
     @abstractmethod
     def _build(self, side: int) -> list[Any]:
-        """Return the networks for squares of ``side`` pixels, in the order of training; the last contains the others."""
+        """Return the networks for squares of ``side`` pixels in order of training; the last contains the others."""
 
     @abstractmethod
     def _build_stages(self, job: Job, side: int, tiles: Tiles, val: Tiles | None) -> list[Stage]:
@@ -240,7 +240,7 @@ class DeepcellMethod(Method):
 
     @abstractmethod
     def _infer(self, networks: Sequence[Any], x: npt.NDArray[np.float32], candidates: Sequence[Choice]) -> list[Any]:
-        """Return what the networks say of each of (B, S, S, C) images, as far as one of the post-processings needs it."""
+        """Return what the networks say of each of (B, S, S, C) images, as far as a post-processing needs it."""
 
     @abstractmethod
     def _segment(self, raw: Any, choice: Choice, size: tuple[int, int]) -> Instances:

@@ -1,7 +1,7 @@
-"""Lets deepcell 0.12.10 and deepcell-retinamask 0.1.1, written for TensorFlow 2.8 and numpy 1, run on today's without an edit.
+"""Lets deepcell 0.12.10 and deepcell-retinamask 0.1.1, written for TensorFlow 2.8 and numpy 1, run on today's.
 
-It changes what ``keras`` means in the whole process, so it belongs into a method's own subprocess. With it TensorFlow 2.21
-gives what 2.8.4 gave on the same weights: to 2e-7 (PanopticNet), 5e-6 (FeatureNet) and 1e-7 (RetinaMask).
+It changes what ``keras`` means in the whole process, so it belongs into a method's own subprocess. With it TensorFlow
+2.21 gives what 2.8.4 gave on the same weights: to 2e-7 (PanopticNet), 5e-6 (FeatureNet) and 1e-7 (RetinaMask).
 """
 
 from __future__ import annotations
@@ -20,8 +20,9 @@ def legacy_keras() -> None:
     """Let ``tensorflow.keras`` and ``keras`` be tf_keras, the Keras 2 that deepcell was written for.
 
     ``from keras.utils import conv_utils`` (deepcell/layers/pooling.py:34, upsample.py:32, location.py:32,
-    normalization.py:37, tensor_product.py:34, image_generators/sample.py:43, utils/data_utils.py:32) finds no such module in
-    Keras 3, and tf_keras keeps it under ``src``. TensorFlow reads the variable when it is imported: call this first.
+    normalization.py:37, tensor_product.py:34, image_generators/sample.py:43, utils/data_utils.py:32)
+    finds no such module in Keras 3, and tf_keras keeps it under ``src``. TensorFlow reads the
+    variable when it is imported: call this first.
     """
     os.environ["TF_USE_LEGACY_KERAS"] = "1"
     keras = importlib.import_module("tf_keras")
@@ -33,8 +34,8 @@ def legacy_keras() -> None:
 def legacy_optimizers() -> None:
     """Let SGD and Adam be the optimizers of Keras before 2.11, which know ``decay``.
 
-    ``SGD(learning_rate=0.01, decay=1e-6, ...)`` is a default argument in deepcell/training.py:59, 191 and 385, so it runs at
-    import; the published trainings use ``decay`` and the old optimizers' clipping too.
+    ``SGD(learning_rate=0.01, decay=1e-6, ...)`` is a default argument in deepcell/training.py:59, 191 and 385, so it
+    runs at import; the published trainings use ``decay`` and the old optimizers' clipping too.
     """
     tensorflow = importlib.import_module("tensorflow")
     # ``from tensorflow.keras.optimizers import SGD`` and ``tf.keras.optimizers.SGD`` are looked up in two modules
@@ -44,7 +45,7 @@ def legacy_optimizers() -> None:
 
 
 def no_tensorflow_addons() -> None:
-    """Stand in for tensorflow_addons, which ended with TensorFlow 2.15 (deepcell/data/tracking.py:38; augmentation of tracks).
+    """Stand in for tensorflow_addons, which ended with TensorFlow 2.15 (deepcell/data/tracking.py:38).
 
     ``deepcell.data`` asks for it, which ``import deepcell`` leaves out but other parts of deepcell may reach for.
     """
@@ -52,18 +53,21 @@ def no_tensorflow_addons() -> None:
 
 
 def no_spektral() -> None:
-    """Stand in for spektral, which needs Keras 2 under its old name (deepcell/model_zoo/tracking.py:46; the cell tracker)."""
+    """Stand in for spektral, which needs Keras 2 under its old name (deepcell/model_zoo/tracking.py:46)."""
     for name in ("spektral", "spektral.layers"):
         sys.modules.setdefault(name, _StandIn(name))
 
 
 def old_numpy_names() -> None:
-    """Give numpy the aliases that 1.24 removed: ``np.float`` and ``np.int`` (deepcell_retinamask/utils/anchor_utils.py:92-113)."""
+    """Give numpy the names that 1.24 removed: ``float``, ``int`` (deepcell_retinamask/utils/anchor_utils.py:92-113)."""
     np.float, np.int = float, int  # type: ignore[attr-defined]
 
 
 def misspelt_expand_dims() -> None:
-    """Give numpy the misspelt ``epxnad_dims``, reached when masks overlap (deepcell_retinamask/utils/postprocessing_utils.py:126)."""
+    """Give numpy the misspelt ``epxnad_dims`` (deepcell_retinamask/utils/postprocessing_utils.py:126).
+
+    It is reached when masks overlap.
+    """
     np.epxnad_dims = np.expand_dims  # type: ignore[attr-defined]
 
 

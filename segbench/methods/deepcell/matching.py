@@ -1,4 +1,4 @@
-"""Scores label maps simply enough to choose post-processing settings by; the study's figures come from the engine's evaluator."""
+"""Scores label maps simply, to choose post-processing settings by; a run's figures come from the evaluator."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 
 def f1_at_half(pairs: Iterable[tuple[npt.NDArray[np.int32], npt.NDArray[np.int32]]]) -> float:
-    """Return the pooled F1 of (truth, prediction) label maps: a cell is found where one instance covers it with IoU above 0.5.
+    """Return the pooled F1 of (truth, prediction) label maps: a cell is found by an instance with IoU above 0.5.
 
     Above one half a match is unique, so none has to be searched for. Scores of instances play no part.
 

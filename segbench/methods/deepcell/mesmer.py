@@ -1,4 +1,4 @@
-"""Mesmer: a PanopticNet that predicts each pixel's nearness to its cell's centre and its class, and a watershed on both."""
+"""Mesmer: a PanopticNet for each pixel's nearness to its cell's centre and its class, and a watershed on both."""
 
 from __future__ import annotations
 

@@ -169,8 +169,8 @@ class RetinaMask(DeepcellMethod):
     ) -> list[Detections]:
         """Find boxes in all images and draw the masks of those alone whose score one of the post-processings asks for.
 
-        The layers are those of upstream's ``retinamask_bbox``, which draws a mask for every one of its ``max_detections``
-        places, filled or not; here its graph is run in two parts with a filter in between.
+        The layers are those of upstream's ``retinamask_bbox``, which draws a mask for every one of its
+        ``max_detections`` places, filled or not; here its graph is run in two parts with a filter in between.
         """
         lowest = min(float(choice.get("score_threshold", 0.5)) for choice in candidates)
         side = x.shape[1]
@@ -220,7 +220,7 @@ class RetinaMask(DeepcellMethod):
         return self._label_map(raw, choice, size).labels
 
     def _label_map(self, raw: Detections, choice: Choice, size: tuple[int, int]) -> LabelInstances:
-        """Return upstream's label map; an instance's score is that of the detection whose mask it shares most with (by IoU)."""
+        """Return upstream's label map; an instance has the score of the detection with the mask of best IoU."""
         chosen = self._chosen(raw, choice)
         if not chosen.scores.size:
             return LabelInstances(np.zeros(size, np.int32), np.zeros(0))

@@ -33,8 +33,8 @@ class Tiles:
 def tile_side(size: tuple[int, int], largest: int) -> int:
     """Return the largest power of two that fits into a window of ``size`` and is at most ``largest``.
 
-    deepcell's PanopticNet takes squares of such sides only (deepcell/model_zoo/panopticnet.py:201); the whole family trains
-    on the same pieces.
+    deepcell's PanopticNet takes squares of such sides only (deepcell/model_zoo/panopticnet.py:201);
+    the whole family trains on the same pieces.
 
     Examples
     --------

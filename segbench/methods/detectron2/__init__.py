@@ -1,4 +1,4 @@
-"""The methods that detectron2 trains: ResNeSt and CenterMask2. ``import detectron2`` is upstream's package, not this one."""
+"""The methods that detectron2 trains, ResNeSt and CenterMask2; ``import detectron2`` is upstream's package."""
 
 from __future__ import annotations
 

@@ -68,7 +68,7 @@ class TimmBackbone(Backbone):  # type: ignore[misc]
 
 
 class DeformableConvolution(nn.Module):  # type: ignore[misc]
-    """A convolution whose sampling points are moved and weighed (Zhu et al., CVPR 2019, section 3.2), on torchvision's operator.
+    """A convolution with moved and weighed sampling points (Zhu et al., CVPR 2019, section 3.2), by torchvision.
 
     Parameters
     ----------
@@ -97,7 +97,7 @@ class DeformableConvolution(nn.Module):  # type: ignore[misc]
 
 
 def deform(backbone: TimmBackbone, groups: int) -> None:
-    """Make the 3 x 3 convolutions of a ResNeSt deformable in all stages but its first, as the study's configuration has it."""
+    """Make the 3 x 3 convolutions of a ResNeSt deformable in all stages but its first, as the study has it."""
     if not any(isinstance(module, SplitAttn) for module in backbone.modules()):
         raise SegbenchError("setting deformable_groups is for ResNeSt backbones; set it to 0 for any other")
     for name, module in backbone.network.named_modules():
@@ -134,8 +134,9 @@ def create(name: str, pretrained: str, **options: Any) -> Any:
     except (OSError, RuntimeError, ValueError) as error:  # what the hub's client raises without a network
         where = config.hf_hub_id or config.url
         raise SegbenchError(
-            f"cannot fetch timm's ImageNet weights of {name} ({type(error).__name__}): put model.safetensors of {where} at "
-            f"{kept[0]} (pytorch_model.bin at {kept[1].name} beside it), or name a file in setting pretrained"
+            f"cannot fetch timm's ImageNet weights of {name} ({type(error).__name__}): "
+            f"put model.safetensors of {where} at {kept[0]} (pytorch_model.bin "
+            f"at {kept[1].name} beside it), or name a file in setting pretrained"
         ) from error
 
 

@@ -33,9 +33,9 @@ _CASCADE = ((0.5, (10, 10, 5, 5)), (0.6, (20, 20, 10, 10)), (0.7, (30, 30, 15, 1
 def build(settings: Mapping[str, Any], normalisation: Normalisation) -> Any:
     """Return the untrained detector; every number that is not in ``settings`` is upstream's default.
 
-    The arrangement is that of ``cascade_rcnn.py`` and ``mask_rcnn_fpn.py`` in detectron2's ``model_zoo``; what the study
-    changed there (anchors, batch norm in all heads, four convolutions before the box head's layer, eight before the mask's)
-    comes with the settings.
+    The arrangement is that of ``cascade_rcnn.py`` and ``mask_rcnn_fpn.py`` in detectron2's ``model_zoo``; what the
+    study changed there (anchors, batch norm in all heads, four convolutions before the box head's layer, eight
+    before the mask's) comes with the settings.
     """
     width = settings["width"]
     body = TimmBackbone(settings["backbone"], STAGES, settings["pretrained"])

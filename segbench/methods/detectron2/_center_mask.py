@@ -1,7 +1,7 @@
-"""CenterMask2 on detectron2's FCOS: a mask for each box, guided by spatial attention; imported only where detectron2 is.
+"""CenterMask2 on detectron2's FCOS: a mask for each box, guided by spatial attention.
 
-Lee and Park, "CenterMask: Real-Time Anchor-Free Instance Segmentation", CVPR 2020, arXiv:1911.06667 (CM below). Numbers that
-the paper leaves open are those of youngwanLEE/centermask2; no line is copied from there.
+Lee and Park, "CenterMask: Real-Time Anchor-Free Instance Segmentation", CVPR 2020, arXiv:1911.06667 (CM below). Numbers
+that the paper leaves open are those of youngwanLEE/centermask2; no line is copied from there.
 """
 
 from __future__ import annotations
@@ -76,7 +76,7 @@ class Limits:
 
 
 class SpatialAttention(nn.Module):  # type: ignore[misc]
-    """Tells a region's informative pixels: CM equation 3, x * sigmoid(conv3x3([mean over channels; maximum over channels]))."""
+    """Tells a region's informative pixels (CM equation 3): x * sigmoid(conv3x3([mean; maximum over channels]))."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -109,8 +109,8 @@ class SpatialAttentionMaskHead(nn.Sequential):  # type: ignore[misc]
 class MaskIoUHead(nn.Module):  # type: ignore[misc]
     """Predicts the IoU of a predicted mask with the truth (Huang et al., CVPR 2019, figure 3; CM section 3.3).
 
-    The pooled features and the mask, pooled to their size, go through four convolutions, the last of stride 2, and three
-    fully connected layers.
+    The pooled features and the mask, pooled to their size, go through four convolutions, the last of
+    stride 2, and three fully connected layers.
     """
 
     def __init__(self, width: int) -> None:
@@ -263,8 +263,8 @@ class CenterMask(FCOS):  # type: ignore[misc]
 def mask_iou_targets(predicted: torch.Tensor, truth: torch.Tensor, regions: Sequence[Instances]) -> torch.Tensor:
     """Return the IoU of each predicted mask with its whole cell, of which a box may hold a part only.
 
-    The cell's area at the mask's resolution is what the box shows of it, divided by the share that the box shows (Huang et
-    al., CVPR 2019, section 3.2).
+    The cell's area at the mask's resolution is what the box shows of it, divided by the share that the box
+    shows (Huang et al., CVPR 2019, section 3.2).
 
     Parameters
     ----------

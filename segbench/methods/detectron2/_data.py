@@ -26,8 +26,8 @@ _MASKS_TOGETHER = 32
 class CellMasks:
     """The masks of one image's cells as one label map, with the part of ``BitMasks`` that training needs.
 
-    Hundreds of cells as bitmaps of their own, and again as floating point when they are cropped, take gigabytes; what is
-    returned equals what ``detectron2.structures.BitMasks`` returns.
+    Hundreds of cells as bitmaps of their own, and again as floating point when they are cropped, take gigabytes; what
+    is returned equals what ``detectron2.structures.BitMasks`` returns.
 
     Parameters
     ----------
@@ -115,7 +115,7 @@ def train_loader(
     stack: ImageStack, windows: Sequence[int], settings: Mapping[str, Any], *, batch_size: int, seed: int, done: int,
     workers: int,
 ) -> Any:  # fmt: skip
-    """Return detectron2's loader of batches without end, after ``done`` steps; each process gets its share of a batch."""
+    """Return detectron2's endless loader of batches, after ``done`` steps; each process gets its share of a batch."""
     sampler = ResumedSampler(len(windows), seed, done * (batch_size // comm.get_world_size()))
     return build_detection_train_loader(
         list(windows), mapper=TrainingMapper(stack, settings), sampler=sampler, total_batch_size=batch_size,

@@ -32,7 +32,8 @@ SETTINGS: Mapping[str, Any] = {
     "warmup_iterations": 1000,  # linear from a thousandth of the rate; at most a tenth of the budget
     "clip_gradients": 10.0,  # largest norm of one parameter's gradient; 0 for no limit, which is the study's
     "precision": "auto",  # float16 on a GPU, float32 elsewhere (the study's); or either of them
-    # The study resizes windows of 256 px to short sides of 440, 480, 520, 560, 580 or 620 px, and to 800 px in prediction
+    # The study resizes windows of 256 px to short sides of 440, 480, 520, 560, 580
+    # or 620 px, and to 800 px in prediction
     "train_scales": (1.71875, 1.875, 2.03125, 2.1875, 2.265625, 2.421875),
     "test_scale": 3.125,
     "flip": 0.5,  # probability that a training window is mirrored left to right

@@ -32,8 +32,8 @@ class CenterMask2(Detectron2Method):
         budget=Budget(
             batch_size=32,
             iterations=100_000,
-            note=f"paper: batch 32, 100,000 iterations; {SCRIPTS}: batch 4 for both 2-channel tasks, 200,000 iterations for "
-            "LIVECell, checkpoints tested at 40,000 to 100,000. paper and Slurm files: 4 GPUs",
+            note=f"paper: batch 32, 100,000 iterations; {SCRIPTS}: batch 4 for both 2-channel tasks, 200,000 "
+            "iterations for LIVECell, checkpoints tested at 40,000 to 100,000. paper and Slurm files: 4 GPUs",
         ),
         resources=Resources(num_gpus=4, memory_gb=8),
         usability=usability(0.25),

@@ -1,4 +1,4 @@
-"""What MMEngine's Runner is given of segbench: the windows as a dataset, their order, and a hook that watches a training.
+"""What MMEngine's Runner is given of segbench: the windows, their order, and a hook that watches a training.
 
 Imported inside functions only: it needs torch and MMDetection.
 """
@@ -145,8 +145,8 @@ class CellWindows(Dataset):  # type: ignore[misc]
 class CellSampler(Sampler):  # type: ignore[misc]
     """Draws each window once an epoch, in an order that depends on the seed and the epoch alone.
 
-    However many processes share a step, its windows are the same, each process taking its part of them, and a training that
-    is taken up again goes on where it stood.
+    However many processes share a step, its windows are the same, each process taking its part of them, and a training
+    that is taken up again goes on where it stood.
 
     Parameters
     ----------
@@ -194,8 +194,8 @@ class CellSampler(Sampler):  # type: ignore[misc]
 class WatchHook(Hook):  # type: ignore[misc]
     """Seeds every step, tells losses, keeps checkpoints and takes them up again.
 
-    Each step's random numbers depend on the seed, the step and the process, so that a training that was interrupted ends as
-    one that was not.
+    Each step's random numbers depend on the seed, the step and the process, so that a training that
+    was interrupted ends as one that was not.
 
     Parameters
     ----------
@@ -212,9 +212,13 @@ class WatchHook(Hook):  # type: ignore[misc]
     priority = "VERY_HIGH"
 
     def __init__(
-        self, progress: Progress, checkpoints: Checkpoints, seed: int, take_extra_state: Callable[[dict[str, Any]], None],
+        self,
+        progress: Progress,
+        checkpoints: Checkpoints,
+        seed: int,
+        take_extra_state: Callable[[dict[str, Any]], None],
         n_reports: int = 500,
-    ) -> None:  # fmt: skip
+    ) -> None:
         self._progress, self._checkpoints, self._seed, self._n_reports = progress, checkpoints, seed, n_reports
         self._take_extra_state = take_extra_state
         self._losses: list[Any] = []

@@ -177,17 +177,22 @@ class MMDetMethod(Method):
         crop = job.settings["crop"]
         loader = {
             "dataset": {
-                "type": "CellWindows", "arrays": dataclasses.asdict(job.train), "windows": self._used,
+                "type": "CellWindows",
+                "arrays": dataclasses.asdict(job.train),
+                "windows": self._used,
                 "crop": None if crop == "none" else int(crop),
             },
             "sampler": {
-                "type": "CellSampler", "batch_size": training.batch_size, "seed": job.seed, "flips": job.settings["flips"],
+                "type": "CellSampler",
+                "batch_size": training.batch_size,
+                "seed": job.seed,
+                "flips": job.settings["flips"],
             },
             "batch_size": training.batch_size // processes,
             "num_workers": int(workers),
             "persistent_workers": int(workers) > 0,
             "collate_fn": {"type": "pseudo_collate"},
-        }  # fmt: skip
+        }
         wrapper = {
             "type": "MMDistributedDataParallel",
             "broadcast_buffers": False,
@@ -227,7 +232,7 @@ class MMDetMethod(Method):
 
 
 def to_instances(masks: npt.NDArray[np.bool_], scores: npt.NDArray[Any], threshold: float) -> MaskInstances:
-    """Return masks (k, H, W) with scores (k,) as run lengths, without empty masks and those that score below a threshold.
+    """Return masks (k, H, W) with scores (k,) as run lengths, without empty ones and those below a threshold.
 
     Examples
     --------
@@ -243,7 +248,8 @@ def to_instances(masks: npt.NDArray[np.bool_], scores: npt.NDArray[Any], thresho
 def _quiet_mask_heads(model: Any) -> None:
     """Draw the last layer of every mask head from a narrow normal distribution.
 
-    Upstream draws it by the number of classes: with one it has a standard deviation of 1.4, and a mask loss of 10 to 50.
+    Upstream draws it by the number of classes: with one it has a standard
+    deviation of 1.4, and a mask loss of 10 to 50.
     """
     import torch
 

@@ -1,8 +1,8 @@
 """Stands for mmcv's compiled operators where none are installed: torchvision and plain PyTorch answer in their place.
 
 The ten methods call five families of operators: ``nms`` and ``roi_align`` everywhere, ``sigmoid_focal_loss`` and
-``ms_deform_attn`` only on CUDA (on the CPU mmdet and mmcv take their own PyTorch code). Compiling mmcv takes an hour for
-them; torchvision brings the first two compiled. A compiled ``mmcv._ext`` that is installed is always preferred.
+``ms_deform_attn`` only on CUDA (on the CPU mmdet and mmcv take their own PyTorch code). Compiling mmcv takes an hour
+for them; torchvision brings the first two compiled. A compiled ``mmcv._ext`` that is installed is always preferred.
 """
 
 from __future__ import annotations
@@ -80,7 +80,7 @@ def roi_align_forward(
     features: Any, rois: Any, output: Any, argmax_y: Any, argmax_x: Any, *, aligned_height: int, aligned_width: int,
     spatial_scale: float, sampling_ratio: int, pool_mode: int, aligned: bool,
 ) -> None:  # fmt: skip
-    """Fill ``output`` (K, C, aligned_height, aligned_width) with the means over each bin of the K boxes ``rois`` (K, 5).
+    """Fill ``output`` (K, C, aligned_height, aligned_width) with the means over the bins of K boxes ``rois`` (K, 5).
 
     ``argmax_y`` and ``argmax_x`` belong to ``pool_mode`` 0 (the maximum), which raises NotImplementedError.
     """

@@ -1,4 +1,4 @@
-"""Finds the weights that a backbone starts from: none, a file, or the published ImageNet weights in the cache folder."""
+"""Finds the weights that a backbone starts from: none, a file, or the published ImageNet weights in the cache."""
 
 from __future__ import annotations
 

@@ -8,7 +8,7 @@ SEARCH = {
     "search_interval": 1, "exp_rate": 0.5, "init_alphas": 0.01, "mmin": 1, "mmax": 24, "num_branches": 2,
     "skip_layer": ["stem", "layer1"],
 }  # fmt: skip
-"""Upstream's search: two branches, half as wide and one and a half times as wide as the present dilation, between 1 and 24."""
+"""Upstream's search: two branches, half and one and a half times as wide as the present dilation, between 1 and 24."""
 
 
 def widen(model: Any, search_epochs: int, epochs: int) -> Any:

@@ -1,4 +1,4 @@
-"""The table of the family: for each method its card, its MMDetection configuration and what differs from its siblings."""
+"""The table of the family: each method's card, its MMDetection configuration and what differs from its siblings."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ _COMMON = {
     "crop": "none",  # pixels of a side of what a step sees of a window, around a random cell; none: all of it
     "precision": "auto",  # auto: float16 (AMP) on a GPU, float32 else; float16, float32
     "pretrained": "none",  # none, imagenet (fetched once into the cache folder), or the path of the backbone's weights
-    "workers": "auto",  # processes that read windows beside each training process; auto: none on a CPU, up to 4 on a GPU
+    "workers": "auto",  # processes that read windows beside each training one; auto: none on a CPU, up to 4 on a GPU
     "options": {},  # dotted keys of MMEngine's configuration with other values, as upstream's --cfg-options; comes last
 }
 
@@ -115,8 +115,8 @@ MASK_RCNN = _card(
     budget=Budget(
         batch_size=24,
         epochs=100,
-        note=f"paper: batch 24, 100 epochs; {SCRIPTS}: 24 a GPU (96 in all), 25 epochs (TissueNet 1-channel) or 50 over a "
-        f"set repeated 4 times. {_FOUR_GPUS}",
+        note=f"paper: batch 24, 100 epochs; {SCRIPTS}: 24 a GPU (96 in all), 25 epochs (TissueNet 1-channel) or 50 "
+        f"over a set repeated 4 times. {_FOUR_GPUS}",
     ),
     paper="He et al., ICCV 2017, arXiv:1703.06870",
 )
@@ -130,8 +130,8 @@ MS_RCNN = _card(
     budget=Budget(
         batch_size=48,
         epochs=50,
-        note=f"paper: batch 48, 50 epochs; {SCRIPTS}: 24 to 48 a GPU (96 to 192 in all) and 50, 100 or 200 epochs by task. "
-        f"{_FOUR_GPUS}",
+        note=f"paper: batch 48, 50 epochs; {SCRIPTS}: 24 to 48 a GPU (96 to 192 in all) and 50, 100 or 200 epochs by "
+        f"task. {_FOUR_GPUS}",
     ),
     score_rule="the box's class probability times the IoU that the third head predicts for its mask",
     paper="Huang et al., CVPR 2019, arXiv:1903.00241",
@@ -170,7 +170,8 @@ CASCADE_MASK_RCNN_SEESAW = _card(
         epochs=50,
         note=f"paper: batch 8, 50 epochs; {SCRIPTS}: 8 a GPU (32 in all), 100 epochs for LIVECell. {_FOUR_GPUS}",
     ),
-    score_rule="the mean over the three stages of class probability times objectness, as the Seesaw classifier gives them",
+    score_rule="the mean over the three stages of class probability times objectness, "
+    "as the Seesaw classifier gives them",
     paper="Wang et al., CVPR 2021, arXiv:2008.10032",
 )
 
@@ -195,7 +196,7 @@ SOLOV2 = _card(
         "max_detections": 3000,  # published 100; its five grids hold 3872 instances by design
         "candidates": 3000,  # most masks that enter Matrix NMS (published 500)
         "score_threshold": 0.1,  # before Matrix NMS; 0.05 after it
-        "scale_divisor": 4,  # the sizes that share out cells among the five levels, over this: 24 px and less on the first
+        "scale_divisor": 4,  # of the sizes that share out cells among the five levels: 24 px and less on the first
         **_sgd(0.01, 32, (0.8, 0.95)),
     },
     category="one-stage",
@@ -221,8 +222,8 @@ RF_NEXT = _card(
     budget=Budget(
         batch_size=8,
         epochs=200,
-        note=f"paper: batch 8, 200 epochs, on Mask R-CNN; {SCRIPTS}: 8 a GPU (32 in all), 500 epochs (TissueNet 1-channel), "
-        f"200 (2-channel) or 20 (LIVECell), on Cascade Mask R-CNN with Res2Net-101. {_FOUR_GPUS}",
+        note=f"paper: batch 8, 200 epochs, on Mask R-CNN; {SCRIPTS}: 8 a GPU (32 in all), 500 epochs (TissueNet "
+        f"1-channel), 200 (2-channel) or 20 (LIVECell), on Cascade Mask R-CNN with Res2Net-101. {_FOUR_GPUS}",
     ),
     score_rule=_MEAN_OF_STAGES,
     paper="Gao et al., IEEE TPAMI 2022, arXiv:2206.06637",
@@ -251,8 +252,8 @@ RES2NET = _card(
     budget=Budget(
         batch_size=8,
         epochs=20,
-        note=f"paper: batch 8, 20 epochs; {SCRIPTS}: 8 a GPU (32 in all), 20 epochs, two Slurm files launch the LIVECell "
-        f"configuration. {_FOUR_GPUS}",
+        note=f"paper: batch 8, 20 epochs; {SCRIPTS}: 8 a GPU (32 in all), 20 epochs, two Slurm files launch the "
+        f"LIVECell configuration. {_FOUR_GPUS}",
     ),
     score_rule=_MEAN_OF_STAGES,
     paper="Gao et al., IEEE TPAMI 2021, arXiv:1904.01169",
