@@ -23,7 +23,7 @@ class Format(enum.StrEnum):
 
 
 def results_folder(out: str | Path) -> Path:
-    """Return the results folder that ``--out`` names; for a URL its local mirror, with the newest snapshot of its store."""
+    """Return the results folder that ``--out`` names; for a URL its mirror, with the newest snapshot of its store."""
     if "://" not in str(out):
         return Path(out)
     from segbench.engine.remote import open_mirror

@@ -14,7 +14,8 @@ from segbench.errors import SegbenchError
 app = typer.Typer(
     name="segbench",
     help="Train, compare and publish cell segmentation methods on equal terms.\n\n"
-    "Start with [bold]segbench grid launch[/bold]: three methods on synthetic data, in minutes, then [bold]segbench report[/bold].",
+    "Start with [bold]segbench grid launch[/bold]: three methods on synthetic data, in minutes, "
+    "then [bold]segbench report[/bold].",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",

@@ -168,7 +168,8 @@ def show(
 ) -> None:
     """Show a prepared dataset: images, windows, cells, and mean shapes of the cells, for each split and tissue.
 
-    Area is in pixels; elongation is 1 for a round cell and near 0 for a long one; convexity is 1 for a cell without dents.
+    Area is in pixels; elongation is 1 for a round cell and near 0 for a long one; convexity
+    is 1 for a cell without dents.
     Examples:
 
       segbench data show synthetic

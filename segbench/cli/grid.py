@@ -79,9 +79,9 @@ def plan(
 ) -> None:  # fmt: skip
     """Show the runs of a grid, which are done already, what they ask for and how long they may take; runs nothing.
 
-    hours are expected from the store's finished runs, else the study's published hours, else a rate of the method's family
-    (expected_from). With --gpus or --address the runs are placed on paper as the launch would place them. A run's id is
-    final once its dataset is prepared (final_id).
+    hours are expected from the store's finished runs, else the study's published hours, else a rate of the method's
+    family (expected_from). With --gpus or --address the runs are placed on paper as the launch would place them. A
+    run's id is final once its dataset is prepared (final_id).
 
     Examples:
 
@@ -133,9 +133,9 @@ def launch(
 ) -> None:  # fmt: skip
     """Run what is not done yet of a grid, on a local Ray or a cluster. Launching again goes on where it stopped.
 
-    With no option it is the demo: three methods on synthetic data. Ctrl-C cancels; what had finished stays. Runs that were
-    lost with their worker or node are tried again; one that ran out of memory once more with half its batch, where its
-    method allows that.
+    With no option it is the demo: three methods on synthetic data. Ctrl-C cancels; what had finished stays.
+    Runs that were lost with their worker or node are tried again; one that ran out of memory once more with
+    half its batch, where its method allows that.
 
     Examples:
 
@@ -145,7 +145,8 @@ def launch(
 
       segbench grid launch --preset paper --address auto --out /shared/results
 
-      segbench grid launch --preset paper --address auto --out /shared/results --accelerator A100 --timeout 200000 --retries 1
+      segbench grid launch --preset paper --address auto --out /shared/results
+      --accelerator A100 --timeout 200000 --retries 1
     """
     from segbench.cli._progress import LaunchDisplay
     from segbench.engine.planning import launch as run_launch
@@ -156,9 +157,17 @@ def launch(
         num_cpus, memory_gb, gpu_memory_gb,
     )  # fmt: skip
     options = LaunchOptions(
-        out=out, address=address, cpu=cpu, num_cpus=local_cpus, timeout_s=timeout, accelerator=accelerator,
-        labels=_labels(label), retries=Retries(failed=retries), checkpoint_every_s=checkpoint_every, cluster_file=cluster_file,
-    )  # fmt: skip
+        out=out,
+        address=address,
+        cpu=cpu,
+        num_cpus=local_cpus,
+        timeout_s=timeout,
+        accelerator=accelerator,
+        labels=_labels(label),
+        retries=Retries(failed=retries),
+        checkpoint_every_s=checkpoint_every,
+        cluster_file=cluster_file,
+    )
     with LaunchDisplay() as display:
         runs, summary = run_launch(request, options, display.observe, display.prepare)
     if summary is None:
@@ -171,11 +180,17 @@ def launch(
 def retry(
     status: Annotated[
         list[str] | None,
-        typer.Option("--status", help="How a run's last attempt ended (failed, the default; timeout, out-of-memory, diverged, cancelled, lost, or all); can be repeated."),
+        typer.Option(
+            "--status",
+            help="How a run's last attempt ended (failed, the default; timeout, out-of-memory, diverged, cancelled, "
+            "lost, or all); can be repeated.",
+        ),
     ] = None,
     out: OutOption = DEFAULT_OUT,
     address: Annotated[str | None, typer.Option(help="A running Ray cluster; default the last launch's.")] = None,
-    cpu: Annotated[bool | None, typer.Option("--cpu/--gpu", help="Run without GPUs, or with; default as the last launch.")] = None,
+    cpu: Annotated[
+        bool | None, typer.Option("--cpu/--gpu", help="Run without GPUs, or with; default as the last launch.")
+    ] = None,
     local_cpus: Annotated[int | None, typer.Option(min=1, help="Cores for the local Ray; default all.")] = None,
     timeout: TimeoutOption = None, accelerator: AcceleratorOption = None, label: LabelOption = None,
     num_gpus: GpusOption = None, num_cpus: CpusOption = None, memory_gb: MemoryOption = None,
@@ -241,9 +256,11 @@ def _tell_summary(summary: Summary, runs: int, out: Path) -> None:
 def status(
     out: OutOption = DEFAULT_OUT,
     format: FormatOption = Format.TABLE,
-    watch: Annotated[bool, typer.Option("--watch", "-w", help="Follow the launch until it ends; Ctrl-C leaves it running.")] = False,
+    watch: Annotated[
+        bool, typer.Option("--watch", "-w", help="Follow the launch until it ends; Ctrl-C leaves it running.")
+    ] = False,
     every: Annotated[float, typer.Option("--every", min=0.5, help="Seconds between two looks of --watch.")] = 2.0,
-) -> None:  # fmt: skip
+) -> None:
     """Show what is running, done and failed, and why, with the path of its log; works from any terminal and machine.
 
     --watch shows the running launch alone, and reads only small files: it can be left open.

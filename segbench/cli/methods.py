@@ -142,8 +142,8 @@ def run(
 ) -> None:
     """Run one job again by hand, in its method's environment: no Ray, no store.
 
-    Progress comes as JSON lines; the log, the model, the predictions and result.json go where the job says. The exit status is
-    the run's: 0 done, 1 failed.
+    Progress comes as JSON lines; the log, the model, the predictions and result.json go where the job says. The
+    exit status is the run's: 0 done, 1 failed.
 
     Examples:
 

@@ -41,12 +41,13 @@ def list_(
         raise unknown_name("status", status, [known.value for known in Status])
     frame = query(
         out,
-        "select runs.run_id, runs.method, runs.task, runs.train_tissue, runs.seed, runs.status, runs.attempt as attempts, "
-        "scored.ap50, timings.train_s, runs.host, runs.started_at "
+        "select runs.run_id, runs.method, runs.task, runs.train_tissue, runs.seed, runs.status, "
+        "runs.attempt as attempts, scored.ap50, timings.train_s, runs.host, runs.started_at "
         "from runs_latest as runs left join timings using (run_id) "
         "left join accuracy as scored on scored.run_id = runs.run_id and scored.test_task = runs.task "
         "and scored.test_tissue = 'all' and scored.operation = 'none' "
-        "where coalesce(runs.method = $1, true) and coalesce(runs.task = $2, true) and coalesce(runs.status = $3, true) "
+        "where coalesce(runs.method = $1, true) and coalesce(runs.task = $2, true) "
+        "and coalesce(runs.status = $3, true) "
         "order by runs.started_at desc",
         [method, task, status],
     )
@@ -55,7 +56,8 @@ def list_(
 
 @app.command()
 def show(run_id: IdArgument, out: OutOption = DEFAULT_OUT, format: FormatOption = Format.TABLE) -> None:
-    """Show everything that is needed to repeat a run: method, data, budget, settings, versions, machine, attempts, scores.
+    """Show everything that is needed to repeat a run: method, data, budget, settings, versions, machine, attempts,
+    scores.
 
     Examples:
 
@@ -162,8 +164,15 @@ def _tell(repeated: Repeated, format: Format) -> None:
 
     rows = [
         {
-            "test_task": d.test_task, "test_tissue": d.test_tissue, "operation": d.operation, "radius": d.radius,
-            "metric": d.metric, "first": d.first, "again": d.again, "apart": None if isinf(d.apart) else d.apart, "counts": d.counts,
+            "test_task": d.test_task,
+            "test_tissue": d.test_tissue,
+            "operation": d.operation,
+            "radius": d.radius,
+            "metric": d.metric,
+            "first": d.first,
+            "again": d.again,
+            "apart": None if isinf(d.apart) else d.apart,
+            "counts": d.counts,
         }
         for d in repeated.differences
     ]  # fmt: skip

@@ -59,8 +59,8 @@ def check(out: OutOption = DEFAULT_OUT, format: FormatOption = Format.TABLE) -> 
 def repair(out: OutOption = DEFAULT_OUT) -> None:
     """Rebuild the store from the records alone; the old one is replaced in one step, when the new one is whole.
 
-    Records that cannot be used are set aside as record.json.broken, and named. Where the old store has rows that no record
-    stands for, it is kept as results.duckdb.before-repair. Refused while a launch runs.
+    Records that cannot be used are set aside as record.json.broken, and named. Where the old store has rows that no
+    record stands for, it is kept as results.duckdb.before-repair. Refused while a launch runs.
 
     Example:
 
