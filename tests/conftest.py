@@ -1,4 +1,4 @@
-"""What every test shares: a cache of its own, the real data's folder, and a third party's method and records made by hand."""
+"""What every test shares: an own cache, the real data's folder, a third party's method, records made by hand."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ PLUGIN = Path(__file__).parent / "plugin"
 
 @pytest.fixture(scope="session", autouse=True)
 def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """Give the tests a cache folder of their own, in which only the built environments are those of the user's cache."""
+    """Give the tests a cache folder of their own, with only the built environments of the user's cache in it."""
     real = cache_folder()
     (real / "environments").mkdir(parents=True, exist_ok=True)
     own = tmp_path_factory.mktemp("cache")
@@ -93,11 +93,21 @@ def plugin(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 # two windows: 10 true cells with 9 found, 8 of them well, one split; 20 true cells of which none is found
 IMAGE_COLUMNS: dict[str, Any] = {
-    "image": [0, 1], "name": ["a", "b"], "tissue": ["lung", "skin"], "n_truth": [10, 20], "n_predictions": [11, 0],
-    **{f"tp_{t}": [9 if t < 70 else 8, 0] for t in range(50, 100, 5)}, **{f"iou_{t}": [7.5, 0.0] for t in range(50, 100, 5)},
-    "pq_matches": [9, 0], "pq_iou": [7.5, 0.0], "aji_intersection": [90, 0], "aji_union": [120, 60], "seg": [7.5, 0.0],
-    "splits": [1, 0], "merges": [0, 0],
-}  # fmt: skip
+    "image": [0, 1],
+    "name": ["a", "b"],
+    "tissue": ["lung", "skin"],
+    "n_truth": [10, 20],
+    "n_predictions": [11, 0],
+    **{f"tp_{t}": [9 if t < 70 else 8, 0] for t in range(50, 100, 5)},
+    **{f"iou_{t}": [7.5, 0.0] for t in range(50, 100, 5)},
+    "pq_matches": [9, 0],
+    "pq_iou": [7.5, 0.0],
+    "aji_intersection": [90, 0],
+    "aji_union": [120, 60],
+    "seg": [7.5, 0.0],
+    "splits": [1, 0],
+    "merges": [0, 0],
+}
 
 MakeRecord = Callable[..., Record]
 
@@ -125,12 +135,13 @@ def make_record() -> MakeRecord:
             test_task="synthetic-nuclear-1ch", test_tissue="all", map=0.5, ap50=ap50, ap75=0.6, ar=0.55, ar50=0.9,
             ar75=0.7, n_images=3, n_truth=40, n_predictions=44,
         )  # fmt: skip
+        resamples = ResampleTable(test_task="synthetic-nuclear-1ch", columns={key: [0.5, 0.6] for key in METRICS})
         return Record(
             attempt=AttemptRow(run_id=run_id, attempt=attempt, status=status, **{**fields, **row}),
             phases={"train": 20.0, "wait": 1.0} if phases is None else phases,
             evaluations=[evaluation] if done else [],
             images=[ImageTable(test_task="synthetic-nuclear-1ch", columns=IMAGE_COLUMNS)] if done else [],
-            resamples=[ResampleTable(test_task="synthetic-nuclear-1ch", columns={key: [0.5, 0.6] for key in METRICS})] if done else [],
+            resamples=[resamples] if done else [],
             history=[HistoryRow(epoch=1, loss=0.5), HistoryRow(epoch=2, loss=0.25, val_loss=0.3)] if done else [],
             tissues=[
                 TissueRow(

@@ -31,7 +31,10 @@ def test_the_demo_trains_scores_ranks_and_shows_three_methods(tmp_path: Path) ->
     assert {method for method, _, _ in board} == {"watershed", "stardist", "cellpose"}
     assert all(ap50 > 0.3 for _, ap50, _ in board), board
     assert {method for method, _, seconds in board if seconds is not None} == {"stardist", "cellpose"}
-    falls = "select method, arg_min(loss, point) > arg_max(loss, point) from history join attempts using (run_id, attempt) group by 1"
+    falls = (
+        "select method, arg_min(loss, point) > arg_max(loss, point) "
+        "from history join attempts using (run_id, attempt) group by 1"
+    )
     assert dict(query(tmp_path, falls).rows()) == {"stardist": True, "cellpose": True}
     versions = dict(query(tmp_path, "select method, versions->>method from attempts where trained").rows())
     assert versions == {"stardist": "0.9.2", "cellpose": "3.1.1.3"}

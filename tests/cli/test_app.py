@@ -35,9 +35,25 @@ def test_importing_loads_nothing_heavy(statement: str) -> None:
 
 @pytest.mark.parametrize(
     "command",
-    ["", "grid", "grid plan", "grid launch", "grid status", "grid cancel", "data", "data prepare", "methods", "methods install",
-     "evaluate", "sweep", "sql", "report", "plot", "analyze"],
-)  # fmt: skip
+    [
+        "",
+        "grid",
+        "grid plan",
+        "grid launch",
+        "grid status",
+        "grid cancel",
+        "data",
+        "data prepare",
+        "methods",
+        "methods install",
+        "evaluate",
+        "sweep",
+        "sql",
+        "report",
+        "plot",
+        "analyze",
+    ],
+)
 def test_every_command_explains_itself(command: str) -> None:
     result = segbench(*command.split(), "--help")
     assert result.returncode == 0

@@ -1,4 +1,4 @@
-"""Two hundred runs of which everything is killed, whose disk fills up and whose records are cut off: all are done in the end."""
+"""Of two hundred runs everything is killed, the disk fills up, records are cut off: all are done in the end."""
 
 from __future__ import annotations
 

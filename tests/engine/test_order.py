@@ -280,9 +280,12 @@ class TestPlacer:
         rng = random.Random(seed)
         nodes = [Node(f"n{n}", rng.choice((0, 1, 4, 8)), 16, 64) for n in range(6)] + [Node("last", 8, 16, 64)]
         asks = {
-            str(n): (Shape(rng.choice((0, 0.25, 0.5, 1, 2, 4, 8)), rng.choice((1, 2)), rng.choice((1, 9))), rng.uniform(1, 99))
+            str(n): (
+                Shape(rng.choice((0, 0.25, 0.5, 1, 2, 4, 8)), rng.choice((1, 2)), rng.choice((1, 9))),
+                rng.uniform(1, 99),
+            )
             for n in range(300)
-        }  # fmt: skip
+        }
         placer = placer_of(nodes, **asks)
         running: dict[str, tuple[float, str]] = {}
         seen: set[str] = set()

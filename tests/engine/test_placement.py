@@ -40,9 +40,13 @@ def cluster(ray_variables: None) -> Iterator[Cluster]:  # noqa: ARG001 - must co
     )
     for kind, memory in (("A100", "40"), ("T4", "15")):
         cluster.add_node(
-            num_cpus=8, num_gpus=4, memory=8 * 10**9, object_store_memory=OBJECTS, resources={f"accelerator_type:{kind}": 1},
+            num_cpus=8,
+            num_gpus=4,
+            memory=8 * 10**9,
+            object_store_memory=OBJECTS,
+            resources={f"accelerator_type:{kind}": 1},
             labels={"segbench.io/gpu-memory-gb": memory, "zone": f"zone-{kind}"},
-        )  # fmt: skip
+        )
     ray.init(address=cluster.address, log_to_driver=False, configure_logging=False)
     yield cluster
     ray.shutdown()
@@ -134,7 +138,10 @@ def test_the_runs_of_a_killed_node_go_on_elsewhere_from_their_checkpoints(tmp_pa
     assert [row["attempt"] for row in lost] == [1]
     retried = [event for event in events if isinstance(event, Finished) and event.retried]
     assert [event.outcome.run_id for event in retried] == [lost[0]["run_id"]]
-    sql = "select attempt, seconds from phases join attempts using (run_id, attempt) where phase = 'train' and status = 'done' and run_id = "
+    sql = (
+        "select attempt, seconds from phases join attempts using (run_id, attempt) "
+        "where phase = 'train' and status = 'done' and run_id ="
+    )
     ((attempt, train_s),) = query(tmp_path, f"{sql} '{lost[0]['run_id']}'").rows()
     assert attempt == 2
     result = json.loads((tmp_path / "runs" / lost[0]["run_id"] / "attempt-002" / "result.json").read_text())

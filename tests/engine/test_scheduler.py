@@ -85,7 +85,10 @@ def test_a_grid_runs_is_recorded_and_is_not_run_again(tmp_path: Path) -> None:
     assert pooled == tested.filter(tested["test_tissue"] != "all")["cells"].sum() > 0
 
     # a model of all tissues is applied to the other modality, and its nuclei are dilated against whole cells
-    sql = "select train_tissue, test_task, operation, count(distinct radius), count(*) from accuracy group by all order by all"
+    sql = (
+        "select train_tissue, test_task, operation, count(distinct radius), count(*) "
+        "from accuracy group by all order by all"
+    )
     other = "synthetic-wholecell-1ch"
     assert query(out, sql).rows() == [
         ("Breast", TASK, "none", 1, 11),

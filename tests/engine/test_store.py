@@ -91,7 +91,10 @@ def test_the_views_compute_what_the_design_says(tmp_path: Path, make_record: Mak
 
 def test_cell_metrics_add_windows_up(tmp_path: Path, make_record: MakeRecord) -> None:
     StoreWriter(tmp_path).add([make_record()])
-    sql = "select test_tissue, f1_50, f1_75, tp_fp_fn_50, panoptic_quality, aggregated_jaccard, seg, splits from cell_metrics"
+    sql = (
+        "select test_tissue, f1_50, f1_75, tp_fp_fn_50, panoptic_quality, aggregated_jaccard, seg, splits "
+        "from cell_metrics"
+    )
     rows = {row[0]: row[1:] for row in query(tmp_path, sql).rows()}
     assert rows["all"] == pytest.approx((18 / 41, 16 / 41, 9 / 32, 15 / 41, 90 / 180, 7.5 / 30, 1))
     assert rows["lung"] == pytest.approx((18 / 21, 16 / 21, 9 / 12, 15 / 21, 0.75, 0.75, 1))
@@ -352,7 +355,10 @@ def test_a_copy_of_the_store_is_whole_while_the_writer_writes(tmp_path: Path, ma
 @contextmanager
 def held(path: Path) -> Iterator[subprocess.Popen[str]]:
     """Hold a store open for reading in another process, as a user's DuckDB client does."""
-    code = f"import duckdb, sys; c = duckdb.connect({str(path)!r}, read_only=True); print('open', flush=True); sys.stdin.read()"
+    code = (
+        f"import duckdb, sys; c = duckdb.connect({str(path)!r}, read_only=True); "
+        "print('open', flush=True); sys.stdin.read()"
+    )
     process = subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     assert process.stdin is not None
     assert process.stdout is not None

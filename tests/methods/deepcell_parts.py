@@ -1,4 +1,4 @@
-"""What the tests of DeepCell's methods do in the tensorflow environment: ``python deepcell_parts.py PART``; prints JSON last."""
+"""What DeepCell's tests do in the tensorflow environment: ``python deepcell_parts.py PART``; prints JSON last."""
 
 from __future__ import annotations
 
@@ -168,7 +168,7 @@ def weights(method: Any) -> list[np.ndarray]:
 
 
 def boxes_and_masks_are_upstreams() -> dict[str, Any]:
-    """Compare RetinaMask's two parts with upstream's ``retinamask_bbox`` on the same weights, and find very many boxes."""
+    """Compare RetinaMask's parts with upstream's ``retinamask_bbox`` on the same weights; find very many boxes."""
     method = prepared(RetinaMask, {})
     job = job_of(RetinaMask, Budget(batch_size=2, epochs=1), {"postprocessing": "detections"})
     method = fresh(method, job)

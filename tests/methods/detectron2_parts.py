@@ -1,4 +1,4 @@
-"""Statements about the parts of the detectron2 methods, run in their environment: ``python detectron2_parts.py FOLDER``.
+"""Statements about the parts of detectron2's methods, in their environment: ``python detectron2_parts.py FOLDER``.
 
 Prints one JSON object: the name of each statement, and null or what went wrong.
 """
@@ -28,9 +28,14 @@ from segbench.methods.planes import Normalisation
 
 NORMALISATION = Normalisation((0.3, 0.3, 0.3), (0.2, 0.2, 0.2))
 TINY: Mapping[str, Any] = {
-    **CenterMask2.card.settings, "backbone": "ese_vovnet19b_slim", "width": 32, "roi_batch": 100, "candidates_train": 200,
-    "train_scales": (1.0, 1.5), "test_scale": 1.0,
-}  # fmt: skip
+    **CenterMask2.card.settings,
+    "backbone": "ese_vovnet19b_slim",
+    "width": 32,
+    "roi_batch": 100,
+    "candidates_train": 200,
+    "train_scales": (1.0, 1.5),
+    "test_scale": 1.0,
+}
 
 
 def labels_of_three() -> np.ndarray[Any, Any]:
@@ -54,7 +59,8 @@ def the_attention_module_agrees_with_a_computation_by_hand(folder: Path) -> None
 def levels_follow_equation_2(folder: Path) -> None:
     image = torch.full((6,), 256.0 * 256.0)
     sides = torch.tensor([256.0, 182.0, 181.0, 129.0, 128.0, 8.0])
-    # k = ceil(5 - log2(A / a)): a whole image 5; over half of it 5; half or less 4; over a quarter 4; a quarter 3; small 3
+    # k = ceil(5 - log2(A / a)): a whole image 5; over half of it 5; half or less 4;
+    # over a quarter 4; a quarter 3; small 3
     levels = _center_mask.assign_levels(sides**2, image, 3, 5).tolist()
     assert levels == [5, 5, 4, 4, 3, 3], levels
 
@@ -85,7 +91,8 @@ def masks_on_a_label_map_equal_bit_masks(folder: Path) -> None:
     boxes = torch.tensor([[4.3, 5.1, 18.0, 12.7], [15.0, 28.5, 40.0, 40.2], [45.0, 48, 64, 64], [0.0, 0, 9, 9]])
     order = torch.tensor([0, 2, 1, 0])
     assert torch.equal(masks[order].crop_and_resize(boxes, 28), bits[order].crop_and_resize(boxes, 28))
-    # rows 5 to 12 of the first cell have their centres in 5.1 to 12.7 (the last at 12.5), in all 12 columns; last box 4 x 4
+    # rows 5 to 12 of the first cell have their centres in 5.1 to 12.7 (the last at
+    # 12.5), in all 12 columns; last box 4 x 4
     within = masks[order].areas_within(boxes).tolist()
     assert within[0] == 8 * 12, within
     assert within[3] == 16, within

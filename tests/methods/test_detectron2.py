@@ -38,7 +38,7 @@ SHORT: Mapping[str, Mapping[str, Any]] = {
 
 
 def draw_rows(n_images: int, side: int, seed: int) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.int32]]:
-    """Draw side x side discs of 8 to 10 pixels, 12.8 pixels apart, in each window (N, 1, H, W); returns windows and labels."""
+    """Return windows (N, 1, H, W) and labels: in each side x side discs of 8 to 10 pixels, 12.8 pixels apart."""
     rng = np.random.default_rng(seed)
     size = round(12.8 * side)
     rows, columns = np.mgrid[:size, :size]

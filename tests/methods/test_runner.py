@@ -26,7 +26,7 @@ MakeJob = Callable[..., Path]
 
 @pytest.fixture
 def make_job(tmp_path: Path) -> MakeJob:
-    """Return a function that writes a job of the toy method; ``do`` is its behaviour, other arguments change the job."""
+    """Return a function that writes a job of the toy method; ``do`` is its behaviour, the rest changes the job."""
     images, labels = draw_discs(4)
     np.save(tmp_path / "x.npy", images)
     np.save(tmp_path / "y.npy", labels)

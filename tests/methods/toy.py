@@ -1,4 +1,4 @@
-"""A third party's method for the runner's tests: it learns one threshold, and misbehaves on request (setting ``do``)."""
+"""A third party's method for the runner's tests: learns one threshold, misbehaves on request (setting ``do``)."""
 
 # ruff: noqa: ARG002, T201 - it prints as a library would, and ignores what it does not need
 from __future__ import annotations
@@ -19,9 +19,18 @@ class Toy(Method):
     """One instance an image: all that is brighter than the mean of the training images."""
 
     card = Card(
-        name="toy", title="Toy", family="toy", environment="engine", category="classical", trained=True, attention=False,
-        budget=Budget(batch_size=2, epochs=3), libraries=("scipy",), settings={"do": "well"}, score_rule="always one half",
-    )  # fmt: skip
+        name="toy",
+        title="Toy",
+        family="toy",
+        environment="engine",
+        category="classical",
+        trained=True,
+        attention=False,
+        budget=Budget(batch_size=2, epochs=3),
+        libraries=("scipy",),
+        settings={"do": "well"},
+        score_rule="always one half",
+    )
 
     def import_library(self, job: Job) -> None:
         self.job = job

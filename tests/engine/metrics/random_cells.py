@@ -1,4 +1,4 @@
-"""Small random label maps and masks, made to hit the evaluator's edges: halves, thresholds, ties, gaps, empty images."""
+"""Small random label maps and masks at the evaluator's edges: halves, thresholds, ties, gaps, empty images."""
 
 from __future__ import annotations
 

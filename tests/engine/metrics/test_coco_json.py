@@ -1,4 +1,4 @@
-"""COCO JSON with crowds, overlapping truth, categories, area ranges and limits equals pycocotools; bad files are refused."""
+"""COCO JSON with crowds, overlaps, categories, areas and limits equals pycocotools; bad files are refused."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""On real data the evaluator gives pycocotools' numbers: COCO's own fixtures and two CODEX fields with thousands of cells."""
+"""On real data, COCO's fixtures and two CODEX fields of thousands of cells, the evaluator equals pycocotools."""
 
 from __future__ import annotations
 

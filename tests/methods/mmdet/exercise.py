@@ -2,7 +2,8 @@
 
     python exercise.py CLASS JOB.json
 
-Writes exercise.json beside the job: losses, and the parameters that had no gradient, or one that was not finite, in the last step.
+Writes exercise.json beside the job: losses, and the parameters that had no gradient, or
+one that was not finite, in the last step.
 """
 
 from __future__ import annotations

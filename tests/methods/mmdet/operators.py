@@ -1,4 +1,4 @@
-"""Run by the torch environment's Python: compares the operators that stand for mmcv's compiled ones with slow references.
+"""Compares, in the torch environment, the operators that stand for mmcv's compiled ones with slow references.
 
     python operators.py REPORT.json
 

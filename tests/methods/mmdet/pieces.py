@@ -36,9 +36,14 @@ SEEN = Normalisation((0.5, 0.5, 0.5), (0.2, 0.2, 0.2))
 def job_in(folder: Path, **settings: Any) -> Job:
     """A job of one method that is not run, to import the library with."""
     return Job(
-        run_id="pieces", method="", task=TaskSpec("t", "d", ("nuclear",), "nuclear"), budget=Budget(2, epochs=1), seed=3,
-        output=str(folder), settings=settings,
-    )  # fmt: skip
+        run_id="pieces",
+        method="",
+        task=TaskSpec("t", "d", ("nuclear",), "nuclear"),
+        budget=Budget(2, epochs=1),
+        seed=3,
+        output=str(folder),
+        settings=settings,
+    )
 
 
 METHODS["mask-rcnn"]().import_library(job_in(Path()))

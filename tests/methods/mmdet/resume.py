@@ -2,7 +2,8 @@
 
     python resume.py CLASS JOB.json
 
-Writes resume.json beside the job: the largest difference of any weight between the two, and how far training moved them.
+Writes resume.json beside the job: the largest difference of any weight between
+the two, and how far training moved them.
 """
 
 from __future__ import annotations

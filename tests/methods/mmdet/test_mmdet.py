@@ -1,4 +1,4 @@
-"""The ten methods on MMDetection: operators, parts, two steps of each, learning, resuming and training in two processes."""
+"""The ten methods on MMDetection: operators, parts, two steps of each, learning, resuming, two processes."""
 
 from __future__ import annotations
 
@@ -58,11 +58,17 @@ def job_for(name: str, folder: Path, budget: Budget, n_images: int = 2, **settin
     arrays = Arrays(str(folder / "x.npy"), (0,), None, str(folder / "y.npy"))
     card = getattr(family, CLASSES[name]).card
     job = Job(
-        run_id=name, method=f"segbench.methods.mmdet:{CLASSES[name]}", budget=budget, seed=1, output=str(folder / "run"),
-        task=TaskSpec("discs", "drawn", ("nuclear",), "nuclear"), train=arrays,
+        run_id=name,
+        method=f"segbench.methods.mmdet:{CLASSES[name]}",
+        budget=budget,
+        seed=1,
+        output=str(folder / "run"),
+        task=TaskSpec("discs", "drawn", ("nuclear",), "nuclear"),
+        train=arrays,
         predict={"test": dataclasses.replace(arrays, labels=None)},
-        settings={**card.settings, **card.check_settings, **settings}, devices=Devices(num_cpus=1),
-    )  # fmt: skip
+        settings={**card.settings, **card.check_settings, **settings},
+        devices=Devices(num_cpus=1),
+    )
     job.write(folder / "job.json")
     return job
 
@@ -179,8 +185,9 @@ def test_two_processes_train_as_one_with_all_of_the_batch(
 ) -> None:
     """Each loss is a mean over samples, so that the mean of two processes is that of one where both have as many.
 
-    Therefore: a network without batch norm and without chance (no drop path, no flips, every anchor and every proposal in
-    the loss), and windows with the same cells but other noise, so that both processes have the same number of positives.
+    Therefore: a network without batch norm and without chance (no drop path, no flips, every anchor
+    and every proposal in the loss), and windows with the same cells but other noise, so that both
+    processes have the same number of positives.
     """
     sure = {
         **SMALL_SWIN, "model.backbone.drop_path_rate": 0.0, "model.train_cfg.rpn.sampler.num": 8192,

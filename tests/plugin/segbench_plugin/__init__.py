@@ -1,4 +1,4 @@
-"""A third party's method for the tests of the engine: a threshold that can be told to take time, fail or run out of memory."""
+"""A third party's method for the engine's tests: a threshold that takes time, fails or runs out of memory."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from segbench.methods import Budget, Card, Checkpoints, ImageStack, Job, LabelIn
 
 
 class Threshold(Method):
-    """Learns one grey value: the mean of the training images plus a margin. Instances are the rows of cells above it."""
+    """Learns one grey value, the training images' mean plus a margin; instances are the rows of cells above it."""
 
     card = Card(
         name="threshold",

@@ -1,4 +1,4 @@
-"""A third party's PyTorch method for the tests of the engine: one grey value, learned by all processes of torchrun together."""
+"""A third party's PyTorch method for the engine's tests: one grey value, learned by all of torchrun's processes."""
 
 from __future__ import annotations
 
