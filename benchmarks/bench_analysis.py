@@ -18,8 +18,8 @@ import duckdb
 from segbench.analysis import ANALYSES, analyse
 from segbench.analysis.source import Source
 from segbench.analysis.transfer import recommend_training_data
-from segbench.engine.store import StoreWriter
-from segbench.engine.tasks import LIVECELL_TISSUES, TISSUENET_TISSUES
+from segbench.engine.results.store import StoreWriter
+from segbench.engine.study.tissues import LIVECELL_TISSUES, TISSUENET_TISSUES
 
 FILL = """
 create temp table tasks as from (values

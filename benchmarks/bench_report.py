@@ -18,10 +18,10 @@ from pathlib import Path
 import numpy as np
 
 from segbench.analysis.report import build_report, write_report
-from segbench.engine.cards import all_cards
-from segbench.engine.record import AttemptRow, EvaluationRow, HistoryRow, Record, Status, TissueRow
-from segbench.engine.store import StoreWriter
-from segbench.engine.tasks import LIVECELL_TISSUES, TISSUENET_TISSUES
+from segbench.engine.grid.cards import all_cards
+from segbench.engine.results.record import AttemptRow, EvaluationRow, HistoryRow, Record, Status, TissueRow
+from segbench.engine.results.store import StoreWriter
+from segbench.engine.study.tissues import LIVECELL_TISSUES, TISSUENET_TISSUES
 from segbench.methods.card import Card
 
 TASKS = {

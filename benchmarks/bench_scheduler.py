@@ -38,13 +38,12 @@ from typing import Any
 
 import psutil
 
-from segbench.engine import cards
-from segbench.engine.attempt import AttemptRequest, Outcome, attempt_row, run_attempt
 from segbench.engine.data import DatasetSpec, dataset_tasks, dataset_tissues, ensure_prepared
-from segbench.engine.grid import Block, Catalogue, DatasetFacts, GridSpec, Run, expand
-from segbench.engine.record import Record, Status
+from segbench.engine.grid import Block, Catalogue, DatasetFacts, GridSpec, Run, cards, expand
+from segbench.engine.results.record import Record, Status
+from segbench.engine.results.store import StoreWriter
+from segbench.engine.run.attempt import AttemptRequest, Outcome, attempt_row, run_attempt
 from segbench.engine.scheduler import Event, Finished, LaunchOptions, execute
-from segbench.engine.store import StoreWriter
 
 DATASET = DatasetSpec("bench", "synthetic", None, {"layout": "tissuenet", "seed": 0, "scale": 0.02})
 TUNE_GOAL, BARE_GOAL = 10.0, 1.5

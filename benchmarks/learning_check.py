@@ -25,11 +25,11 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from segbench.engine import environments
-from segbench.engine.cards import get_card, method_object
-from segbench.engine.check import draw_discs
+from segbench.engine.grid.cards import get_card, method_object
 from segbench.engine.metrics import evaluate_prediction_set
-from segbench.methods import Arrays, Budget, Devices, Job, PredictionSet, TaskSpec
+from segbench.engine.run import environments
+from segbench.engine.run.check import draw_discs
+from segbench.methods import Arrays, Budget, Devices, Job, PredictionSet, Task
 
 
 @dataclass(frozen=True)
@@ -161,7 +161,7 @@ def learn(method: str, preset: Preset, folder: Path) -> Learnt:
         budget=preset.budget,
         seed=1,
         output=str(folder / "run"),
-        task=TaskSpec("discs", "drawn", ("nuclear", "membrane")[: preset.n_channels], "nuclear"),
+        task=Task("discs", "drawn", ("nuclear", "membrane")[: preset.n_channels], "nuclear"),
         train=arrays["train"],
         val=arrays["val"],
         predict={name: dataclasses.replace(arrays[name], labels=None) for name in ("train", "test")},

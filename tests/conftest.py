@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from segbench.engine.record import (
+from segbench.engine.results.record import (
     METRICS,
     AttemptRow,
     EvaluationRow,
@@ -79,7 +79,7 @@ def local_ray(ray_variables: None, request: pytest.FixtureRequest) -> Iterator[N
 @pytest.fixture
 def plugin(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Install the third party's method ``threshold`` for this process and those it starts."""
-    from segbench.engine import cards
+    from segbench.engine.grid import cards
 
     monkeypatch.syspath_prepend(str(PLUGIN))
     monkeypatch.setenv(

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from segbench.engine.store import query
+from segbench.engine.results.store import query
 
 
 def segbench(*arguments: str, out: Path) -> str:

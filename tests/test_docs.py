@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from segbench.engine.record import Record
-from segbench.engine.store import StoreWriter, query
+from segbench.engine.results.record import Record
+from segbench.engine.results.store import StoreWriter, query
 
 ROOT = Path(__file__).parent.parent
 QUERIES = re.findall(r"```sql\n(.*?)```", (ROOT / "docs" / "schema.md").read_text(), re.DOTALL)

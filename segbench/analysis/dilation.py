@@ -11,7 +11,7 @@ from segbench.analysis.frames import groups, largest, median
 from segbench.analysis.result import Result, list_names, unique
 from segbench.analysis.scores import check_metric
 from segbench.analysis.source import Source, read_sql
-from segbench.engine.tasks import ALL_TISSUES
+from segbench.engine.study.tissues import ALL_TISSUES
 from segbench.errors import SegbenchError
 
 XENIUM_UM = 15.0

@@ -11,7 +11,7 @@ from segbench.analysis.frames import groups, median
 from segbench.analysis.result import Result, unique
 from segbench.analysis.scores import RESAMPLES, check_metric, paired_interval
 from segbench.analysis.source import Source, read_sql
-from segbench.engine.tasks import ALL_TISSUES
+from segbench.engine.study.tissues import ALL_TISSUES
 
 _KEYS = ["suite", "dataset", "method", "title", "target", "test_target", "test_tissue"]
 _SCHEMA = {

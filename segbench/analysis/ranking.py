@@ -573,7 +573,7 @@ def _tell(board: _Board, table: pl.DataFrame, test: Mapping[str, Any] | None) ->
 def _agreement(table: pl.DataFrame) -> str:
     from scipy.stats import spearmanr
 
-    from segbench.engine import published
+    from segbench.engine.study import scores as published
 
     order = {name: n for n, name in enumerate(dict.fromkeys(score.method for score in published.scores()))}
     places = table.filter("complete").with_columns(pl.col("method").replace_strict(order).alias("published"))

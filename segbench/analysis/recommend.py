@@ -11,8 +11,8 @@ from segbench.analysis.frames import groups
 from segbench.analysis.result import Result, list_names, unique
 from segbench.analysis.scores import check_metric
 from segbench.analysis.source import Source, read_sql
-from segbench.engine.cards import all_cards
-from segbench.engine.tasks import ALL_TISSUES, TISSUENET_CHANNELS, TISSUENET_TARGETS
+from segbench.engine.grid.cards import all_cards
+from segbench.engine.study.tissues import ALL_TISSUES, TISSUENET_CHANNELS, TISSUENET_TARGETS
 from segbench.errors import SegbenchError, unknown_name
 
 IMAGES = ("fluorescence", "phase")

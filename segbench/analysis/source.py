@@ -11,9 +11,10 @@ from typing import Any
 
 import polars as pl
 
-from segbench.engine import published, store
-from segbench.engine.cards import get_card
-from segbench.engine.tasks import LIVECELL_CHANNELS, TISSUENET_CHANNELS, TISSUENET_TARGETS
+from segbench.engine.grid.cards import get_card
+from segbench.engine.study import scores as published
+from segbench.engine.study import store
+from segbench.engine.study.tissues import LIVECELL_CHANNELS, TISSUENET_CHANNELS, TISSUENET_TARGETS
 
 
 @dataclass(frozen=True)
@@ -92,7 +93,7 @@ def _published_query() -> Callable[[str, Sequence[Any]], pl.DataFrame]:
     import duckdb
 
     connection = duckdb.connect(":memory:")
-    engine = importlib.resources.files("segbench.engine.store")
+    engine = importlib.resources.files("segbench.engine.results.store")
     for script in sorted((engine / "migrations").iterdir(), key=lambda item: item.name):
         if script.name.endswith(".sql"):
             connection.execute(script.read_text())

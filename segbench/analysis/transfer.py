@@ -12,7 +12,7 @@ from segbench.analysis.frames import groups
 from segbench.analysis.result import Result, list_names, unique
 from segbench.analysis.scores import Floats, check_metric
 from segbench.analysis.source import Source, read_sql
-from segbench.engine.tasks import ALL_TISSUES
+from segbench.engine.study.tissues import ALL_TISSUES
 from segbench.errors import unknown_name
 
 _FIT = ["suite", "dataset", "task", "method", "title"]

@@ -13,7 +13,7 @@ import polars as pl
 from segbench.analysis.result import Result, list_names, unique
 from segbench.analysis.scores import normal_scores
 from segbench.analysis.source import Source, read_sql
-from segbench.engine.cards import all_cards
+from segbench.engine.grid.cards import all_cards
 from segbench.errors import SegbenchError
 
 SCORES = ("code_maintenance", "ease_of_use", "hardware_support")

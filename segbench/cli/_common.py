@@ -26,7 +26,7 @@ def results_folder(out: str | Path) -> Path:
     """Return the results folder that ``--out`` names; for a URL its mirror, with the newest snapshot of its store."""
     if "://" not in str(out):
         return Path(out)
-    from segbench.engine.remote import open_mirror
+    from segbench.engine.results.mirror import open_mirror
 
     return open_mirror(str(out))
 

@@ -15,8 +15,8 @@ from rich.table import Table
 from rich.text import Text
 
 if TYPE_CHECKING:
+    from segbench.engine.results.status import LaunchState
     from segbench.engine.scheduler import Event
-    from segbench.engine.status import LaunchState
 
 _PLAIN_EVERY_S = 20.0
 _SILENT_S = 15.0
@@ -60,8 +60,8 @@ class LaunchDisplay:
 
     def observe(self, event: Event) -> None:
         """Take one event of the scheduler."""
+        from segbench.engine.results.status import describe_progress
         from segbench.engine.scheduler import Finished, Note, Opened, Progressed, Started
-        from segbench.engine.status import describe_progress
 
         if isinstance(event, Note):
             self._say(event.text)
@@ -124,7 +124,7 @@ class LaunchDisplay:
 
 def watch_launch(out: Path, every_s: float) -> None:
     """Show where the launch of a results folder stands until it has ended, or the user has seen enough."""
-    from segbench.engine.status import launch_state
+    from segbench.engine.results.status import launch_state
 
     console = Console(soft_wrap=True)
     state = launch_state(out)

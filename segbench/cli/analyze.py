@@ -224,7 +224,7 @@ def recommend(
     """Recommend a method for a tissue, channels and a budget; from the published scores where there are no results."""
     from segbench.analysis.recommend import recommend_methods
     from segbench.analysis.source import Source
-    from segbench.engine.store import store_path
+    from segbench.engine.results.store import store_path
 
     empty = store is Store.RESULTS and not store_path(out).is_file()
     source = Source.of_published() if empty else _source(out, store)

@@ -34,7 +34,7 @@ def list_methods(
 
       segbench methods list --implemented --format csv
     """
-    from segbench.engine.cards import all_cards
+    from segbench.engine.grid.cards import all_cards
 
     cards = [card for card in all_cards().values() if card.implemented or not implemented]
     print_table([_row(card) for card in cards], format)
@@ -53,8 +53,8 @@ def show(
 
       segbench methods show cellpose --format json
     """
-    from segbench.engine.cards import distribution_of, get_card
-    from segbench.engine.environments import lock_versions
+    from segbench.engine.grid.cards import distribution_of, get_card
+    from segbench.engine.run.environments import lock_versions
 
     card = get_card(name)
     versions = lock_versions(card.environment) if card.implemented else {}
@@ -84,8 +84,8 @@ def install(
 
       segbench methods install tensorflow --gpu
     """
-    from segbench.engine.cards import all_cards
-    from segbench.engine.environments import ensure, environment_names
+    from segbench.engine.grid.cards import all_cards
+    from segbench.engine.run.environments import ensure, environment_names
 
     cards = all_cards()
     known = environment_names()
@@ -117,8 +117,8 @@ def check(
     """
     import dataclasses
 
-    from segbench.engine.cards import all_cards, method_object
-    from segbench.engine.check import check_method
+    from segbench.engine.grid.cards import all_cards, method_object
+    from segbench.engine.run.check import check_method
 
     wanted = names or [name for name, card in all_cards().items() if card.implemented]
     for name in wanted:
@@ -151,8 +151,8 @@ def run(
     """
     import subprocess
 
-    from segbench.engine.cards import all_cards, method_object
-    from segbench.engine.environments import ensure, subprocess_env
+    from segbench.engine.grid.cards import all_cards, method_object
+    from segbench.engine.run.environments import ensure, subprocess_env
     from segbench.errors import SegbenchError, unknown_name
     from segbench.methods.job import Job
 

@@ -74,7 +74,7 @@ def _watch(out: Path, write: Callable[[], None], every_s: float = 5.0) -> None:
     """Write again after each change of the store, until the user stops it."""
     import time
 
-    from segbench.engine.store import store_path
+    from segbench.engine.results.store import store_path
 
     seen = store_path(out).stat().st_mtime_ns
     try:

@@ -10,7 +10,7 @@ import typer
 from segbench.cli._common import DEFAULT_OUT, Format, FormatOption, OutOption, print_table
 
 if TYPE_CHECKING:
-    from segbench.engine.repeat import Repeated, RunFacts
+    from segbench.engine.scheduler.repeat import Repeated, RunFacts
 
 app = typer.Typer(no_args_is_help=True, help="List the runs of a results folder, show one in full, and repeat it.")
 
@@ -33,8 +33,8 @@ def list_(
 
       segbench runs list --method stardist --status failed --format json
     """
-    from segbench.engine.record import Status
-    from segbench.engine.store import query
+    from segbench.engine.results.record import Status
+    from segbench.engine.results.store import query
     from segbench.errors import unknown_name
 
     if status is not None and status not in set(Status):
@@ -67,7 +67,7 @@ def show(run_id: IdArgument, out: OutOption = DEFAULT_OUT, format: FormatOption 
     """
     import json
 
-    from segbench.engine.repeat import run_facts
+    from segbench.engine.scheduler.repeat import run_facts
 
     facts = run_facts(out, run_id)
     if format is Format.JSON:
@@ -116,8 +116,8 @@ def repeat(
     import tempfile
 
     from segbench.cli._progress import LaunchDisplay
-    from segbench.engine.repeat import repeat_run, run_facts
     from segbench.engine.scheduler import LaunchOptions
+    from segbench.engine.scheduler.repeat import repeat_run, run_facts
 
     facts = run_facts(source, run_id)
     with tempfile.TemporaryDirectory(prefix="segbench-repeat-") as scratch:

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from segbench.methods.base import DivergedError, ImageStack, Method, Progress
     from segbench.methods.card import Budget, Card, Resources, Usability
     from segbench.methods.checkpoints import Checkpoints
-    from segbench.methods.job import Arrays, Devices, Job, TaskSpec
+    from segbench.methods.job import Arrays, Devices, Job, Task
     from segbench.methods.predictions import LabelInstances, MaskInstances, PredictionSet, PredictionWriter
 
 __all__ = [
@@ -31,7 +31,7 @@ __all__ = [
     "PredictionWriter",
     "Progress",
     "Resources",
-    "TaskSpec",
+    "Task",
     "Usability",
 ]
 
@@ -39,7 +39,7 @@ _HOMES = {
     "base": ("DivergedError", "ImageStack", "Method", "Progress"),
     "card": ("Budget", "Card", "Resources", "Usability"),
     "checkpoints": ("Checkpoints",),
-    "job": ("Arrays", "Devices", "Job", "TaskSpec"),
+    "job": ("Arrays", "Devices", "Job", "Task"),
     "predictions": ("LabelInstances", "MaskInstances", "PredictionSet", "PredictionWriter"),
 }
 

@@ -17,15 +17,17 @@ JOB_SCHEMA = 1
 
 
 @dataclass(frozen=True)
-class TaskSpec:
-    """What is segmented from what."""
+class Task:
+    """What is segmented from what: a dataset, its input channels and the target labels."""
 
     name: str
+    """``DATASET-TARGET-Nch``, or ``DATASET-wholecell`` for the LIVECell layout."""
     dataset: str
+    """The dataset's registered name."""
     channels: tuple[str, ...]
-    """Names of the input channels, in the order in which the method sees them."""
+    """Input channels, by name, in the order in which methods see them."""
     target: str
-    """Name of the labels that are segmented (``nuclear``, ``wholecell``, ``cell``)."""
+    """Which label maps are segmented."""
 
 
 @dataclass(frozen=True)
@@ -61,7 +63,7 @@ class Job:
     run_id: str
     method: str
     """``module:Class`` of the method."""
-    task: TaskSpec
+    task: Task
     budget: Budget
     seed: int
     output: str
@@ -129,7 +131,7 @@ class Job:
             return cls(
                 run_id=raw["run_id"],
                 method=raw["method"],
-                task=TaskSpec(task["name"], task["dataset"], tuple(task["channels"]), task["target"]),
+                task=Task(task["name"], task["dataset"], tuple(task["channels"]), task["target"]),
                 budget=Budget(**raw["budget"]),
                 seed=int(raw["seed"]),
                 output=raw["output"],

@@ -12,7 +12,7 @@ import numpy.typing as npt
 from segbench.methods.base import ImageStack, Method, Progress
 from segbench.methods.card import Budget, Card, Resources
 from segbench.methods.checkpoints import Checkpoints
-from segbench.methods.job import Job, TaskSpec
+from segbench.methods.job import Job, Task
 from segbench.methods.predictions import LabelInstances
 
 
@@ -71,7 +71,7 @@ class Watershed(Method):
         for n in range(len(images)):
             yield self._segment(self._signal(images[n], job.task, job.settings), job.settings)
 
-    def _signal(self, image: npt.NDArray[np.float32], task: TaskSpec, settings: Any) -> npt.NDArray[np.float32]:
+    def _signal(self, image: npt.NDArray[np.float32], task: Task, settings: Any) -> npt.NDArray[np.float32]:
         """Reduce (C, H, W) to the (H, W) that is bright where the target is.
 
         Nuclei are bright in the channel of their name. Phase contrast is not bright but rough in cells, so that its

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from segbench.analysis.source import Source
-from segbench.engine.record import METRICS, EvaluationRow, Record, ResampleTable, TissueRow
-from segbench.engine.store import StoreWriter
+from segbench.engine.results.record import METRICS, EvaluationRow, Record, ResampleTable, TissueRow
+from segbench.engine.results.store import StoreWriter
 
 CHANNELS = {("nuclear", 1): ["nuclear"], ("wholecell", 1): ["membrane"]}
 

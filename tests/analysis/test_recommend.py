@@ -8,7 +8,7 @@ import pytest
 
 from segbench.analysis.recommend import recommend_methods
 from segbench.analysis.source import Source
-from segbench.engine.store import StoreWriter
+from segbench.engine.results.store import StoreWriter
 from segbench.errors import SegbenchError
 
 ONE, TWO = "tissuenet-wholecell-1ch", "tissuenet-wholecell-2ch"

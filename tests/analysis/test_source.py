@@ -12,9 +12,9 @@ from segbench.analysis import ANALYSES, analyse
 from segbench.analysis import published as published_scores
 from segbench.analysis.result import Result
 from segbench.analysis.source import Source, read_sql
-from segbench.engine.record import Status
-from segbench.engine.store import StoreWriter, query
-from segbench.engine.tasks import LIVECELL_TISSUES, TISSUENET_TISSUES
+from segbench.engine.results.record import Status
+from segbench.engine.results.store import StoreWriter, query
+from segbench.engine.study.tissues import LIVECELL_TISSUES, TISSUENET_TISSUES
 from segbench.errors import SegbenchError
 
 VIEWS = ("runs_latest", "accuracy", "timings", "leaderboard", "tissues", "evaluations")

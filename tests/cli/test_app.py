@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from segbench.engine.record import Record, Status
-from segbench.engine.store import StoreWriter
+from segbench.engine.results.record import Record, Status
+from segbench.engine.results.store import StoreWriter
 
 HEAVY = ("ray", "duckdb", "polars", "torch", "tensorflow", "numpy", "plotly", "pydantic", "skimage", "statsmodels")
 

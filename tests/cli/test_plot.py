@@ -9,7 +9,7 @@ import typer
 from typer.testing import CliRunner
 
 from segbench.cli.plot import plot
-from segbench.engine.store import StoreWriter
+from segbench.engine.results.store import StoreWriter
 from segbench.errors import SegbenchError
 
 app = typer.Typer()

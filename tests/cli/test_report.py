@@ -13,7 +13,7 @@ import typer
 from typer.testing import CliRunner
 
 from segbench.cli.report import report
-from segbench.engine.store import StoreWriter
+from segbench.engine.results.store import StoreWriter
 from segbench.errors import SegbenchError
 
 app = typer.Typer()

@@ -7,13 +7,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from segbench.engine.results.store.recovery import take_in
 from typer.testing import CliRunner, Result
 
 from segbench.cli.app import app
-from segbench.engine.record import RECORD_NAME, Record
+from segbench.engine.results.record import RECORD_NAME, Record
+from segbench.engine.results.store import StoreWriter, query
 from segbench.engine.scheduler import driver_lock
-from segbench.engine.store import StoreWriter, query
-from segbench.engine.store.recovery import take_in
 from segbench.errors import SegbenchError
 
 MakeRecord = Callable[..., Record]
@@ -89,7 +89,7 @@ def test_merge_and_export(results: Path, tmp_path: Path) -> None:
 def test_a_url_is_a_results_folder_for_every_reader(
     results: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from segbench.engine import remote
+    from segbench.engine.results import mirror as remote
 
     url = f"file://{tmp_path}/bucket"
     for record in sorted(results.glob(f"runs/*/*/{RECORD_NAME}")):

@@ -18,7 +18,7 @@ from segbench.methods.base import ImageStack, Progress
 from segbench.methods.card import Budget
 from segbench.methods.checkpoints import Checkpoints
 from segbench.methods.deepcell import FeatureNet, Mesmer, RetinaMask, compat
-from segbench.methods.job import Arrays, Job, TaskSpec
+from segbench.methods.job import Arrays, Job, Task
 
 SIDE = 64
 
@@ -244,7 +244,7 @@ def prepared(kind: Any, settings: dict[str, Any], *, devices: int = 1, n_channel
 def job_of(kind: Any, budget: Budget, settings: dict[str, Any], n_channels: int = 1) -> Job:
     channels = ("nuclear", "membrane")[:n_channels]
     return Job(
-        "r", "m:M", TaskSpec("t", "d", channels, "nuclear"), budget, 3, "", settings={**kind.card.settings, **settings}
+        "r", "m:M", Task("t", "d", channels, "nuclear"), budget, 3, "", settings={**kind.card.settings, **settings}
     )
 
 

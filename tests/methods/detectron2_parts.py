@@ -22,7 +22,7 @@ from detectron2.structures import BitMasks, Boxes, Instances
 from detectron2.utils.events import EventStorage
 
 from segbench.errors import SegbenchError
-from segbench.methods import Arrays, Budget, Checkpoints, Devices, ImageStack, Job, Progress, TaskSpec
+from segbench.methods import Arrays, Budget, Checkpoints, Devices, ImageStack, Job, Progress, Task
 from segbench.methods.detectron2 import CenterMask2, ResNeSt, _backbones, _center_mask, _data, _training
 from segbench.methods.planes import Normalisation
 
@@ -238,7 +238,7 @@ def _trained(folder: Path, checkpoints: Checkpoints, iterations: int) -> Any:
     np.save(folder / "y.npy", np.stack([labels_of_three()] * 4))
     arrays = Arrays(str(folder / "x.npy"), (0,), None, str(folder / "y.npy"))
     job = Job(
-        run_id="r", method="m:M", task=TaskSpec("t", "d", ("nuclear",), "nuclear"), settings=TINY, seed=5, train=arrays,
+        run_id="r", method="m:M", task=Task("t", "d", ("nuclear",), "nuclear"), settings=TINY, seed=5, train=arrays,
         budget=Budget(batch_size=2, iterations=iterations), output=str(folder), devices=Devices(num_cpus=1),
     )  # fmt: skip
     torch.manual_seed(0)

@@ -11,11 +11,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from segbench.engine import environments
-from segbench.engine.cards import get_card, method_object
-from segbench.engine.check import check_method, draw_discs
+from segbench.engine.grid.cards import get_card, method_object
 from segbench.engine.metrics import evaluate_prediction_set
-from segbench.methods import Arrays, Budget, Devices, ImageStack, Job, PredictionSet, TaskSpec
+from segbench.engine.run import environments
+from segbench.engine.run.check import check_method, draw_discs
+from segbench.methods import Arrays, Budget, Devices, ImageStack, Job, PredictionSet, Task
 from segbench.methods.deepcell import FeatureNet, Mesmer, RetinaMask
 from segbench.methods.deepcell.base import DeepcellMethod
 from segbench.methods.deepcell.matching import f1_at_half
@@ -121,7 +121,7 @@ def test_it_learns(name: str, tmp_path: Path) -> None:
         arrays[split] = Arrays(str(tmp_path / f"{split}_x.npy"), (0,), None, str(tmp_path / f"{split}_y.npy"))
     card = get_card(name)
     job = Job(
-        run_id=name, method=method_object(name), task=TaskSpec("t", "d", ("nuclear",), "nuclear"), budget=budget,
+        run_id=name, method=method_object(name), task=Task("t", "d", ("nuclear",), "nuclear"), budget=budget,
         seed=1, output=str(tmp_path / "run"), train=arrays["train"], val=arrays["val"],
         predict={"test": dataclasses.replace(arrays["test"], labels=None)},
         settings={**card.settings, "batch_norm_momentum": 0.9, **settings}, devices=Devices(num_cpus=1),
@@ -160,7 +160,7 @@ def test_the_published_architecture_passes_its_check(name: str) -> None:
 
 @pytest.mark.parametrize("kind", METHODS.values())
 def test_postprocessing_is_checked_before_anything_is_loaded(kind: type[DeepcellMethod]) -> None:
-    job = Job("r", "m:M", TaskSpec("t", "d", ("nuclear",), "nuclear"), Budget(1, 1), 0, "", settings=kind.card.settings)
+    job = Job("r", "m:M", Task("t", "d", ("nuclear",), "nuclear"), Budget(1, 1), 0, "", settings=kind.card.settings)
     wrong = dataclasses.replace(job, settings={**job.settings, "postprocessing": "publishd"})
     with pytest.raises(ValueError, match=r"'postprocessing' must be one of upstream, .*, tuned, found 'publishd'"):
         kind().import_library(wrong)

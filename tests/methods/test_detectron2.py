@@ -13,12 +13,12 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from segbench.engine import environments
-from segbench.engine.cards import get_card, method_object
-from segbench.engine.check import check_method
+from segbench.engine.grid.cards import get_card, method_object
 from segbench.engine.metrics import evaluate_prediction_set
+from segbench.engine.run import environments
+from segbench.engine.run.check import check_method
 from segbench.errors import SegbenchError
-from segbench.methods import Arrays, Budget, Devices, Job, PredictionSet, TaskSpec
+from segbench.methods import Arrays, Budget, Devices, Job, PredictionSet, Task
 from segbench.methods.detectron2 import CenterMask2, ResNeSt
 from segbench.methods.planes import Normalisation
 
@@ -60,7 +60,7 @@ def arrays(folder: Path, name: str, drawn: tuple[npt.NDArray[np.float32], npt.ND
 def job_of(name: str, folder: Path, budget: Budget, predict: Mapping[str, Arrays], train: Arrays, **more: Any) -> Job:
     return Job(
         run_id=name, method=method_object(name), budget=budget, seed=1, output=str(folder / "run"),
-        task=TaskSpec("t", "d", ("nuclear",), "nuclear"), train=train,
+        task=Task("t", "d", ("nuclear",), "nuclear"), train=train,
         predict={key: dataclasses.replace(value, labels=None) for key, value in predict.items()},
         settings={**get_card(name).settings, **SMALL[name], **SHORT[name]}, **more,
     )  # fmt: skip

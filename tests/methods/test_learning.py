@@ -11,11 +11,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from segbench.engine import environments
-from segbench.engine.cards import get_card, method_object
-from segbench.engine.check import check_method, draw_discs
+from segbench.engine.grid.cards import get_card, method_object
 from segbench.engine.metrics import evaluate_labels
-from segbench.methods import Arrays, Budget, Devices, Job, PredictionSet, TaskSpec
+from segbench.engine.run import environments
+from segbench.engine.run.check import check_method, draw_discs
+from segbench.methods import Arrays, Budget, Devices, Job, PredictionSet, Task
 
 pytestmark = pytest.mark.heavy
 
@@ -45,7 +45,7 @@ def trained(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
         changed = {**changed, "precision": "bfloat16"}
     job = Job(
         run_id=name, method=method_object(name), budget=budget, seed=1, output=str(folder / "run"),
-        task=TaskSpec("t", "d", ("nuclear", "membrane")[:n_channels], "nuclear"), train=arrays["train"],
+        task=Task("t", "d", ("nuclear", "membrane")[:n_channels], "nuclear"), train=arrays["train"],
         val=arrays["val"], predict={"test": dataclasses.replace(arrays["test"], labels=None)},
         settings={**get_card(name).settings, **changed}, devices=Devices(num_cpus=2),
     )  # fmt: skip

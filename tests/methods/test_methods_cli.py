@@ -11,10 +11,10 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from segbench.cli.methods import app
-from segbench.engine.cards import get_card
-from segbench.engine.check import draw_discs
+from segbench.engine.grid.cards import get_card
+from segbench.engine.run.check import draw_discs
 from segbench.errors import SegbenchError
-from segbench.methods import Arrays, Budget, Job, PredictionSet, TaskSpec
+from segbench.methods import Arrays, Budget, Job, PredictionSet, Task
 
 
 def ask(*arguments: str) -> Result:
@@ -49,7 +49,7 @@ def test_misspelt_names_are_answered_with_the_nearest(command: str) -> None:
 
 def test_planned_methods_cannot_be_checked(monkeypatch: pytest.MonkeyPatch) -> None:
     cards = {"later": replace(get_card("watershed"), name="later", implemented=False)}
-    monkeypatch.setattr("segbench.engine.cards._cards", lambda: cards)
+    monkeypatch.setattr("segbench.engine.grid.cards._cards", lambda: cards)
     with pytest.raises(SegbenchError, match="can be planned but not run yet"):
         ask("check", "later")
 
@@ -89,7 +89,7 @@ def test_a_job_is_run_again_by_hand_in_its_methods_environment(tmp_path: Path) -
     images, _ = draw_discs(2)
     np.save(tmp_path / "x.npy", images)
     job = Job(
-        run_id="r", method="segbench.methods.watershed:Watershed", task=TaskSpec("t", "d", ("nuclear",), "nuclear"),
+        run_id="r", method="segbench.methods.watershed:Watershed", task=Task("t", "d", ("nuclear",), "nuclear"),
         budget=Budget(batch_size=1), seed=0, output=str(tmp_path / "run"), settings=get_card("watershed").settings,
         predict={"test": Arrays(str(tmp_path / "x.npy"), (0,))},
     )  # fmt: skip

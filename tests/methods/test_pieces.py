@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from segbench.engine.check import draw_discs
+from segbench.engine.run.check import draw_discs
 from segbench.errors import SegbenchError
 from segbench.methods import Arrays, ImageStack
 from segbench.methods.cellpose import plan_epochs

@@ -18,8 +18,8 @@ import numpy as np
 import psutil
 import pytest
 
-from segbench.engine.check import draw_discs
-from segbench.methods import Arrays, Budget, Checkpoints, Devices, Job, PredictionSet, TaskSpec
+from segbench.engine.run.check import draw_discs
+from segbench.methods import Arrays, Budget, Checkpoints, Devices, Job, PredictionSet, Task
 
 MakeJob = Callable[..., Path]
 
@@ -34,7 +34,7 @@ def make_job(tmp_path: Path) -> MakeJob:
 
     def make(do: str = "well", **changes: Any) -> Path:
         job = Job(
-            run_id="r1", method="toy:Toy", task=TaskSpec("t", "d", ("nuclear",), "nuclear"),
+            run_id="r1", method="toy:Toy", task=Task("t", "d", ("nuclear",), "nuclear"),
             budget=Budget(batch_size=2, epochs=3), seed=5, output=str(tmp_path / "run"), train=arrays,
             predict={"test": dataclasses.replace(arrays, rows=(2, 0), labels=None)}, settings={"do": do},
             devices=Devices(num_cpus=1),

@@ -12,11 +12,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from segbench.engine import environments
-from segbench.engine.cards import get_card, method_object
-from segbench.engine.check import draw_discs
+from segbench.engine.grid.cards import get_card, method_object
+from segbench.engine.run import environments
+from segbench.engine.run.check import draw_discs
 from segbench.errors import SegbenchError
-from segbench.methods import Arrays, Budget, Devices, Job, PredictionSet, TaskSpec
+from segbench.methods import Arrays, Budget, Devices, Job, PredictionSet, Task
 from segbench.methods.predictions import run_lengths
 from segbench.methods.segment_anything import WEIGHTS, chosen, find_weights, from_runs, paint, picture
 
@@ -103,7 +103,7 @@ def predicted(folder: Path, name: str, **changed: Any) -> tuple[dict[str, Any], 
     settings = {**get_card("segment-anything").settings, **loose, **changed}
     job = Job(
         run_id="segment-anything", method=method_object("segment-anything"), budget=Budget(batch_size=1), seed=0,
-        task=TaskSpec("t", "d", ("nuclear", "membrane"), "nuclear"), output=str(folder / name), settings=settings,
+        task=Task("t", "d", ("nuclear", "membrane"), "nuclear"), output=str(folder / name), settings=settings,
         predict={"test": Arrays(str(folder / "x.npy"), (0, 1))}, devices=Devices(num_cpus=1),
     )  # fmt: skip
     job.write(folder / f"{name}.json")

@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from segbench.engine.check import draw_discs
 from segbench.engine.metrics import evaluate_labels
-from segbench.methods import Arrays, Budget, ImageStack, Job, TaskSpec
+from segbench.engine.run.check import draw_discs
+from segbench.methods import Arrays, Budget, ImageStack, Job, Task
 from segbench.methods.predictions import LabelInstances
 from segbench.methods.watershed import Watershed
 
@@ -17,9 +17,7 @@ from segbench.methods.watershed import Watershed
 def predict(folder: Path, images: np.ndarray, channels: tuple[str, ...], target: str) -> list[LabelInstances]:
     np.save(folder / "x.npy", images)
     arrays = Arrays(str(folder / "x.npy"), tuple(range(len(channels))))
-    job = Job(
-        "r", "", TaskSpec("t", "d", channels, target), Budget(1), 0, str(folder), settings=Watershed.card.settings
-    )
+    job = Job("r", "", Task("t", "d", channels, target), Budget(1), 0, str(folder), settings=Watershed.card.settings)
     method = Watershed()
     method.import_library(job)
     return list(method.predict(job, ImageStack(arrays)))

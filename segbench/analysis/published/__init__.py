@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
-from segbench.engine import published
+from segbench.engine.study import scores as published
 
 if TYPE_CHECKING:
     import polars as pl

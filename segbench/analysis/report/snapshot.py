@@ -9,8 +9,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from segbench.engine.store import read_connection, store_path
-from segbench.engine.store.reader import STORE_NAME
+from segbench.engine.results.store import read_connection, store_path
+from segbench.engine.results.store.reader import STORE_NAME
 from segbench.errors import SegbenchError
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ class Snapshot:
         import duckdb
 
         self._connection = duckdb.connect(":memory:")
-        engine = importlib.resources.files("segbench.engine.store")
+        engine = importlib.resources.files("segbench.engine.results.store")
         # Made by this version's migrations: the store of an older one fills what it knows
         for script in sorted((engine / "migrations").iterdir(), key=lambda item: item.name):
             if script.name.endswith(".sql"):

@@ -11,8 +11,9 @@ from pathlib import Path
 from segbench.engine.data.prepared import PreparedDataset
 from segbench.engine.data.registry import get_spec, layout, register, registered, usual_tissues
 from segbench.engine.data.spec import KINDS, SPLITS, DatasetSpec, PreparationSettings
-from segbench.engine.tasks import Task, tasks_of
+from segbench.engine.data.tasks import tasks_of
 from segbench.errors import SegbenchError
+from segbench.methods.job import Task
 
 __all__ = [
     "KINDS",

@@ -15,7 +15,7 @@ from segbench.engine.data.files import is_colour, read_image, read_labels, to_gr
 from segbench.engine.data.prepared import in_order
 from segbench.engine.data.source import Load, RawImage, Source
 from segbench.engine.data.spec import SPLITS, DatasetSpec
-from segbench.engine.tasks import ALL_TISSUES
+from segbench.engine.study.tissues import ALL_TISSUES
 from segbench.errors import SegbenchError, unknown_name
 
 INDEX = "index.csv"

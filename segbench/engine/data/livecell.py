@@ -18,7 +18,7 @@ from segbench.engine.data.files import read_image, to_grey
 from segbench.engine.data.prepared import in_order
 from segbench.engine.data.source import Load, RawImage, Source
 from segbench.engine.data.spec import SPLITS
-from segbench.engine.tasks import ALL_TISSUES, LIVECELL_CHANNELS, LIVECELL_TARGETS, LIVECELL_TISSUES
+from segbench.engine.study.tissues import ALL_TISSUES, LIVECELL_CHANNELS, LIVECELL_TARGETS, LIVECELL_TISSUES
 from segbench.errors import SegbenchError, unknown_name
 
 _IMAGE_SUFFIXES = (".tif", ".tiff", ".png")

@@ -9,8 +9,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from segbench.engine.data.spec import DatasetSpec
-from segbench.engine.tasks import ALL_TISSUES, LIVECELL_TISSUES, TISSUENET_TISSUES, Task, tasks_of
+from segbench.engine.data.tasks import tasks_of
+from segbench.engine.study.tissues import ALL_TISSUES, LIVECELL_TISSUES, TISSUENET_TISSUES
 from segbench.errors import SegbenchError, unknown_name
+from segbench.methods.job import Task
 
 if TYPE_CHECKING:
     import polars as pl

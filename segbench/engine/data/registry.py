@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from segbench.engine.data.spec import DatasetSpec
-from segbench.engine.tasks import (
+from segbench.engine.study.tissues import (
     LIVECELL_CHANNELS,
     LIVECELL_TARGETS,
     LIVECELL_TISSUES,

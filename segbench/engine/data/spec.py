@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from segbench.engine.tasks import ALL_TISSUES
+from segbench.engine.study.tissues import ALL_TISSUES
 from segbench.errors import SegbenchError, unknown_name
 
 KINDS = ("tissuenet", "livecell", "folder", "synthetic")

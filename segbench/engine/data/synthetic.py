@@ -14,7 +14,7 @@ import numpy.typing as npt
 from segbench.engine.data.geometry import Shape, grow_cells
 from segbench.engine.data.render import Culture, Stain, render_fluorescence, render_phase
 from segbench.engine.data.source import Load, RawImage, Source
-from segbench.engine.tasks import LIVECELL_CHANNELS, LIVECELL_TARGETS, TISSUENET_CHANNELS, TISSUENET_TARGETS
+from segbench.engine.study.tissues import LIVECELL_CHANNELS, LIVECELL_TARGETS, TISSUENET_CHANNELS, TISSUENET_TARGETS
 from segbench.errors import SegbenchError, unknown_name
 
 GENERATOR_REVISION = 2

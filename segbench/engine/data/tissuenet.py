@@ -14,7 +14,7 @@ import numpy.typing as npt
 from segbench.engine.data.npz import Archive
 from segbench.engine.data.source import Load, RawImage, Source
 from segbench.engine.data.spec import SPLITS
-from segbench.engine.tasks import ALL_TISSUES, TISSUENET_CHANNELS, TISSUENET_TARGETS, TISSUENET_TISSUES
+from segbench.engine.study.tissues import ALL_TISSUES, TISSUENET_CHANNELS, TISSUENET_TARGETS, TISSUENET_TISSUES
 from segbench.errors import SegbenchError, unknown_name
 
 _SPLIT = re.compile(r"(?<![a-z])(train|val|test)(?![a-z])")

@@ -11,11 +11,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from segbench.engine import published as study
-from segbench.engine.cards import get_card
 from segbench.engine.grid import Run
-from segbench.engine.published import PublishedScore
-from segbench.engine.tasks import ALL_TISSUES, LIVECELL_TISSUES, TISSUENET_TISSUES
+from segbench.engine.grid.cards import get_card
+from segbench.engine.study import scores as study
+from segbench.engine.study.scores import PublishedScore
+from segbench.engine.study.tissues import ALL_TISSUES, LIVECELL_TISSUES, TISSUENET_TISSUES
 from segbench.methods.card import Budget
 
 Source = Literal["history", "published", "default"]
@@ -149,7 +149,7 @@ def read_history(out: Path, sizes: Sizes | None = None) -> History:
     SegbenchError
         The store cannot be read.
     """
-    from segbench.engine.store import query, store_path
+    from segbench.engine.results.store import query, store_path
 
     if not store_path(out).exists():
         return History(sizes=sizes or {})

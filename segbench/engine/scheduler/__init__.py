@@ -1,5 +1,15 @@
 """Where and when: hands runs to Ray, follows them, and takes their records into the store."""
 
+from segbench.engine.results.launch_files import (
+    CANCEL_FILE,
+    DRIVER_LOCK,
+    GRID_FILE,
+    driver_lock,
+    is_driven,
+    read_driver_state,
+    read_grid_file,
+    run_from_dict,
+)
 from segbench.engine.scheduler.driver import execute
 from segbench.engine.scheduler.events import (
     Event,
@@ -10,16 +20,6 @@ from segbench.engine.scheduler.events import (
     Progressed,
     Started,
     Summary,
-)
-from segbench.engine.scheduler.folder import (
-    CANCEL_FILE,
-    DRIVER_LOCK,
-    GRID_FILE,
-    driver_lock,
-    is_driven,
-    read_driver_state,
-    read_grid_file,
-    run_from_dict,
 )
 from segbench.engine.scheduler.options import LaunchOptions
 from segbench.engine.scheduler.ray_session import Session, connected

@@ -15,26 +15,26 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
-from segbench.engine import environments
-from segbench.engine.attempt import AttemptRequest, Outcome, attempt_row, run_attempt
-from segbench.engine.cards import get_card
 from segbench.engine.data import DatasetSpec
 from segbench.engine.grid import Run
+from segbench.engine.grid.cards import get_card
 from segbench.engine.order import Placer, Shape, device_of
-from segbench.engine.provenance import git_commit
-from segbench.engine.record import RECORD_NAME, Record, Status
-from segbench.engine.remote import fetch_record, push_or_mark, url_of
+from segbench.engine.results.launch_files import CANCEL_FILE, STATE_EVERY_S, write_driver_state, write_grid_file
+from segbench.engine.results.mirror import fetch_record, push_or_mark, url_of
+from segbench.engine.results.record import RECORD_NAME, Record, Status
+from segbench.engine.results.store import StoreWriter
+from segbench.engine.results.store.recovery import next_attempt
+from segbench.engine.run import environments
+from segbench.engine.run.attempt import AttemptRequest, Outcome, attempt_row, run_attempt
+from segbench.engine.run.provenance import git_commit
 from segbench.engine.scheduler.cluster import Cluster
 from segbench.engine.scheduler.events import Finished, Note, Observer, Opened, Progressed, Started, Summary
-from segbench.engine.scheduler.folder import CANCEL_FILE, STATE_EVERY_S, write_driver_state, write_grid_file
 from segbench.engine.scheduler.metrics import GridMetrics
 from segbench.engine.scheduler.options import LaunchOptions
 from segbench.engine.scheduler.placement import Fitted
 from segbench.engine.scheduler.ray_session import Session, connected, set_ray_environment
 from segbench.engine.scheduler.record_queue import RecordQueue
 from segbench.engine.scheduler.retries import again
-from segbench.engine.store import StoreWriter
-from segbench.engine.store.recovery import next_attempt
 from segbench.errors import SegbenchError
 
 Expect = Callable[[Run, str], float]

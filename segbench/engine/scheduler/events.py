@@ -6,9 +6,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from segbench.engine.attempt import Outcome
 from segbench.engine.grid import Run
-from segbench.engine.record import Status
+from segbench.engine.results.record import Status
+from segbench.engine.run.attempt import Outcome
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from segbench.engine.record import Status
+from segbench.engine.results.record import Status
 
 
 class GridMetrics:

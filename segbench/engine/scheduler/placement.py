@@ -9,8 +9,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from segbench.engine.cards import get_card
 from segbench.engine.grid import Run
+from segbench.engine.grid.cards import get_card
 from segbench.engine.order import Node, Shape, nodes_of
 from segbench.errors import SegbenchError, unknown_name
 from segbench.methods.card import Resources

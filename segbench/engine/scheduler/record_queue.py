@@ -8,9 +8,9 @@ from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
-from segbench.engine.record import Record
-from segbench.engine.store import StoreWriter
-from segbench.engine.store.intake import Intake
+from segbench.engine.results.record import Record
+from segbench.engine.results.store import StoreWriter
+from segbench.engine.results.store.intake import Intake
 
 _EVERY_S = 0.2
 

@@ -6,9 +6,9 @@ import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from segbench.engine.cards import get_card
 from segbench.engine.grid import Run
-from segbench.engine.record import Status
+from segbench.engine.grid.cards import get_card
+from segbench.engine.results.record import Status
 
 
 @dataclass(frozen=True)

@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from segbench.engine.record import AttemptRow, EvaluationRow, HistoryRow, Record, Status, TissueRow
-from segbench.engine.store import StoreWriter
+from segbench.engine.results.record import AttemptRow, EvaluationRow, HistoryRow, Record, Status, TissueRow
+from segbench.engine.results.store import StoreWriter
 
 TISSUES = ("Breast", "Colon", "Epidermis", "Esophagus", "Pancreas", "Tonsil")
 TASKS = {

@@ -309,7 +309,7 @@ def test_a_tables_rows_can_be_sorted_filtered_and_downloaded(browser: Browser, p
 
 
 def test_the_sql_behind_a_table_is_there_and_runs(browser: Browser, path: Path, results: Path) -> None:
-    from segbench.engine.store import query
+    from segbench.engine.results.store import query
 
     browser.open(path, "#ranking")
     table = open_table(browser, "leaderboard")

@@ -19,8 +19,8 @@ from segbench.analysis.report import Report, build_report, tiles, write_report, 
 from segbench.analysis.report.embed import frame_data, safe_json
 from segbench.analysis.report.model import Frame
 from segbench.analysis.report.sections import SECTIONS
-from segbench.engine.record import Status
-from segbench.engine.store import StoreWriter
+from segbench.engine.results.record import Status
+from segbench.engine.results.store import StoreWriter
 from segbench.errors import SegbenchError
 
 
@@ -67,7 +67,7 @@ def test_nothing_in_the_page_is_fetched(html: str) -> None:
 
 
 def test_frames_hold_the_stores_rows(results: Path, html: str) -> None:
-    from segbench.engine.store import query
+    from segbench.engine.results.store import query
 
     frame = embedded(html)["frames"]["leaderboard"]
     rows = query(results, frame["source"])

@@ -23,8 +23,8 @@ from segbench.engine.data import (
     open_prepared,
     register,
 )
-from segbench.engine.tasks import Task
 from segbench.errors import SegbenchError
+from segbench.methods.job import Task
 
 WriteFolder = Callable[..., Path]
 

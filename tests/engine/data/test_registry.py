@@ -16,7 +16,7 @@ from segbench.engine.data import (
     register,
     registered,
 )
-from segbench.engine.tasks import LIVECELL_TISSUES, TISSUENET_TISSUES
+from segbench.engine.study.tissues import LIVECELL_TISSUES, TISSUENET_TISSUES
 from segbench.errors import SegbenchError
 
 

@@ -9,7 +9,7 @@ from segbench.engine.data.morphology import measure
 from segbench.engine.data.source import RawImage
 from segbench.engine.data.synthetic import CELL_TYPES, TISSUES, SyntheticSource, make_image
 from segbench.engine.data.windows import check_labels
-from segbench.engine.tasks import LIVECELL_TISSUES, TISSUENET_TISSUES
+from segbench.engine.study.tissues import LIVECELL_TISSUES, TISSUENET_TISSUES
 from segbench.errors import SegbenchError
 
 

@@ -19,7 +19,7 @@ from checking import refusal, run_checks
 
 import segbench.methods.mmdet as family
 from segbench.errors import SegbenchError
-from segbench.methods import Arrays, Budget, Job, TaskSpec
+from segbench.methods import Arrays, Budget, Job, Task
 from segbench.methods.mmdet.config import Training, build_config
 from segbench.methods.mmdet.pretrained import find_weights
 from segbench.methods.mmdet.zoo import RECIPES
@@ -38,7 +38,7 @@ def job_in(folder: Path, **settings: Any) -> Job:
     return Job(
         run_id="pieces",
         method="",
-        task=TaskSpec("t", "d", ("nuclear",), "nuclear"),
+        task=Task("t", "d", ("nuclear",), "nuclear"),
         budget=Budget(2, epochs=1),
         seed=3,
         output=str(folder),

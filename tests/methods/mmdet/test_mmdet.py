@@ -15,11 +15,11 @@ import numpy as np
 import pytest
 
 import segbench.methods.mmdet as family
-from segbench.engine import environments
-from segbench.engine.check import draw_discs
 from segbench.engine.metrics import evaluate_prediction_set
+from segbench.engine.run import environments
+from segbench.engine.run.check import draw_discs
 from segbench.errors import SegbenchError
-from segbench.methods import Arrays, Budget, Devices, Job, PredictionSet, TaskSpec
+from segbench.methods import Arrays, Budget, Devices, Job, PredictionSet, Task
 from segbench.methods.base import ImageStack
 from segbench.methods.mmdet.base import to_instances
 from segbench.methods.mmdet.pretrained import find_weights
@@ -63,7 +63,7 @@ def job_for(name: str, folder: Path, budget: Budget, n_images: int = 2, **settin
         budget=budget,
         seed=1,
         output=str(folder / "run"),
-        task=TaskSpec("discs", "drawn", ("nuclear",), "nuclear"),
+        task=Task("discs", "drawn", ("nuclear",), "nuclear"),
         train=arrays,
         predict={"test": dataclasses.replace(arrays, labels=None)},
         settings={**card.settings, **card.check_settings, **settings},
@@ -249,7 +249,7 @@ def test_windows_without_a_cell_only_are_refused(tmp_path: Path) -> None:
     np.save(tmp_path / "y.npy", np.zeros((2, 8, 8), np.int32))
     arrays = Arrays(str(tmp_path / "x.npy"), (0,), None, str(tmp_path / "y.npy"))
     job = Job(
-        run_id="r", method="", task=TaskSpec("t", "d", ("nuclear",), "nuclear"), budget=Budget(2, epochs=1), seed=0,
+        run_id="r", method="", task=Task("t", "d", ("nuclear",), "nuclear"), budget=Budget(2, epochs=1), seed=0,
         output=str(tmp_path), train=arrays, settings=family.HRNet.card.settings,
     )  # fmt: skip
     with pytest.raises(ValueError, match="no training window has a cell"):

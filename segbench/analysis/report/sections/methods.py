@@ -6,7 +6,7 @@ import polars as pl
 
 from segbench.analysis.report.model import Content, Figure, Frame, Missing, Section, Source, Table
 from segbench.analysis.report.wording import count
-from segbench.engine.cards import all_cards
+from segbench.engine.grid.cards import all_cards
 from segbench.methods.card import Budget, Card
 
 

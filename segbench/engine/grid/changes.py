@@ -1,0 +1,57 @@
+"""How the budget and the resources of runs differ from those of their method's card."""
+
+from __future__ import annotations
+
+import dataclasses
+
+from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, field_validator
+
+from segbench.methods.card import Budget, Resources
+
+
+class _Change(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class BudgetChange(_Change):
+    """How a run's budget differs from its card's; what is None stays as it is."""
+
+    scale: PositiveFloat | None = None
+    """Epochs or iterations times this."""
+    epochs: PositiveInt | None = None
+    iterations: PositiveInt | None = None
+    batch_size: PositiveInt | None = None
+    steps_per_epoch: PositiveInt | None = None
+
+    def apply(self, budget: Budget) -> Budget:
+        """Return the changed budget: an explicit figure wins over the scale, units that the method lacks go."""
+        changed = budget if self.scale is None else budget.scaled(self.scale)
+        if self.epochs is not None and budget.epochs is not None:
+            changed = dataclasses.replace(changed, epochs=self.epochs)
+        if self.iterations is not None and budget.iterations is not None:
+            changed = dataclasses.replace(changed, iterations=self.iterations)
+        if self.steps_per_epoch is not None and budget.epochs is not None:
+            changed = dataclasses.replace(changed, steps_per_epoch=self.steps_per_epoch)
+        if self.batch_size is not None:
+            changed = dataclasses.replace(changed, batch_size=self.batch_size)
+        return changed
+
+
+class ResourceChange(_Change):
+    """How a run's resources differ from its card's; they do not enter its id."""
+
+    num_gpus: float | None = Field(default=None, ge=0)
+    num_cpus: PositiveFloat | None = None
+    memory_gb: PositiveFloat | None = None
+    gpu_memory_gb: PositiveFloat | None = None
+
+    @field_validator("num_gpus")
+    @classmethod
+    def _whole_above_one(cls, value: float | None) -> float | None:
+        if value is not None and value > 1 and value != int(value):
+            raise ValueError(f"above 1 it must be a whole number, found {value}")
+        return value
+
+    def apply(self, resources: Resources) -> Resources:
+        """Return the changed resources."""
+        return dataclasses.replace(resources, **self.model_dump(exclude_none=True))

@@ -1,0 +1,78 @@
+"""A grid as a user writes it, in a YAML file or as a preset."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+
+from segbench.engine.grid.changes import BudgetChange, ResourceChange
+from segbench.engine.study.tissues import ALL_TISSUES
+from segbench.errors import SegbenchError, unknown_name
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Block(_Part):
+    """A product: every method on every task, trained on every tissue with every seed."""
+
+    methods: tuple[str, ...] = Field(min_length=1)
+    tasks: tuple[str, ...] = Field(min_length=1)
+    tissues: tuple[str, ...] = (ALL_TISSUES,)
+    """Training tissues; ``all`` is every tissue together, ``each`` every tissue of the task's dataset on its own."""
+    seeds: tuple[int, ...] = (0,)
+    budgets: dict[str, BudgetChange] = Field(default_factory=dict)
+    """By method, for this block; applied after the grid's own."""
+
+    @field_validator("tissues", mode="before")
+    @classmethod
+    def _as_text(cls, value: object) -> object:
+        return tuple(str(v) for v in value) if isinstance(value, list | tuple) else value
+
+
+class GridSpec(_Part):
+    """A grid as a user writes it: blocks, and what differs from the methods' cards."""
+
+    blocks: tuple[Block, ...] = Field(min_length=1)
+    budget: BudgetChange = BudgetChange()
+    """For every method."""
+    budgets: dict[str, BudgetChange] = Field(default_factory=dict)
+    """By method; applied before ``budget``."""
+    settings: dict[str, dict[str, Any]] = Field(default_factory=dict)
+    """By method: settings that differ from the card's."""
+    resources: dict[str, ResourceChange] = Field(default_factory=dict)
+    """By method."""
+
+
+def read_grid(path: Path) -> GridSpec:
+    """Read a grid file (YAML); either ``blocks: [...]`` or one block's keys at the top.
+
+    Raises
+    ------
+    SegbenchError
+        The file is missing, is not YAML, or a field does not fit: the error names the field and what was found.
+    """
+    try:
+        raw = yaml.safe_load(Path(path).read_text())
+    except OSError as error:
+        raise SegbenchError(f"cannot read the grid file {path}: {error.strerror}") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise SegbenchError(f"{path} is not YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(raw, dict):
+        raise SegbenchError(f"{path}: a grid is a mapping with methods, tasks, ..., found {type(raw).__name__}")
+    if "blocks" not in raw:
+        keys = [key for key in Block.model_fields if key in raw]
+        raw = {**{k: v for k, v in raw.items() if k not in keys}, "blocks": [{key: raw[key] for key in keys}]}
+    try:
+        return GridSpec.model_validate(raw)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"]))
+        if first["type"] == "extra_forbidden":
+            allowed = [*GridSpec.model_fields, *Block.model_fields]
+            raise SegbenchError(f"{path}: {unknown_name('field', where, allowed)}") from None
+        raise SegbenchError(f"{path}: field {where}: {first['msg']}, found {str(first['input'])[:80]!r}") from None

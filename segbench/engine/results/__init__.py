@@ -1,0 +1,1 @@
+"""The results folder: records, the store, where a launch stands, and mirrors of URLs."""

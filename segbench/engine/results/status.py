@@ -1,0 +1,280 @@
+"""Where a grid stands: the store's attempts, what its launch writes of itself, and the folders of running ones."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from segbench.engine.results.record import RECORD_NAME
+from segbench.engine.results.store import query, store_path
+from segbench.engine.results.store.recovery import attempt_number, attempts_of
+from segbench.engine.scheduler import CANCEL_FILE, is_driven, read_driver_state, read_grid_file
+from segbench.errors import SegbenchError, unknown_name
+
+_KEYS = ("run_id", "method", "task", "train_tissue", "seed")
+_TAIL_BYTES = 64 * 1024
+_FOLLOW_S = 0.5
+
+
+@dataclass(frozen=True)
+class GridStatus:
+    """Where a results folder stands."""
+
+    driven: bool
+    """A launch holds the folder now."""
+    host: str | None
+    pid: int | None
+    rows: tuple[dict[str, Any], ...]
+    """One a run of the store and of the last launch: run_id, method, task, train_tissue, seed, status, doing (what it
+    does now), error, log."""
+    launch: Mapping[str, Any]
+    """What the launch last wrote of itself: see ``LaunchState``."""
+
+    def counts(self) -> Counter[str]:
+        """Return how many runs have each status."""
+        return Counter(row["status"] for row in self.rows)
+
+
+@dataclass(frozen=True)
+class LaunchState:
+    """Where a launch stood a few seconds ago, by small files alone, so that it can be asked for often."""
+
+    driven: bool
+    host: str
+    pid: int
+    age_s: float
+    """Seconds since it was written."""
+    ended: Mapping[str, int]
+    """Runs of this launch by how they ended."""
+    waiting: int
+    running: tuple[dict[str, Any], ...]
+    """One an attempt: run_id, attempt, method, task, train_tissue, seed, doing, log."""
+    gpus_in_use: float
+    gpus: int
+    dashboard: str | None
+
+    def line(self) -> str:
+        """Return it in one line."""
+        ended = ", ".join(f"{n} {status}" for status, n in sorted(self.ended.items())) or "none ended"
+        gpus = f" on {self.gpus_in_use:g} of {self.gpus} GPUs" if self.gpus else ""
+        link = f"; dashboard {self.dashboard}" if self.dashboard else ""
+        if not self.driven:
+            return f"{ended}; no launch runs (the last was process {self.pid} on {self.host})"
+        now = f"{len(self.running)} running{gpus}, {self.waiting} waiting"
+        return f"{ended}; {now}; process {self.pid} on {self.host}{link}"
+
+
+def grid_status(out: Path) -> GridStatus:
+    """Return where a results folder stands; works from any process and machine, with or without a launch running.
+
+    A run of the last launch that has no result is ``running`` or ``queued`` while
+    its launch lives, ``interrupted`` after.
+
+    Raises
+    ------
+    SegbenchError
+        Nothing was ever launched there.
+    """
+    launched, state = read_grid_file(out), read_driver_state(out)
+    if not launched and not store_path(out).exists():
+        raise SegbenchError(
+            f"nothing was launched in {out}: run 'segbench grid launch --out {out}', or name another --out"
+        )
+    driven = is_driven(out)
+    rows: dict[str, dict[str, Any]] = {}
+    if store_path(out).exists():
+        sql = (
+            "select run_id, method, task, train_tissue, seed, status, null as doing, error, "
+            "folder || '/log.txt' as log from runs_latest order by started_at"
+        )
+        rows = {row["run_id"]: row for row in query(out, sql).to_dicts()}
+    running = state.get("running", {}) if driven else {}
+    for run in launched.get("runs", []):
+        name, known = run["run_id"], rows.get(run["run_id"])
+        if known is not None and (known["status"] == "done" or name not in running):
+            continue
+        rows[name] = {key: run[key] for key in _KEYS} | _without_row(out, name, driven, running.get(name))
+    pid, host = state.get("pid", launched.get("pid")), state.get("host", launched.get("host"))
+    return GridStatus(driven, host, pid, tuple(rows.values()), state)
+
+
+def launch_state(out: Path) -> LaunchState:
+    """Return where the launch of a results folder stood when it last said so; the store is not opened.
+
+    Raises
+    ------
+    SegbenchError
+        Nothing was launched there by this version of segbench.
+    """
+    state = read_driver_state(out)
+    if not state:
+        raise SegbenchError(f"no launch has told where it stands in {out}: see 'segbench grid status --out {out}'")
+    driven = is_driven(out) and not state.get("ended")
+    wanted = state.get("running", {}) if driven else {}
+    runs = {run["run_id"]: run for run in read_grid_file(out).get("runs", []) if run["run_id"] in wanted}
+    running = []
+    for name, attempt in wanted.items():
+        folder = out / "runs" / name / f"attempt-{attempt:03d}"
+        told = {key: runs.get(name, {}).get(key) for key in _KEYS[1:]}
+        running.append(
+            {"run_id": name, "attempt": attempt, **told, "doing": _doing(folder), "log": str(folder / "log.txt")}
+        )
+    return LaunchState(
+        driven=driven,
+        host=str(state.get("host")),
+        pid=int(state.get("pid", 0)),
+        age_s=time.time() - state.get("at", 0.0),
+        ended=state.get("counts", {}),
+        waiting=int(state.get("waiting", 0)),
+        running=tuple(running),
+        gpus_in_use=float(state.get("gpus_in_use", 0)),
+        gpus=int(state.get("gpus", 0)),
+        dashboard=state.get("dashboard"),
+    )
+
+
+def request_cancel(out: Path) -> GridStatus:
+    """Ask the launch that holds a results folder to stop, for which it looks often; returns where it stood.
+
+    Raises
+    ------
+    SegbenchError
+        No launch is running there.
+    """
+    status = grid_status(out)
+    if not status.driven:
+        raise SegbenchError(f"no launch is running in {out}: there is nothing to cancel")
+    (out / CANCEL_FILE).touch()
+    return status
+
+
+def find_attempt(out: Path, prefix: str, attempt: int | None = None) -> Path:
+    """Return the folder of a run's newest attempt, or of the one with this number.
+
+    Parameters
+    ----------
+    out
+        The results folder.
+    prefix
+        The run's id or the beginning of it.
+    attempt
+        None for the newest.
+
+    Raises
+    ------
+    SegbenchError
+        No run's id begins so, several do, or the run has no such attempt.
+    """
+    try:
+        with os.scandir(out / "runs") as entries:
+            names = sorted(entry.name for entry in entries if entry.is_dir())
+    except FileNotFoundError:
+        raise SegbenchError(f"nothing was run in {out}: name another --out") from None
+    found = [name for name in names if name.startswith(prefix)]
+    if not found:
+        raise unknown_name("run", prefix, names if len(names) <= 20 else [])
+    if len(found) > 1:
+        raise SegbenchError(f"{len(found)} runs begin with {prefix!r}: give more of the id, {' or '.join(found[:5])}")
+    attempts = {attempt_number(path): path for path in attempts_of(out / "runs" / found[0])}
+    if not attempts or (attempt is not None and attempt not in attempts):
+        raise SegbenchError(f"run {found[0]} has no attempt {attempt or ''}; it has: {sorted(attempts) or 'none'}")
+    return attempts[max(attempts) if attempt is None else attempt]
+
+
+def log_text(folder: Path, follow: bool = False, goes_on: Callable[[], bool] = lambda: True) -> Iterator[str]:
+    """Yield the log of an attempt, piece by piece.
+
+    Parameters
+    ----------
+    folder
+        Of the attempt.
+    follow
+        Go on until the attempt has its record, and what came before is in.
+    goes_on
+        Is asked now and then while it follows: False ends it (the launch has died).
+    """
+    path, position = folder / "log.txt", 0
+    while True:
+        ended = not follow or (folder / RECORD_NAME).exists() or not goes_on()
+        try:
+            with path.open("rb") as file:
+                file.seek(position)
+                while piece := file.read(_TAIL_BYTES):
+                    position += len(piece)
+                    yield piece.decode(errors="replace")
+        except FileNotFoundError:
+            pass
+        if ended:
+            return
+        time.sleep(_FOLLOW_S)
+
+
+def describe_progress(line: dict[str, Any]) -> str:
+    """Return one progress line of a method in a few words.
+
+    Examples
+    --------
+    >>> describe_progress({"phase": "train", "epoch": 3, "epochs": 8, "loss": 0.41234})
+    'train epoch 3/8, loss 0.412'
+    """
+    words = str(line.get("phase", ""))
+    for unit, total in (("epoch", "epochs"), ("step", "steps")):
+        if line.get(unit) is not None:
+            words += f" {unit} {line[unit]}" + (f"/{line[total]}" if line.get(total) else "")
+            break
+    if line.get("done") is not None:
+        words += f" {line['done']}/{line.get('total')}"
+    loss = line.get("loss")
+    if loss is not None:
+        words += f", loss {loss:.3g}" if isinstance(loss, float) else f", loss {loss}"
+    return words
+
+
+def _without_row(out: Path, run_id: str, driven: bool, attempt: int | None) -> dict[str, Any]:
+    """Return what is known of a run that the store has no result of: from its folder."""
+    folder = None
+    if attempt is not None:
+        folder = out / "runs" / run_id / f"attempt-{attempt:03d}"
+    elif not driven:
+        attempts = attempts_of(out / "runs" / run_id)
+        folder = attempts[-1] if attempts else None
+    log = f"runs/{run_id}/{folder.name}/log.txt" if folder is not None else None
+    told: dict[str, Any] = {"status": "queued" if driven else "interrupted", "doing": None, "error": None, "log": log}
+    if folder is None:
+        return told
+    if (folder / RECORD_NAME).exists():  # the store has not taken it in yet
+        row = _attempt_of(folder / RECORD_NAME)
+        return told | {"status": row.get("status", told["status"]), "error": row.get("error")}
+    return told | ({"status": "running", "doing": _doing(folder)} if driven else {})
+
+
+def _attempt_of(record: Path) -> dict[str, Any]:
+    try:
+        found = json.loads(record.read_text())["attempt"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _doing(folder: Path) -> str:
+    """Return what an attempt that runs does, from the end of its progress."""
+    if not (folder / "job.json").exists():
+        return "preparing"
+    try:
+        with (folder / "progress.jsonl").open("rb") as file:
+            file.seek(max(0, file.seek(0, os.SEEK_END) - _TAIL_BYTES))
+            lines = file.read().decode(errors="replace").strip().splitlines()
+    except FileNotFoundError:
+        return "starting"
+    for text in reversed(lines):
+        try:
+            return describe_progress(json.loads(text))
+        except (ValueError, AttributeError):
+            continue
+    return "starting"

@@ -1,0 +1,181 @@
+"""Merges results folders, each run's result once, and exports a store as a folder of Parquet files."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+from segbench.engine.results.store.reader import query, store_copy
+from segbench.engine.results.store.recovery import next_attempt, record_paths, take_in
+from segbench.engine.results.store.writer import StoreWriter
+
+from segbench.engine.results.record import RECORD_NAME, Record, Status
+from segbench.errors import SegbenchError
+
+_STAGED = ".merge-"
+_Try = tuple[str, Status, str, datetime, datetime]
+"""What makes an attempt the same one in two folders, whatever its number: run, how it ended, host, start and end."""
+
+
+@dataclass(frozen=True)
+class Merged:
+    """What ``merge_results`` took from one results folder."""
+
+    source: Path
+    new: int
+    """Attempts that were copied."""
+    there: int
+    """Attempts that the target had already."""
+    finished_before: int
+    """Finished attempts of runs that had a finished attempt in the target: left out."""
+    unreadable: tuple[Path, ...]
+    """Records that could not be read: left out."""
+
+
+def merge_results(
+    sources: Sequence[Path],
+    out: Path,
+    link: bool = False,
+    artifacts: bool = True,
+    progress: Callable[[Path, int], None] | None = None,
+) -> list[Merged]:
+    """Bring the attempts of several results folders together in one, and its store up to them.
+
+    A run that is finished in several is taken once: the target's own first, then the sources' in their order. Attempts
+    get the next free number of their run, and an attempt that is there already, under whatever number, is not taken
+    again, so that merging twice, or after an interruption, changes nothing. The caller holds the target's driver lock.
+
+    Parameters
+    ----------
+    sources
+        Results folders; they are read only.
+    out
+        The target; results that it holds stay.
+    link
+        Hard-link the artifacts instead of copying them; on one file system only.
+    artifacts
+        False for the records alone: every table and figure, but no pictures, weights and logs.
+    progress
+        Is told the source and how many of its records are done.
+
+    Raises
+    ------
+    SegbenchError
+        A source is no results folder or is the target, or linking crosses file systems.
+    """
+    for source in sources:
+        if not (source / "runs").is_dir():
+            raise SegbenchError(f"{source} is no results folder: it holds no runs/")
+        if source.resolve() == out.resolve():
+            raise SegbenchError(f"{source} is the target itself: name another --out, or leave it out of the sources")
+    writer = StoreWriter(out)
+    for staged in (out / "runs").glob(f"*/{_STAGED}*"):
+        shutil.rmtree(staged)
+    tries, finished = _held(out)
+    merged = []
+    for source in sources:
+        new = there = before = 0
+        unreadable: list[Path] = []
+        for n, (_, _, path) in enumerate(record_paths(source), 1):
+            try:
+                record = Record.read(path)
+            except ValueError:
+                unreadable.append(path)
+                continue
+            row = record.attempt
+            if _try(record) in tries:
+                there += 1
+            elif row.status is Status.DONE and row.run_id in finished:
+                before += 1
+            else:
+                _bring(record, path.parent, out, link, artifacts)
+                tries.add(_try(record))
+                finished |= {row.run_id} if row.status is Status.DONE else set()
+                new += 1
+            if progress is not None and n % 100 == 0:
+                progress(source, n)
+        merged.append(Merged(source, new, there, before, tuple(unreadable)))
+    take_in(out, writer)
+    return merged
+
+
+def export_parquet(out: Path, folder: Path) -> dict[str, int]:
+    """Write every table and view of a store as ``NAME.parquet`` into a folder; return their numbers of rows.
+
+    It is a copy of the store that is read, so that a launch goes on meanwhile. Files of those names are
+    replaced, each in one step; others stay.
+
+    Raises
+    ------
+    SegbenchError
+        There is no store, or the folder cannot be written.
+    """
+    import duckdb
+
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise SegbenchError(f"cannot write to {folder}: {error.strerror}") from None
+    counts: dict[str, int] = {}
+    with store_copy(out) as connection:
+        names = connection.execute(
+            "select table_name from duckdb_tables() where not internal "
+            "union all select view_name from duckdb_views() where not internal order by all"
+        ).fetchall()
+        for (name,) in names:
+            part = folder / f"{name}.parquet.part"
+            try:
+                found = connection.execute(
+                    f'copy (select * from "{name}") to $path (format parquet, compression zstd)', {"path": str(part)}
+                ).fetchone()
+            except duckdb.Error as error:
+                raise SegbenchError(f"cannot write {part}: {str(error).splitlines()[0]}") from None
+            part.replace(folder / f"{name}.parquet")
+            counts[name] = int(found[0]) if found else 0
+    return counts
+
+
+def _held(out: Path) -> tuple[set[_Try], set[str]]:
+    """Return the attempts of the target's store and the ids of its finished runs."""
+    take_in(out, StoreWriter(out))
+    rows = query(out, "select run_id, status, host, started_at, ended_at from attempts").rows()
+    tries = {(run, Status(status), host, start, end) for run, status, host, start, end in rows}
+    return tries, {run for run, status, *_ in tries if status is Status.DONE}
+
+
+def _try(record: Record) -> _Try:
+    row = record.attempt
+    return row.run_id, row.status, row.host, row.started_at, row.ended_at
+
+
+def _bring(record: Record, source: Path, out: Path, link: bool, artifacts: bool) -> None:
+    """Copy one attempt's folder under the next free number of its run, all of it or nothing."""
+    run = out / "runs" / record.attempt.run_id
+    number = next_attempt(run)
+    name = f"attempt-{number:03d}"
+    staged = run / f"{_STAGED}{name}"
+    row = record.attempt.model_copy(update={"attempt": number, "folder": f"runs/{record.attempt.run_id}/{name}"})
+    if artifacts:
+        try:
+            shutil.copytree(
+                source, staged, ignore=shutil.ignore_patterns(f"{RECORD_NAME}*"),
+                copy_function=os.link if link else shutil.copy2,
+            )  # fmt: skip
+        except (shutil.Error, OSError) as error:
+            raise SegbenchError(_why(error, source, link)) from None
+    else:
+        staged.mkdir(parents=True)
+    record.model_copy(update={"attempt": row}).write(staged)
+    staged.rename(run / name)
+
+
+def _why(error: Exception, source: Path, link: bool) -> str:
+    first = str(error.args[0][0][2]) if isinstance(error, shutil.Error) and error.args[0] else str(error)
+    hint = (
+        "; --link works within one file system only, leave it out" if link and "cross-device" in first.lower() else ""
+    )
+    return f"cannot bring {source}: {first}{hint}"

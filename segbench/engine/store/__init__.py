@@ -1,6 +1,0 @@
-"""The store: one DuckDB file, its one writer and its readers."""
-
-from segbench.engine.store.reader import query, read_connection, store_path
-from segbench.engine.store.writer import StoreWriter
-
-__all__ = ["StoreWriter", "query", "read_connection", "store_path"]

@@ -1,0 +1,1 @@
+"""The published study as facts: its methods, tissues, usability and scores."""

@@ -1,0 +1,174 @@
+"""What a launch shows of itself: to other processes, to other machines, and after its death."""
+
+from __future__ import annotations
+
+import json
+import os
+import threading
+import time
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from segbench.cli.app import app
+from segbench.engine.data import DatasetSpec
+from segbench.engine.data.registry import register
+from segbench.engine.results.launch_files import STATE_FILE, run_from_dict, run_to_dict, write_driver_state
+from segbench.engine.results.record import Status
+from segbench.engine.results.status import find_attempt, grid_status, launch_state, log_text
+from segbench.engine.results.store import query
+from segbench.engine.run.memory import MemoryWatch
+from segbench.engine.scheduler import LaunchOptions, Retries, driver_lock, is_driven, read_driver_state, read_grid_file
+from segbench.engine.scheduler.planning import GridRequest, launch, retry
+from segbench.engine.scheduler.retries import again
+from segbench.errors import SegbenchError
+
+TINY = DatasetSpec("seen", "synthetic", None, {"layout": "livecell", "seed": 6, "scale": 0.01})
+TASK = "seen-wholecell"
+RAY = {"num_cpus": 2}
+
+
+@pytest.fixture
+def tiny() -> None:
+    """Register a small dataset."""
+    register(TINY)
+
+
+def ask(*words: str) -> str:
+    """Run a command and return what it printed."""
+    result = CliRunner().invoke(app, ["grid", *words], env={"COLUMNS": "250"})
+    assert result.exit_code == 0, result.output
+    return result.stdout
+
+
+@pytest.mark.usefixtures("plugin", "local_ray", "tiny")
+def test_a_launch_is_seen_followed_retried_and_its_logs_are_read(tmp_path: Path) -> None:
+    out, path = tmp_path / "out", tmp_path / "grid.yaml"
+    blocks = [{"methods": ["threshold"], "tasks": [TASK], "tissues": ["BV2"], "seeds": [0, 1]}]
+    path.write_text(json.dumps({"blocks": blocks, "settings": {"threshold": {"seconds": 6}}}))
+    launched = threading.Thread(
+        target=launch,
+        args=(GridRequest(grid_file=path), LaunchOptions(out=out, cpu=True, timeout_s=300), lambda _: None),
+    )
+    launched.start()
+    deadline = time.monotonic() + 120
+    while not any(
+        "train" in row["doing"] for row in (launch_state(out).running if (out / STATE_FILE).exists() else ())
+    ):
+        assert time.monotonic() < deadline
+        time.sleep(0.2)
+    state = launch_state(out)
+    assert state.driven
+    assert state.waiting + len(state.running) == 2
+    assert all(Path(row["log"]).parent.name == "attempt-001" for row in state.running)
+    assert grid_status(out).counts()["running"] == len(state.running)
+    watched = ask("status", "--watch", "--out", str(out))  # until it has ended
+    launched.join()
+    assert "2 done" in watched
+    assert "no launch runs" in watched
+    assert not launch_state(out).driven
+
+
+@pytest.mark.usefixtures("plugin", "local_ray", "tiny")
+def test_what_failed_is_tried_again_alone_and_its_log_is_read(tmp_path: Path) -> None:
+    out, path = tmp_path / "out", tmp_path / "grid.yaml"
+    blocks = [{"methods": ["threshold", "watershed"], "tasks": [TASK], "tissues": ["BV2"]}]
+    path.write_text(json.dumps({"blocks": blocks, "settings": {"threshold": {"fail": "raise"}}}))
+    options = LaunchOptions(out=out, cpu=True)
+    launch(GridRequest(grid_file=path), options, lambda _: None)
+    listed = read_grid_file(out)["runs"]
+    assert json.loads(json.dumps([run_to_dict(run_from_dict(run)) for run in listed])) == listed
+
+    assert retry([Status.LOST], options, lambda _: None) == ([], None)
+    runs, summary = retry([Status.FAILED], options, lambda _: None)
+    assert [run.method for run in runs] == ["threshold"]
+    assert summary is not None
+    assert [(one.attempt, one.status) for one in summary.outcomes] == [(2, Status.FAILED)]
+    assert read_grid_file(out)["runs"] == listed
+    name = runs[0].id
+    counts = dict(query(out, "select run_id, count(*) from attempts group by run_id").rows())
+    assert counts.pop(name) == 2
+    assert list(counts.values()) == [1]
+
+    shown = json.loads(ask("status", "--out", str(out), "--format", "json"))
+    (row,) = [row for row in shown if row["run_id"] == name]
+    assert row["status"] == "failed"
+    assert row["log"] == f"runs/{name}/attempt-002/log.txt"
+    assert "told to fail" in ask("logs", name[:8], "--out", str(out))
+    assert "told to fail" in ask("logs", name[:8], "-f", "--attempt", "1", "--out", str(out))
+    assert ask("logs", name, "--path", "--out", str(out)).strip().endswith("attempt-002/log.txt")
+
+
+def test_a_launch_on_another_machine_is_seen_by_what_it_writes(tmp_path: Path) -> None:
+    with pytest.raises(SegbenchError, match="no launch has told"):
+        launch_state(tmp_path)
+    write_driver_state(tmp_path, {"ended": False, "counts": {"done": 3}, "waiting": 2, "running": {}})
+    state = read_driver_state(tmp_path)
+    assert not is_driven(tmp_path)  # of this machine, and nobody holds the lock
+    elsewhere = {**state, "host": "another-machine"}
+    (tmp_path / STATE_FILE).write_text(json.dumps(elsewhere))
+    assert is_driven(tmp_path)
+    assert launch_state(tmp_path).line().startswith("3 done; 0 running, 2 waiting; process")
+    with pytest.raises(SegbenchError, match="on another-machine"), driver_lock(tmp_path):
+        pass
+    os.utime(tmp_path / STATE_FILE, (time.time() - 120, time.time() - 120))
+    assert not is_driven(tmp_path)
+    assert "no launch runs" in launch_state(tmp_path).line()
+    with driver_lock(tmp_path):
+        assert is_driven(tmp_path)
+
+
+def test_a_run_is_found_by_the_beginning_of_its_id(tmp_path: Path) -> None:
+    with pytest.raises(SegbenchError, match="nothing was run"):
+        find_attempt(tmp_path, "aa")
+    for name in ("aa11", "aa22", "bb33"):
+        for attempt in ("attempt-001", "attempt-010"):
+            (tmp_path / "runs" / name / attempt).mkdir(parents=True)
+    assert find_attempt(tmp_path, "b").parts[-2:] == ("bb33", "attempt-010")
+    assert find_attempt(tmp_path, "aa1", 1).parts[-2:] == ("aa11", "attempt-001")
+    for prefix, attempt, words in (
+        ("aa", None, "2 runs begin with 'aa'"),
+        ("c", None, "unknown run"),
+        ("b", 3, "no attempt 3"),
+    ):
+        with pytest.raises(SegbenchError, match=words):
+            find_attempt(tmp_path, prefix, attempt)
+    assert list(log_text(tmp_path / "runs" / "bb33" / "attempt-001")) == []
+
+
+@pytest.mark.usefixtures("plugin")
+def test_each_way_to_end_has_its_own_retries() -> None:
+    from dataclasses import replace
+
+    from segbench.engine.grid import Block, BudgetChange, Catalogue, GridSpec, expand
+
+    spec = GridSpec(
+        blocks=(Block(methods=("threshold",), tasks=("livecell-wholecell",)),), budget=BudgetChange(batch_size=5)
+    )
+    (run,) = expand(spec, Catalogue().with_study())
+    limits = Retries(failed=1, lost=3, first_wait_s=1.0, longest_wait_s=3.0)
+    waits = [again(run, Status.LOST, {Status.LOST: n}, limits) for n in (1, 2, 3, 4)]
+    assert [one and one.wait_s for one in waits] == [1.0, 2.0, 3.0, None]
+    assert again(run, Status.FAILED, {Status.FAILED: 1}, limits) is not None
+    assert again(run, Status.FAILED, {Status.FAILED: 1}, Retries()) is None
+    halved = again(run, Status.OUT_OF_MEMORY, {Status.OUT_OF_MEMORY: 1}, limits)
+    assert halved is not None
+    assert halved.run.budget.batch_size == 2
+    assert halved.run.id == run.id
+    assert again(halved.run, Status.OUT_OF_MEMORY, {Status.OUT_OF_MEMORY: 2}, limits) is None
+    single = replace(run, budget=replace(run.budget, batch_size=1))
+    assert again(single, Status.OUT_OF_MEMORY, {Status.OUT_OF_MEMORY: 1}, limits) is None
+    for status in (Status.TIMEOUT, Status.DIVERGED, Status.CANCELLED, Status.DONE):
+        assert again(run, status, {status: 1}, limits) is None
+
+
+def test_a_process_that_was_killed_with_all_its_memory_in_use_ran_out_of_memory() -> None:
+    watch = MemoryWatch(os.getpid())
+    watch._next = 0.0
+    watch.look()
+    held = watch.peak_bytes
+    assert held > 20e6
+    assert watch.ran_out(reserved_bytes=held, killed=True)
+    assert not watch.ran_out(reserved_bytes=held, killed=False)
+    assert not watch.ran_out(reserved_bytes=2 * held, killed=True)
