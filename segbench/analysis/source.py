@@ -12,8 +12,8 @@ from typing import Any
 import polars as pl
 
 from segbench.engine.grid.cards import get_card
+from segbench.engine.results import store
 from segbench.engine.study import scores as published
-from segbench.engine.study import store
 from segbench.engine.study.tissues import LIVECELL_CHANNELS, TISSUENET_CHANNELS, TISSUENET_TARGETS
 
 

@@ -8,12 +8,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from segbench.engine.results.record import Record, RecordSchemaError, Status
 from segbench.engine.results.store.frames import TABLES
 from segbench.engine.results.store.reader import query, store_copy, store_path, wal_path
 from segbench.engine.results.store.recovery import BATCH, record_paths, set_aside, take_in
 from segbench.engine.results.store.writer import StoreWriter, insert_rows, remove_store
-
-from segbench.engine.results.record import Record, RecordSchemaError, Status
 from segbench.errors import SegbenchError
 
 if TYPE_CHECKING:

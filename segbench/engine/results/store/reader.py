@@ -125,6 +125,7 @@ def store_copy(out: Path) -> Iterator[duckdb.DuckDBPyConnection]:
         As ``read_connection``; or it is no store, or a newer segbench's.
     """
     import duckdb
+
     from segbench.engine.results.store.migrate import applied, migrate
 
     path = store_path(out)
@@ -149,6 +150,7 @@ def store_copy(out: Path) -> Iterator[duckdb.DuckDBPyConnection]:
 
 def _newer(connection: duckdb.DuckDBPyConnection) -> str | None:
     import duckdb
+
     from segbench.engine.results.store.migrate import newer_schema
 
     try:

@@ -7,10 +7,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from segbench.engine.results.record import Record
 from segbench.engine.results.store.recovery import take_in
 from segbench.engine.results.store.writer import StoreBusyError, StoreWriter
-
-from segbench.engine.results.record import Record
 
 _MOST = 256
 _EVERY_S = 0.5

@@ -10,11 +10,10 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from segbench.engine.results.record import Record, Status
 from segbench.engine.results.store.frames import frames
 from segbench.engine.results.store.migrate import migrate
 from segbench.engine.results.store.reader import holder, is_locked, store_path, wal_path
-
-from segbench.engine.results.record import Record, Status
 from segbench.errors import SegbenchError
 
 if TYPE_CHECKING:

@@ -8,9 +8,8 @@ import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from segbench.engine.results.store.writer import StoreWriter
-
 from segbench.engine.results.record import RECORD_NAME, Record, RecordSchemaError
+from segbench.engine.results.store.writer import StoreWriter
 
 BATCH = 2000
 """Records a transaction: some hundred MB of memory, half a second of the store's lock."""

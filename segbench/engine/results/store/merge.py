@@ -9,11 +9,10 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
+from segbench.engine.results.record import RECORD_NAME, Record, Status
 from segbench.engine.results.store.reader import query, store_copy
 from segbench.engine.results.store.recovery import next_attempt, record_paths, take_in
 from segbench.engine.results.store.writer import StoreWriter
-
-from segbench.engine.results.record import RECORD_NAME, Record, Status
 from segbench.errors import SegbenchError
 
 _STAGED = ".merge-"
