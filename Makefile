@@ -46,7 +46,7 @@ browser:
 	@./tests/install_browser.sh
 
 lock: setup  ## resolve pyproject.toml into requirements.lock anew
-	$(BIN)/uv pip compile pyproject.toml --extra dev --python-version 3.11 --quiet -o requirements.lock
+	$(BIN)/uv pip compile pyproject.toml --extra dev --extra docs --python-version 3.11 --quiet -o requirements.lock
 
 clean:  ## remove the virtual environment and the demo's results
 	rm -rf $(VENV) segbench-results
