@@ -55,8 +55,8 @@ def handed_out(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
 def installed(handed_out: tuple[Path, Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Install the wheel into an empty virtual environment elsewhere, and return the environment's folder of programs.
 
-    The dependencies are those of this environment, seen by a line in a ``.pth`` file: its own segbench is not, since what
-    a ``.pth`` file appends comes after the environment's packages, and ``.pth`` files (an editable install) in there are not read.
+    The dependencies are those of this environment, by a line in a ``.pth`` file. Its own segbench is not: that line
+    puts them behind the new environment's packages, and ``.pth`` files in there (an editable install) are not read.
     """
     folder = tmp_path_factory.mktemp("elsewhere") / "venv"
     venv.create(folder)
