@@ -21,11 +21,11 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import duckdb
-from segbench.engine.results.store.frames import frames
-from segbench.engine.results.store.recovery import record_paths, take_in
 
 from segbench.engine.results.record import AttemptRow, EvaluationRow, HistoryRow, ImageTable, Record, Status
 from segbench.engine.results.store import StoreWriter, store_path
+from segbench.engine.results.store.frames import frames
+from segbench.engine.results.store.recovery import record_paths, take_in
 
 TASK = "tissuenet-nuclear-1ch"
 TISSUES = ("all", *(f"tissue-{n:02d}" for n in range(11)))

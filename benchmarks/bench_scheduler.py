@@ -7,8 +7,8 @@ All in turns on one local Ray of two cores, a core a run; the median of the roun
 
 bare tasks          ray.remote tasks that return at once, all submitted, then fetched
 bare with record    the same, and each writes the record that a run leaves: a file, flushed to the disk
-segbench, no-op     segbench.engine.scheduler.execute with an attempt that only writes its record: the driver, its files
-                    and its store included, the method's process excluded
+segbench, no-op     the driver's execute with an attempt that only writes its record: the driver, its files and store
+                    included, the method's process excluded
 bare, process       bare ray.remote tasks of the real attempt (as below), without the driver
 segbench, process   the same with the real attempt: data, the process of a method that does nothing, evaluation of
                     its nothing
@@ -43,7 +43,8 @@ from segbench.engine.grid import Block, Catalogue, DatasetFacts, GridSpec, Run, 
 from segbench.engine.results.record import Record, Status
 from segbench.engine.results.store import StoreWriter
 from segbench.engine.run.attempt import AttemptRequest, Outcome, attempt_row, run_attempt
-from segbench.engine.scheduler import Event, Finished, LaunchOptions, execute
+from segbench.engine.scheduler import Event, Finished, LaunchOptions
+from segbench.engine.scheduler.driver import execute
 
 DATASET = DatasetSpec("bench", "synthetic", None, {"layout": "tissuenet", "seed": 0, "scale": 0.02})
 TUNE_GOAL, BARE_GOAL = 10.0, 1.5

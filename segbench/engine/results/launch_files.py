@@ -11,15 +11,17 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from filelock import FileLock, Timeout
 
 from segbench.engine.grid import Run
-from segbench.engine.scheduler.options import LaunchOptions
 from segbench.errors import SegbenchError
 from segbench.methods.card import Budget, Resources
 from segbench.methods.job import Task
+
+if TYPE_CHECKING:
+    from segbench.engine.scheduler.options import LaunchOptions
 
 DRIVER_LOCK = ".driver.lock"
 GRID_FILE = "grid.json"

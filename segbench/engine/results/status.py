@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from segbench.engine.results.launch_files import CANCEL_FILE, is_driven, read_driver_state, read_grid_file
 from segbench.engine.results.record import RECORD_NAME
 from segbench.engine.results.store import query, store_path
 from segbench.engine.results.store.recovery import attempt_number, attempts_of
-from segbench.engine.scheduler import CANCEL_FILE, is_driven, read_driver_state, read_grid_file
 from segbench.errors import SegbenchError, unknown_name
 
 _KEYS = ("run_id", "method", "task", "train_tissue", "seed")

@@ -10,7 +10,6 @@ from segbench.engine.results.launch_files import (
     read_grid_file,
     run_from_dict,
 )
-from segbench.engine.scheduler.driver import execute
 from segbench.engine.scheduler.events import (
     Event,
     Finished,
@@ -42,7 +41,6 @@ __all__ = [
     "Summary",
     "connected",
     "driver_lock",
-    "execute",
     "is_driven",
     "read_driver_state",
     "read_grid_file",

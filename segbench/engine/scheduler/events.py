@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from segbench.engine.grid import Run
 from segbench.engine.results.record import Status
-from segbench.engine.run.attempt import Outcome
+
+if TYPE_CHECKING:
+    from segbench.engine.run.attempt import Outcome
 
 
 @dataclass(frozen=True)

@@ -42,7 +42,6 @@ from segbench.engine.results.record import Status
 from segbench.engine.results.store import StoreWriter, query, store_path
 from segbench.engine.results.store.recovery import take_in
 from segbench.engine.run import environments
-from segbench.engine.run.attempt import run_attempt
 from segbench.engine.scheduler import (
     LaunchOptions,
     Note,
@@ -50,7 +49,6 @@ from segbench.engine.scheduler import (
     Summary,
     connected,
     driver_lock,
-    execute,
     read_grid_file,
     run_from_dict,
 )
@@ -355,6 +353,10 @@ def _run_left(
 
         def expect(run: Run, device: str) -> float:
             return expected_seconds(run, history, device=device).seconds
+
+        # Here, not above: both load the evaluator's compiled code, which a plan does without
+        from segbench.engine.run.attempt import run_attempt
+        from segbench.engine.scheduler.driver import execute
 
         return execute(
             left, datasets.specs, options, writer, observe, expect=expect, listed=listed,

@@ -14,14 +14,14 @@ from pathlib import Path
 
 import duckdb
 import pytest
+
+from segbench.engine.results.record import ImageTable, Record, Status
+from segbench.engine.results.store import StoreWriter, query, store_path
 from segbench.engine.results.store.check import check_store
 from segbench.engine.results.store.intake import Intake
 from segbench.engine.results.store.migrate import Migration, migrate, migrations
 from segbench.engine.results.store.recovery import take_in
 from segbench.engine.results.store.writer import StoreBusyError
-
-from segbench.engine.results.record import ImageTable, Record, Status
-from segbench.engine.results.store import StoreWriter, query, store_path
 from segbench.errors import SegbenchError
 
 MakeRecord = Callable[..., Record]

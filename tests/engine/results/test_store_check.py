@@ -10,13 +10,13 @@ from pathlib import Path
 import duckdb
 import polars as pl
 import pytest
+
+from segbench.engine.results.record import RECORD_NAME, RECORD_SCHEMA, Record, RecordSchemaError, Status
+from segbench.engine.results.store import StoreWriter, query, store_path
 from segbench.engine.results.store.check import Fault, check_store, repair_store
 from segbench.engine.results.store.frames import TABLES
 from segbench.engine.results.store.merge import export_parquet, merge_results
 from segbench.engine.results.store.recovery import take_in
-
-from segbench.engine.results.record import RECORD_NAME, RECORD_SCHEMA, Record, RecordSchemaError, Status
-from segbench.engine.results.store import StoreWriter, query, store_path
 from segbench.errors import SegbenchError
 
 MakeRecord = Callable[..., Record]

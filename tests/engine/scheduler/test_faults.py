@@ -21,13 +21,13 @@ import psutil
 import pytest
 import ray._private.ray_constants as constants
 from ray.cluster_utils import Cluster
-from segbench.engine.results.store.check import check_store, repair_store
-from segbench.engine.results.store.reader import store_path, wal_path
 
 from segbench.engine.data import DatasetSpec, ensure_prepared
 from segbench.engine.data.registry import register
 from segbench.engine.results.record import RECORD_NAME, Record
 from segbench.engine.results.store import query
+from segbench.engine.results.store.check import check_store, repair_store
+from segbench.engine.results.store.reader import store_path, wal_path
 from segbench.engine.scheduler import driver_lock, is_driven
 from segbench.engine.scheduler.planning import GridRequest, plan
 

@@ -24,7 +24,8 @@ from segbench.engine.order import Node
 from segbench.engine.results.record import Status
 from segbench.engine.results.store import StoreWriter, query
 from segbench.engine.run import environments
-from segbench.engine.scheduler import Event, Finished, LaunchOptions, Retries, Started, Summary, execute
+from segbench.engine.scheduler import Event, Finished, LaunchOptions, Retries, Started, Summary
+from segbench.engine.scheduler.driver import execute
 from segbench.engine.scheduler.placement import Fitter, Host, planned_hosts
 from segbench.errors import SegbenchError
 
