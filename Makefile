@@ -30,9 +30,10 @@ demo: setup  ## train, score and rank three methods on synthetic data, and make 
 	$(BIN)/segbench sql "select task, place, method, accuracy, map, ap50, ap75, train_s from leaderboard" --out $(OUT)
 	@echo "the dashboard: $(abspath $(OUT))/report.html"
 
-check: setup  ## lint, format and types
+check: setup  ## lint, format, types, and which room may import which
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports
 	$(BIN)/mypy
 
 format: setup  ## mend what can be mended
