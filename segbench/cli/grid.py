@@ -12,7 +12,7 @@ from segbench.cli._common import DEFAULT_OUT, Format, FormatOption, OutOption, p
 if TYPE_CHECKING:
     from segbench.engine.grid import ResourceChange
     from segbench.engine.scheduler import Summary
-    from segbench.engine.scheduler.planning import GridRequest
+    from segbench.engine.scheduler.request import GridRequest
 
 app = typer.Typer(no_args_is_help=True, help="Plan, launch and follow a grid: method x task x training tissue x seed.")
 
@@ -92,8 +92,9 @@ def plan(
       segbench grid plan --dataset dsb2018 --method stardist --epochs 20
     """
     from segbench.engine.order import GPU, uniform_nodes
-    from segbench.engine.scheduler.planning import connected_cluster, forecast
+    from segbench.engine.scheduler.forecast import forecast
     from segbench.engine.scheduler.planning import plan as make_plan
+    from segbench.engine.scheduler.ray_session import connected_cluster
     from segbench.errors import SegbenchError
 
     if address is not None and gpus is not None:
@@ -150,7 +151,7 @@ def launch(
     """
     from segbench.cli._progress import LaunchDisplay
     from segbench.engine.scheduler import LaunchOptions, Retries
-    from segbench.engine.scheduler.planning import launch as run_launch
+    from segbench.engine.scheduler.launching import launch as run_launch
 
     request = _request(
         preset, grid, dataset, method, task, tissue, seed, budget_scale, epochs, iterations, batch_size, num_gpus,
@@ -206,9 +207,10 @@ def retry(
       segbench grid retry --status out-of-memory --memory-gb 64 --out /shared/results
     """
     from segbench.cli._progress import LaunchDisplay
+    from segbench.engine.results.launch_files import read_grid_file
     from segbench.engine.results.record import Status
-    from segbench.engine.scheduler import LaunchOptions, Retries, read_grid_file
-    from segbench.engine.scheduler.planning import retry as run_retry
+    from segbench.engine.scheduler import LaunchOptions, Retries
+    from segbench.engine.scheduler.launching import retry as run_retry
     from segbench.errors import unknown_name
 
     ways = [way for way in Status if way is not Status.DONE]
@@ -308,8 +310,8 @@ def logs(
     """
     import contextlib
 
+    from segbench.engine.results.launch_files import is_driven
     from segbench.engine.results.status import find_attempt, log_text
-    from segbench.engine.scheduler import is_driven
 
     folder = find_attempt(out, run, attempt)
     if path:
@@ -333,8 +335,8 @@ def cancel(
     """
     import time
 
+    from segbench.engine.results.launch_files import is_driven
     from segbench.engine.results.status import request_cancel
-    from segbench.engine.scheduler import is_driven
     from segbench.errors import SegbenchError
 
     request_cancel(out)
@@ -353,7 +355,7 @@ def _request(
     memory_gb: float | None, gpu_memory_gb: float | None,
 ) -> GridRequest:  # fmt: skip
     from segbench.engine.grid import BudgetChange, Filters
-    from segbench.engine.scheduler.planning import GridRequest
+    from segbench.engine.scheduler.request import GridRequest
 
     resources = _resources(num_gpus, num_cpus, memory_gb, gpu_memory_gb)
     return GridRequest(

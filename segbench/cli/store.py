@@ -24,9 +24,9 @@ def check(out: OutOption = DEFAULT_OUT, format: FormatOption = Format.TABLE) -> 
 
       segbench store check --out /shared/results --format json
     """
+    from segbench.engine.results.launch_files import is_driven
     from segbench.engine.results.mirror import pull_all, url_of
     from segbench.engine.results.store.check import check_store
-    from segbench.engine.scheduler import is_driven
 
     if (url := url_of(out)) is not None:
         pull_all(url, out)
@@ -66,10 +66,10 @@ def repair(out: OutOption = DEFAULT_OUT) -> None:
 
       segbench store repair --out /shared/results
     """
+    from segbench.engine.results.launch_files import driver_lock
     from segbench.engine.results.mirror import launching, pull_all
     from segbench.engine.results.store import StoreWriter
     from segbench.engine.results.store.check import repair_store
-    from segbench.engine.scheduler import driver_lock
     from segbench.errors import SegbenchError
 
     if not out.is_dir():
@@ -116,9 +116,9 @@ def merge(
 
       segbench store merge cluster-a --out all-results --link
     """
+    from segbench.engine.results.launch_files import driver_lock
     from segbench.engine.results.mirror import is_url, pull_all, url_of
     from segbench.engine.results.store.merge import merge_results
-    from segbench.engine.scheduler import driver_lock
     from segbench.errors import SegbenchError
 
     if is_url(out):

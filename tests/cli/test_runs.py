@@ -13,8 +13,7 @@ from typer.testing import CliRunner, Result
 from segbench.cli.app import app
 from segbench.engine.results.record import Record, Status
 from segbench.engine.results.store import StoreWriter, query, store_path
-from segbench.engine.scheduler import LaunchOptions
-from segbench.engine.scheduler.planning import GridRequest, launch
+from segbench.engine.scheduler import GridRequest, LaunchOptions, launch
 from segbench.engine.scheduler.repeat import compare, run_facts
 from segbench.errors import SegbenchError
 

@@ -10,10 +10,10 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from segbench.cli.app import app
+from segbench.engine.results.launch_files import driver_lock
 from segbench.engine.results.record import RECORD_NAME, Record
 from segbench.engine.results.store import StoreWriter, query
 from segbench.engine.results.store.recovery import take_in
-from segbench.engine.scheduler import driver_lock
 from segbench.errors import SegbenchError
 
 MakeRecord = Callable[..., Record]

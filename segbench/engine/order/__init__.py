@@ -1,7 +1,7 @@
 """In which order runs are tried: how long each is expected to take, which is next, and when all will have ended."""
 
 from segbench.engine.order.cluster import device_of, nodes_of
-from segbench.engine.order.expectation import CPU, GPU, Expectation, History, Measured, expected_seconds, read_history
+from segbench.engine.order.expectation import CPU, GPU, Expectation, History, Measured, Sizes, expected_seconds
 from segbench.engine.order.placer import Node, Placement, Placer, Shape
 from segbench.engine.order.simulation import Ask, Simulated, lower_bound, simulate, uniform_nodes
 
@@ -17,11 +17,11 @@ __all__ = [
     "Placer",
     "Shape",
     "Simulated",
+    "Sizes",
     "device_of",
     "expected_seconds",
     "lower_bound",
     "nodes_of",
-    "read_history",
     "simulate",
     "uniform_nodes",
 ]

@@ -8,7 +8,6 @@ import statistics
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Literal
 
 from segbench.engine.grid import Run
@@ -124,46 +123,6 @@ class History:
 
 def _same_kind(one: Measured, device: str | None) -> bool:
     return device is None or (one.device == CPU) == (device == CPU)
-
-
-_SQL = """
-select
-    a.method, a.task, a.dataset_fingerprint, a.train_tissue, a.batch_size, a.epochs, a.iterations, a.steps_per_epoch,
-    a.n_train_images, a.num_gpus, a.gpu_names, coalesce(p.train_s, 0) as train_s, p.other_s
-from attempts a
-join (
-    select run_id, attempt, sum(seconds) filter (phase = 'train') as train_s,
-        coalesce(sum(seconds) filter (phase not in ('train', 'wait')), 0) as other_s
-    from phases group by run_id, attempt
-) p using (run_id, attempt)
-where a.status = 'done'
-order by a.ended_at
-"""
-
-
-def read_history(out: Path, sizes: Sizes | None = None) -> History:
-    """Read the finished runs of a results folder; an empty history where there is no store.
-
-    Raises
-    ------
-    SegbenchError
-        The store cannot be read.
-    """
-    from segbench.engine.results.store import query, store_path
-
-    if not store_path(out).exists():
-        return History(sizes=sizes or {})
-    found = []
-    for row in query(out, _SQL).iter_rows(named=True):
-        budget = Budget(row["batch_size"], row["epochs"], row["iterations"], row["steps_per_epoch"])
-        measured = Measured(
-            task=row["task"], dataset_fingerprint=row["dataset_fingerprint"], train_tissue=row["train_tissue"],
-            budget=budget, n_train_images=row["n_train_images"], num_gpus=row["num_gpus"],
-            device=(row["gpu_names"] or [CPU])[0] if row["num_gpus"] else CPU, train_s=row["train_s"],
-            other_s=row["other_s"],
-        )  # fmt: skip
-        found.append((row["method"], measured))
-    return History.of(found, sizes)
 
 
 def expected_seconds(

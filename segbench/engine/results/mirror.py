@@ -350,7 +350,7 @@ def pull_all(url: str, folder: Path, artifacts: bool = False) -> None:
 
 
 def _driven_here(folder: Path) -> bool:
-    from segbench.engine.scheduler import DRIVER_LOCK
+    from segbench.engine.results.launch_files import DRIVER_LOCK
 
     lock = FileLock(folder / DRIVER_LOCK)
     try:

@@ -1,48 +1,64 @@
-"""Where and when: hands runs to Ray, follows them, and takes their records into the store."""
+"""Many attempts: hands runs to an executor, follows them, tries them again, and takes their records into the store."""
 
-from segbench.engine.results.launch_files import (
-    CANCEL_FILE,
-    DRIVER_LOCK,
-    GRID_FILE,
-    driver_lock,
-    is_driven,
-    read_driver_state,
-    read_grid_file,
-    run_from_dict,
-)
-from segbench.engine.scheduler.events import (
-    Event,
-    Finished,
-    Note,
-    Observer,
-    Opened,
-    Progressed,
-    Started,
-    Summary,
-)
-from segbench.engine.scheduler.options import LaunchOptions
-from segbench.engine.scheduler.ray_session import Session, connected
-from segbench.engine.scheduler.retries import Retries
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from segbench.engine.scheduler.events import (
+        Event,
+        Finished,
+        Note,
+        Observer,
+        Opened,
+        Progressed,
+        Started,
+        Summary,
+        ignore,
+    )
+    from segbench.engine.scheduler.forecast import Forecast
+    from segbench.engine.scheduler.launching import launch, retry
+    from segbench.engine.scheduler.options import LaunchOptions
+    from segbench.engine.scheduler.planning import Planned, plan
+    from segbench.engine.scheduler.request import GridRequest
+    from segbench.engine.scheduler.retries import Retries
 
 __all__ = [
-    "CANCEL_FILE",
-    "DRIVER_LOCK",
-    "GRID_FILE",
     "Event",
     "Finished",
+    "Forecast",
+    "GridRequest",
     "LaunchOptions",
     "Note",
     "Observer",
     "Opened",
+    "Planned",
     "Progressed",
     "Retries",
-    "Session",
     "Started",
     "Summary",
-    "connected",
-    "driver_lock",
-    "is_driven",
-    "read_driver_state",
-    "read_grid_file",
-    "run_from_dict",
+    "ignore",
+    "launch",
+    "plan",
+    "retry",
 ]
+
+# a plan needs nothing of what an attempt needs, and who only writes options needs neither
+_HOMES = {
+    "events": ("Event", "Finished", "Note", "Observer", "Opened", "Progressed", "Started", "Summary", "ignore"),
+    "forecast": ("Forecast",),
+    "launching": ("launch", "retry"),
+    "options": ("LaunchOptions",),
+    "planning": ("Planned", "plan"),
+    "request": ("GridRequest",),
+    "retries": ("Retries",),
+}
+_HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
+
+
+def __getattr__(name: str) -> Any:
+    """Import a public name when it is first asked for."""
+    if name not in _HOME_OF:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f"{__name__}.{_HOME_OF[name]}"), name)

@@ -60,6 +60,10 @@ Event = Opened | Started | Progressed | Finished | Note
 Observer = Callable[[Event], None]
 
 
+def ignore(event: Event) -> None:
+    """Observe nothing."""
+
+
 @dataclass(frozen=True)
 class Summary:
     """How a launch ended."""

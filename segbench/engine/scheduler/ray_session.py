@@ -7,8 +7,10 @@ import os
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
+from segbench.engine.order import Node, device_of, nodes_of
 from segbench.engine.scheduler.options import LaunchOptions
 from segbench.errors import SegbenchError
 
@@ -64,3 +66,18 @@ def connected(options: LaunchOptions) -> Iterator[Session]:
     finally:
         if began:
             ray.shutdown()
+
+
+def connected_cluster(address: str) -> tuple[list[Node], str]:
+    """Return the living nodes of a running Ray cluster and the kind of its GPUs, as ``device_of`` gives it.
+
+    Raises
+    ------
+    SegbenchError
+        Ray cannot be reached there.
+    """
+    import ray
+
+    with connected(LaunchOptions(out=Path(), address=address)):
+        found = ray.nodes()
+    return nodes_of(found), device_of(found)

@@ -14,7 +14,7 @@ from segbench.errors import SegbenchError
 
 if TYPE_CHECKING:
     from segbench.engine.scheduler import LaunchOptions, Observer
-    from segbench.engine.scheduler.planning import GridRequest
+    from segbench.engine.scheduler.request import GridRequest
 
 METRICS = ("map", "ap50", "ap75", "ar", "ar50", "ar75")
 TRAINED_TOLERANCE = 0.05
@@ -157,7 +157,7 @@ def repeat_run(
     SegbenchError
         The run has no result, its method or dataset is not here, or the folder holds it already.
     """
-    from segbench.engine.scheduler.planning import launch
+    from segbench.engine.scheduler.launching import launch
 
     if facts.run["status"] != Status.DONE:
         raise SegbenchError(
@@ -211,7 +211,7 @@ def _budget(out: Path, row: Mapping[str, Any]) -> dict[str, Any]:
 def _request(facts: RunFacts, out: Path, memory_gb: float | None) -> GridRequest:
     """Return the grid of this one run, as a grid file beside its results."""
     from segbench.engine.grid import ResourceChange
-    from segbench.engine.scheduler.planning import GridRequest
+    from segbench.engine.scheduler.request import GridRequest
 
     run = facts.run
     changes = ("batch_size", "epochs", "iterations", "steps_per_epoch")

@@ -27,13 +27,13 @@ from segbench.engine.order import (
     expected_seconds,
     lower_bound,
     nodes_of,
-    read_history,
     simulate,
     uniform_nodes,
 )
 from segbench.engine.results.record import Record
 from segbench.engine.results.store import StoreWriter
-from segbench.engine.scheduler.planning import connected_cluster
+from segbench.engine.scheduler.history import read_history
+from segbench.engine.scheduler.ray_session import connected_cluster
 from segbench.engine.study.scores import PublishedScore
 from segbench.errors import SegbenchError
 from segbench.methods.card import Budget

@@ -19,8 +19,7 @@ from segbench.engine.results.record import RECORD_NAME, Record
 from segbench.engine.results.store import StoreWriter, query, store_path
 from segbench.engine.results.store.check import check_store
 from segbench.engine.results.store.recovery import take_in
-from segbench.engine.scheduler import LaunchOptions
-from segbench.engine.scheduler.planning import GridRequest, launch
+from segbench.engine.scheduler import GridRequest, LaunchOptions, launch
 from segbench.errors import SegbenchError
 from segbench.paths import cache_folder
 

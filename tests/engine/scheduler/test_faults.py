@@ -24,12 +24,12 @@ from ray.cluster_utils import Cluster
 
 from segbench.engine.data import DatasetSpec, ensure_prepared
 from segbench.engine.data.registry import register
+from segbench.engine.results.launch_files import driver_lock, is_driven
 from segbench.engine.results.record import RECORD_NAME, Record
 from segbench.engine.results.store import query
 from segbench.engine.results.store.check import check_store, repair_store
 from segbench.engine.results.store.reader import store_path, wal_path
-from segbench.engine.scheduler import driver_lock, is_driven
-from segbench.engine.scheduler.planning import GridRequest, plan
+from segbench.engine.scheduler import GridRequest, plan
 
 RUNS, TRUNCATED, SEED = 200, 5, 7
 KILLS = {"driver": 8, "writer": 4, "worker": 9, "subprocess": 9}
@@ -41,8 +41,7 @@ LOG = logging.getLogger(__name__)
 DRIVER = textwrap.dedent(
     """
     import pathlib, sys
-    from segbench.engine.scheduler.planning import GridRequest, launch
-    from segbench.engine.scheduler import LaunchOptions, Retries
+    from segbench.engine.scheduler import GridRequest, LaunchOptions, Retries, launch
     options = LaunchOptions(out=pathlib.Path(sys.argv[2]), address=sys.argv[3], cpu=True,
                             retries=Retries(failed=5, lost=20, first_wait_s=0.2))
     launch(GridRequest(grid_file=pathlib.Path(sys.argv[1])), options, lambda _: None)

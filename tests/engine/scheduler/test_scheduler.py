@@ -17,11 +17,22 @@ import psutil
 import pytest
 
 from segbench.engine.grid import BudgetChange, Filters, ResourceChange
+from segbench.engine.results.launch_files import is_driven
 from segbench.engine.results.record import RECORD_NAME, Status
 from segbench.engine.results.status import grid_status, request_cancel
 from segbench.engine.results.store import query
-from segbench.engine.scheduler import Event, Finished, LaunchOptions, Note, Progressed, Started, Summary, is_driven
-from segbench.engine.scheduler.planning import GridRequest, launch, plan
+from segbench.engine.scheduler import (
+    Event,
+    Finished,
+    GridRequest,
+    LaunchOptions,
+    Note,
+    Progressed,
+    Started,
+    Summary,
+    launch,
+    plan,
+)
 from segbench.errors import SegbenchError
 
 TASK = "synthetic-nuclear-1ch"
@@ -181,8 +192,7 @@ def method_process(folder: Path) -> int:
 DRIVER = textwrap.dedent(
     """
     import pathlib, sys
-    from segbench.engine.scheduler.planning import GridRequest, launch
-    from segbench.engine.scheduler import LaunchOptions
+    from segbench.engine.scheduler import GridRequest, LaunchOptions, launch
     launch(GridRequest(grid_file=pathlib.Path(sys.argv[1])),
            LaunchOptions(out=pathlib.Path(sys.argv[2]), cpu=True, num_cpus=2), lambda _: None)
     """

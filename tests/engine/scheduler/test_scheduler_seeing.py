@@ -14,13 +14,21 @@ from typer.testing import CliRunner
 from segbench.cli.app import app
 from segbench.engine.data import DatasetSpec
 from segbench.engine.data.registry import register
-from segbench.engine.results.launch_files import STATE_FILE, run_from_dict, run_to_dict, write_driver_state
+from segbench.engine.results.launch_files import (
+    STATE_FILE,
+    driver_lock,
+    is_driven,
+    read_driver_state,
+    read_grid_file,
+    run_from_dict,
+    run_to_dict,
+    write_driver_state,
+)
 from segbench.engine.results.record import Status
 from segbench.engine.results.status import find_attempt, grid_status, launch_state, log_text
 from segbench.engine.results.store import query
 from segbench.engine.run.memory import MemoryWatch
-from segbench.engine.scheduler import LaunchOptions, Retries, driver_lock, is_driven, read_driver_state, read_grid_file
-from segbench.engine.scheduler.planning import GridRequest, launch, retry
+from segbench.engine.scheduler import GridRequest, LaunchOptions, Retries, launch, retry
 from segbench.engine.scheduler.retries import again
 from segbench.errors import SegbenchError
 

@@ -1,0 +1,39 @@
+"""Which datasets are registered here, and what of them a grid needs to know."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from segbench.engine.data import DatasetSpec, dataset_tasks, dataset_tissues, registered
+from segbench.engine.data.cache import find_prepared
+from segbench.engine.grid import Catalogue, DatasetFacts
+from segbench.engine.study.tissues import ALL_TISSUES
+
+
+@dataclass(frozen=True)
+class Datasets:
+    """The registered datasets, and those of the study that are not."""
+
+    specs: Mapping[str, DatasetSpec] = field(default_factory=dict)
+    """The registered ones, by name."""
+    catalogue: Catalogue = field(default_factory=Catalogue)
+    """Their tasks and tissues, and the study's."""
+    sizes: Mapping[tuple[str, str], int] = field(default_factory=dict)
+    """Training windows of those that are prepared, by (fingerprint, training tissue)."""
+
+
+def known_datasets() -> Datasets:
+    """Return the datasets as they are registered and prepared now."""
+    specs = {spec.name: spec for spec in registered()}
+    facts: dict[str, DatasetFacts] = {}
+    sizes: dict[tuple[str, str], int] = {}
+    for name, spec in specs.items():
+        fingerprint = None
+        prepared = find_prepared(spec)
+        if prepared is not None:
+            fingerprint = prepared.fingerprint
+            windows = prepared.index("train")["tissue"].value_counts().rows()
+            sizes |= {(fingerprint, tissue): n for tissue, n in [*windows, (ALL_TISSUES, sum(n for _, n in windows))]}
+        facts[name] = DatasetFacts(dataset_tasks(spec), dataset_tissues(spec), fingerprint)
+    return Datasets(specs, Catalogue(facts).with_study(), sizes)

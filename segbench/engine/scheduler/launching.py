@@ -1,0 +1,135 @@
+"""From what a user asked to what is run: a launch of what is not done, and a retry of what ended badly."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Collection, Sequence
+
+from segbench.engine.data import ensure_prepared
+from segbench.engine.grid import ResourceChange, Run
+from segbench.engine.grid.cards import method_object
+from segbench.engine.order import expected_seconds
+from segbench.engine.results.launch_files import driver_lock, read_grid_file, run_from_dict
+from segbench.engine.results.mirror import launching, pushing
+from segbench.engine.results.record import Status
+from segbench.engine.results.store import StoreWriter
+from segbench.engine.results.store.recovery import take_in
+from segbench.engine.run.attempt import run_attempt
+from segbench.engine.scheduler.catalogue import Datasets, known_datasets
+from segbench.engine.scheduler.driver import execute
+from segbench.engine.scheduler.events import Note, Observer, Summary
+from segbench.engine.scheduler.history import read_history
+from segbench.engine.scheduler.options import LaunchOptions
+from segbench.engine.scheduler.planning import latest_statuses
+from segbench.engine.scheduler.request import GridRequest, runs_of
+from segbench.errors import SegbenchError
+
+
+def launch(
+    request: GridRequest,
+    options: LaunchOptions,
+    observe: Observer,
+    prepare_progress: Callable[[str, int, int], None] | None = None,
+) -> tuple[list[Run], Summary | None]:
+    """Run what is not done yet of a request.
+
+    Returns
+    -------
+    list of Run, Summary or None
+        Every run of the request, and how the launch ended; None where everything was done already.
+
+    Raises
+    ------
+    SegbenchError
+        For unknown names, datasets that cannot be prepared, environments that cannot be built, a results folder that
+        another launch holds, and clusters that cannot hold a run. Nothing is run then.
+    """
+    runs = runs_of(request, known_datasets())
+    for method in sorted({run.method for run in runs}):
+        method_object(method)
+    datasets = known_datasets()
+    for name in sorted({run.task.dataset for run in runs}):
+        if name not in datasets.specs:
+            raise SegbenchError(
+                f"dataset {name!r} is not here: register it with 'segbench data prepare {name} PATH', "
+                "or run 'segbench grid launch' with no option for the synthetic demo"
+            )
+        ensure_prepared(datasets.specs[name], progress=prepare_progress)
+    datasets = known_datasets()
+    runs = runs_of(request, datasets)
+
+    return runs, _run_left(runs, datasets, options, observe)
+
+
+def retry(
+    statuses: Collection[Status], options: LaunchOptions, observe: Observer, resources: ResourceChange | None = None
+) -> tuple[list[Run], Summary | None]:
+    """Run those of the last launch's runs again that ended so; nothing of the grid is asked for again.
+
+    Parameters
+    ----------
+    statuses
+        How their last attempt ended.
+    options
+        How they are run.
+    observe
+        Is told what happens.
+    resources
+        What they ask for now where that differs.
+
+    Returns
+    -------
+    list of Run, Summary or None
+        The runs, and how the launch ended; None where there is none of these.
+
+    Raises
+    ------
+    SegbenchError
+        Nothing was launched there, and as ``launch`` does.
+    """
+    listed = [run_from_dict(raw) for raw in read_grid_file(options.out).get("runs", [])]
+    if not listed:
+        raise SegbenchError(f"nothing was launched in {options.out}: run 'segbench grid launch', or name another --out")
+    datasets = known_datasets()
+    for run in listed:
+        known = datasets.specs.get(run.task.dataset)
+        if known is None:
+            raise SegbenchError(
+                f"dataset {run.task.dataset!r} is not here any more: run 'segbench data prepare' for it"
+            )
+    ended = latest_statuses(options.out)
+    runs = [run for run in listed if ended.get(run.id) in statuses]
+    if resources is not None:
+        runs = [dataclasses.replace(run, resources=resources.apply(run.resources)) for run in runs]
+    return runs, _run_left(runs, datasets, options, observe, listed)
+
+
+def _run_left(
+    runs: Sequence[Run],
+    datasets: Datasets,
+    options: LaunchOptions,
+    observe: Observer,
+    listed: Sequence[Run] | None = None,
+) -> Summary | None:
+    """Run what is not done of these; ``listed`` are the runs that a status shows, where they are more."""
+    writer = StoreWriter(options.out)
+    with driver_lock(options.out), launching(options.out, lambda text: observe(Note(text))) as remote:
+        if remote.url is not None:  # the store that was fetched may be of an older schema
+            writer = StoreWriter(options.out)
+        remote.keep(writer)
+        recovered = take_in(options.out, writer)
+        if recovered:
+            observe(Note(f"took in {recovered} records that an interrupted launch had left"))
+        finished = writer.finished_runs()
+        left = [run for run in runs if run.id not in finished]
+        if not left:
+            return None
+        history = read_history(options.out, datasets.sizes)
+
+        def expect(run: Run, device: str) -> float:
+            return expected_seconds(run, history, device=device).seconds
+
+        return execute(
+            left, datasets.specs, options, writer, observe, expect=expect, listed=listed,
+            attempt=pushing(remote.url, run_attempt),
+        )  # fmt: skip
