@@ -8,11 +8,12 @@ function, but not those for type checkers alone (``if TYPE_CHECKING``). Figures 
 that run when the module is imported; whether an import stands inside a function is read from the syntax tree, by line.
 
 A circle is a set of modules each of which imports every other one, directly or over others of the set: a strongly
-connected component of more than one module. Floors are counted after the modules of each circle are joined into one:
-the modules of the ground floor import nothing of the package, every other one stands one floor above the highest that
-it imports, and the figure is the number of floors. A room is a package directly under ``segbench.engine``, or one of
-``analysis``, ``cli`` and ``methods``; its modules are joined to find circles between rooms. An ``__init__`` is a module
-as any other, and importing a module is not counted as an import of the packages around it.
+connected component of more than one module. Floors are counted after the modules of each circle are joined: the modules of
+the ground floor import nothing of the package, every other one stands one floor above the highest that it imports, and the
+figure is the number of floors. A room is a package directly under ``segbench.engine``, or one of ``analysis``, ``cli`` and
+``methods``; a module that lies in none of them is a room of its own. The modules of a room are joined to find the floors of
+rooms and the circles between them. An ``__init__`` is a module as any other, and importing a module is not counted as an
+import of the packages around it.
 """
 
 from __future__ import annotations
@@ -65,7 +66,8 @@ class Structure:
         for told, graph in self.graphs():
             found |= {
                 f"imports, {told}": graph.number_of_edges(),
-                f"floors, {told}": floors(graph),
+                f"floors of modules, {told}": floors(graph),
+                f"floors of rooms, {told}": floors(between_rooms(graph)),
                 f"circles of modules, {told}": len(circles(graph)),
                 f"modules in them, {told}": sum(map(len, circles(graph))),
                 f"circles of rooms, {told}": len(circles(between_rooms(graph))),
