@@ -8,12 +8,12 @@ function, but not those for type checkers alone (``if TYPE_CHECKING``). Figures 
 that run when the module is imported; whether an import stands inside a function is read from the syntax tree, by line.
 
 A circle is a set of modules each of which imports every other one, directly or over others of the set: a strongly
-connected component of more than one module. Floors are counted after the modules of each circle are joined: the modules of
-the ground floor import nothing of the package, every other one stands one floor above the highest that it imports, and the
-figure is the number of floors. A room is a package directly under ``segbench.engine``, or one of ``analysis``, ``cli`` and
-``methods``; a module that lies in none of them is a room of its own. The modules of a room are joined to find the floors of
-rooms and the circles between them. An ``__init__`` is a module as any other, and importing a module is not counted as an
-import of the packages around it.
+connected component of more than one module. Floors are counted after the modules of each circle are joined: the
+modules of the ground floor import nothing of the package, every other one stands one floor above the highest that it
+imports, and the figure is the number of floors. A room is a package directly under ``segbench.engine``, or one of
+``analysis``, ``cli`` and ``methods``; a module that lies in none of them is a room of its own. The modules of a room
+are joined to find the floors of rooms and the circles between them. An ``__init__`` is a module as any other, and
+importing a module is not counted as an import of the packages around it.
 """
 
 from __future__ import annotations
