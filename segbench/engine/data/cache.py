@@ -17,8 +17,9 @@ from typing import Any
 
 import filelock
 
+from segbench.engine.data.opening import open_source
 from segbench.engine.data.prepared import META, PreparedDataset
-from segbench.engine.data.source import ProgressCallback, Source, open_source
+from segbench.engine.data.source import ProgressCallback, Source
 from segbench.engine.data.spec import DatasetSpec
 from segbench.errors import SegbenchError
 from segbench.paths import cache_folder

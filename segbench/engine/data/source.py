@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from segbench.engine.data.spec import DatasetSpec
 from segbench.errors import SegbenchError
 
 
@@ -60,28 +59,6 @@ class Source(ABC):
     @abstractmethod
     def content(self, digest: Callable[[Path], str]) -> Any:
         """Return JSON-able values that identify the content on every machine: files by their digest, not their path."""
-
-
-def open_source(spec: DatasetSpec) -> Source:
-    """Open a dataset's original data; raises SegbenchError where it is missing or laid out wrongly."""
-    if spec.source is not None and not Path(spec.source).exists():
-        raise SegbenchError(f"dataset {spec.name!r}: there is nothing at {spec.source}")
-    if spec.kind == "synthetic":
-        from segbench.engine.data.synthetic import SyntheticSource
-
-        return SyntheticSource(spec.options)
-    path = Path(str(spec.source))
-    if spec.kind == "folder":
-        from segbench.engine.data.folder import FolderSource
-
-        return FolderSource(path, spec.options)
-    if spec.kind == "livecell":
-        from segbench.engine.data.livecell import LivecellSource
-
-        return LivecellSource(path, spec.options)
-    from segbench.engine.data.tissuenet import TissuenetSource
-
-    return TissuenetSource(path, spec.options)
 
 
 def check_pixels(pixels: npt.NDArray[Any], where: str) -> npt.NDArray[Any]:

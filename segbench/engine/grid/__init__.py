@@ -4,7 +4,7 @@ from segbench.engine.grid.catalogue import Catalogue, DatasetFacts
 from segbench.engine.grid.changes import BudgetChange, ResourceChange
 from segbench.engine.grid.expansion import Filters, expand
 from segbench.engine.grid.presets import DEMO, preset
-from segbench.engine.grid.run import Run
+from segbench.engine.grid.run import Run, run_from_dict, run_to_dict
 from segbench.engine.grid.spec import Block, GridSpec, read_grid
 
 __all__ = [
@@ -20,4 +20,6 @@ __all__ = [
     "expand",
     "preset",
     "read_grid",
+    "run_from_dict",
+    "run_to_dict",
 ]

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from segbench.errors import SegbenchError
 from segbench.methods.card import Budget, Resources
 from segbench.methods.job import Task
 
@@ -27,3 +29,47 @@ class Run:
     resources: Resources
     final: bool
     """False while the dataset is not prepared: the id then stands for the plan, and changes once the data are known."""
+
+
+def run_to_dict(run: Run) -> dict[str, Any]:
+    """Return a run as JSON-able values; its first keys are those that a status shows."""
+    return {
+        "run_id": run.id,
+        "method": run.method,
+        "task": run.task.name,
+        "train_tissue": run.train_tissue,
+        "seed": run.seed,
+        "of": dataclasses.asdict(run.task),
+        "budget": dataclasses.asdict(run.budget),
+        "settings": dict(run.settings),
+        "fingerprint": run.fingerprint,
+        "resources": dataclasses.asdict(run.resources),
+    }
+
+
+def run_from_dict(raw: Mapping[str, Any]) -> Run:
+    """Return the run that ``run_to_dict`` wrote.
+
+    Raises
+    ------
+    SegbenchError
+        An older segbench wrote it, and it does not hold all of the run.
+    """
+    try:
+        task = {**raw["of"], "channels": tuple(raw["of"]["channels"])}
+        return Run(
+            id=raw["run_id"],
+            method=raw["method"],
+            task=Task(**task),
+            train_tissue=raw["train_tissue"],
+            seed=raw["seed"],
+            budget=Budget(**raw["budget"]),
+            settings=raw["settings"],
+            fingerprint=raw["fingerprint"],
+            resources=Resources(**raw["resources"]),
+            final=raw["fingerprint"] is not None,
+        )
+    except (KeyError, TypeError):
+        raise SegbenchError(
+            "the last launch was of another version of segbench: run 'segbench grid launch' as you did before"
+        ) from None

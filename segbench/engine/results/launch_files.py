@@ -3,25 +3,18 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import json
 import os
 import socket
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from filelock import FileLock, Timeout
 
-from segbench.engine.grid import Run
 from segbench.errors import SegbenchError
-from segbench.methods.card import Budget, Resources
-from segbench.methods.job import Task
-
-if TYPE_CHECKING:
-    from segbench.engine.scheduler.options import LaunchOptions
 
 DRIVER_LOCK = ".driver.lock"
 GRID_FILE = "grid.json"
@@ -88,19 +81,25 @@ def read_driver_state(out: Path) -> dict[str, Any]:
     return _read_json(out / STATE_FILE)
 
 
-def write_grid_file(out: Path, runs: Sequence[Run], options: LaunchOptions) -> None:
-    """Write what is launched: enough to launch the same runs again."""
-    told = {
-        "pid": os.getpid(), "host": socket.gethostname(), "started_at": datetime.now(UTC).isoformat(),
-        "address": options.address, "cpu": options.cpu, "timeout_s": options.timeout_s,
-        "accelerator": options.accelerator, "labels": dict(options.labels),
-    }  # fmt: skip
+def write_grid_file(out: Path, runs: Iterable[Mapping[str, Any]], launch: Mapping[str, Any]) -> None:
+    """Write what is launched: enough to launch the same runs again.
+
+    Parameters
+    ----------
+    out
+        The results folder.
+    runs
+        As ``run_to_dict`` gives them.
+    launch
+        How they are run, as JSON-able values; ``read_grid_file`` gives them back beside the runs.
+    """
+    told = {"pid": os.getpid(), "host": socket.gethostname(), "started_at": datetime.now(UTC).isoformat(), **launch}
     part = out / f"{GRID_FILE}.part"
     with part.open("w") as file:
         # a line a run, never all in memory
         file.write(json.dumps(told)[:-1] + ', "runs": [')
         for n, run in enumerate(runs):
-            file.write((",\n" if n else "\n") + json.dumps(run_to_dict(run)))
+            file.write((",\n" if n else "\n") + json.dumps(run))
         file.write("\n]}\n")
     part.replace(out / GRID_FILE)
 
@@ -110,50 +109,6 @@ def write_driver_state(out: Path, state: Mapping[str, Any]) -> None:
     part = out / f"{STATE_FILE}.part"
     part.write_text(json.dumps({"pid": os.getpid(), "host": socket.gethostname(), "at": time.time(), **state}))
     part.replace(out / STATE_FILE)
-
-
-def run_to_dict(run: Run) -> dict[str, Any]:
-    """Return a run as JSON-able values; its first keys are those that a status shows."""
-    return {
-        "run_id": run.id,
-        "method": run.method,
-        "task": run.task.name,
-        "train_tissue": run.train_tissue,
-        "seed": run.seed,
-        "of": dataclasses.asdict(run.task),
-        "budget": dataclasses.asdict(run.budget),
-        "settings": dict(run.settings),
-        "fingerprint": run.fingerprint,
-        "resources": dataclasses.asdict(run.resources),
-    }
-
-
-def run_from_dict(raw: Mapping[str, Any]) -> Run:
-    """Return the run that ``run_to_dict`` wrote.
-
-    Raises
-    ------
-    SegbenchError
-        An older segbench wrote it, and it does not hold all of the run.
-    """
-    try:
-        task = {**raw["of"], "channels": tuple(raw["of"]["channels"])}
-        return Run(
-            id=raw["run_id"],
-            method=raw["method"],
-            task=Task(**task),
-            train_tissue=raw["train_tissue"],
-            seed=raw["seed"],
-            budget=Budget(**raw["budget"]),
-            settings=raw["settings"],
-            fingerprint=raw["fingerprint"],
-            resources=Resources(**raw["resources"]),
-            final=raw["fingerprint"] is not None,
-        )
-    except (KeyError, TypeError):
-        raise SegbenchError(
-            f"{GRID_FILE} was written by another version of segbench: run 'segbench grid launch' as you did before"
-        ) from None
 
 
 def _read_json(path: Path) -> dict[str, Any]:

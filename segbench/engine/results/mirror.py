@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-import logging
 import os
 import re
 import socket
@@ -19,21 +18,17 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from filelock import FileLock, Timeout
 
+from segbench.engine.results.launch_files import DRIVER_LOCK
 from segbench.engine.results.record import RECORD_NAME
 from segbench.engine.results.store.reader import STORE_NAME, query, store_path
 from segbench.engine.results.store.recovery import attempt_number, record_paths
 from segbench.engine.results.store.writer import StoreWriter, remove_store
 from segbench.errors import SegbenchError
 from segbench.paths import cache_folder
-
-if TYPE_CHECKING:
-    from segbench.engine.run.attempt import AttemptRequest, Outcome
-
-_LOG = logging.getLogger(__name__)
 
 MARK = "remote.json"
 """In a mirror: its URL and what is known of the snapshot there."""
@@ -305,23 +300,6 @@ def push_or_mark(url: str | None, folder: Path) -> str | None:
     return None
 
 
-def pushing(url: str | None, attempt: Callable[[AttemptRequest], Outcome]) -> Callable[[AttemptRequest], Outcome]:
-    """Return what a worker does for a launch into a mirror: the attempt, and then its upload, however it ended."""
-    if url is None:
-        return attempt
-
-    def attempt_and_push(request: AttemptRequest) -> Outcome:
-        try:
-            return attempt(request)
-        finally:
-            if (request.folder / RECORD_NAME).exists():
-                told = push_or_mark(url, request.folder)
-                if told is not None:
-                    _LOG.warning(told)
-
-    return attempt_and_push
-
-
 def fetch_record(out: Path, folder: Path) -> None:
     """Fetch an attempt's record into a mirror where another machine has run it; does nothing in an ordinary folder."""
     if not (folder / RECORD_NAME).exists() and (url := url_of(out)) is not None:
@@ -350,8 +328,6 @@ def pull_all(url: str, folder: Path, artifacts: bool = False) -> None:
 
 
 def _driven_here(folder: Path) -> bool:
-    from segbench.engine.results.launch_files import DRIVER_LOCK
-
     lock = FileLock(folder / DRIVER_LOCK)
     try:
         lock.acquire(timeout=0)

@@ -16,7 +16,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from segbench.engine.data import DatasetSpec
-from segbench.engine.grid import Run
+from segbench.engine.grid import Run, run_to_dict
 from segbench.engine.grid.cards import get_card
 from segbench.engine.order import Placer, Shape, device_of
 from segbench.engine.results.launch_files import CANCEL_FILE, STATE_EVERY_S, write_driver_state, write_grid_file
@@ -110,7 +110,7 @@ def execute(
                 0.0 if expect is None else expect(run, device),
             )
         try:
-            write_grid_file(out, runs if listed is None else listed, options)
+            write_grid_file(out, map(run_to_dict, runs if listed is None else listed), _told(options))
             observe(Opened(len(runs), session.dashboard))
             try:
                 driver.work()
@@ -125,6 +125,17 @@ def execute(
         finally:
             driver.close()
         return Summary(tuple(driver.outcomes.values()), driver.cancelled)
+
+
+def _told(options: LaunchOptions) -> dict[str, Any]:
+    """Return what a launch tells of its options, for ``grid retry``."""
+    return {
+        "address": options.address,
+        "cpu": options.cpu,
+        "timeout_s": options.timeout_s,
+        "accelerator": options.accelerator,
+        "labels": dict(options.labels),
+    }
 
 
 def _fit_all(runs: Sequence[Run], cluster: Cluster, observe: Observer) -> list[Fitted]:

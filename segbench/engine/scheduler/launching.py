@@ -6,11 +6,11 @@ import dataclasses
 from collections.abc import Callable, Collection, Sequence
 
 from segbench.engine.data import ensure_prepared
-from segbench.engine.grid import ResourceChange, Run
+from segbench.engine.grid import ResourceChange, Run, run_from_dict
 from segbench.engine.grid.cards import method_object
 from segbench.engine.order import expected_seconds
-from segbench.engine.results.launch_files import driver_lock, read_grid_file, run_from_dict
-from segbench.engine.results.mirror import launching, pushing
+from segbench.engine.results.launch_files import driver_lock, read_grid_file
+from segbench.engine.results.mirror import launching
 from segbench.engine.results.record import Status
 from segbench.engine.results.store import StoreWriter
 from segbench.engine.results.store.recovery import take_in
@@ -22,6 +22,7 @@ from segbench.engine.scheduler.history import read_history
 from segbench.engine.scheduler.options import LaunchOptions
 from segbench.engine.scheduler.planning import latest_statuses
 from segbench.engine.scheduler.request import GridRequest, runs_of
+from segbench.engine.scheduler.uploads import pushing
 from segbench.errors import SegbenchError
 
 

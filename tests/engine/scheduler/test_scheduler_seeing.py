@@ -14,14 +14,13 @@ from typer.testing import CliRunner
 from segbench.cli.app import app
 from segbench.engine.data import DatasetSpec
 from segbench.engine.data.registry import register
+from segbench.engine.grid import run_from_dict, run_to_dict
 from segbench.engine.results.launch_files import (
     STATE_FILE,
     driver_lock,
     is_driven,
     read_driver_state,
     read_grid_file,
-    run_from_dict,
-    run_to_dict,
     write_driver_state,
 )
 from segbench.engine.results.record import Status
