@@ -1,3 +1,81 @@
-"""segbench: train, compare and publish cell segmentation methods on equal terms."""
+"""segbench: train, compare and publish cell segmentation methods on equal terms.
+
+The names in ``__all__`` are what segbench offers to Python; everything else may change without notice. Each is imported
+at its first use, so that ``import segbench`` is instant, and what an author of a method needs (``Method``, ``Card``,
+...) works on a bare Python with numpy.
+"""
+
+from __future__ import annotations
+
+import importlib
+
+TYPE_CHECKING = False  # as typing has it, whose import would take longer than all of this module
+if TYPE_CHECKING:
+    from typing import Any
+
+    from segbench.engine.metrics.bootstrap import confidence_intervals
+    from segbench.engine.metrics.cells import cell_metrics
+    from segbench.engine.metrics.coco_json import CocoEvaluation
+    from segbench.engine.metrics.evaluation import Evaluation, Scores
+    from segbench.engine.metrics.scoring import evaluate, evaluate_coco, sweep
+    from segbench.engine.metrics.sweep import Sweep
+    from segbench.errors import SegbenchError
+    from segbench.methods.base import ImageStack, Method, Progress
+    from segbench.methods.card import Budget, Card, Resources, Usability
+    from segbench.methods.checkpoints import Checkpoints
+    from segbench.methods.job import Job
+    from segbench.methods.predictions import Instances, LabelInstances, MaskInstances
 
 __version__ = "0.1.0"
+
+__all__ = [
+    "Budget",
+    "Card",
+    "Checkpoints",
+    "CocoEvaluation",
+    "Evaluation",
+    "ImageStack",
+    "Instances",
+    "Job",
+    "LabelInstances",
+    "MaskInstances",
+    "Method",
+    "Progress",
+    "Resources",
+    "Scores",
+    "SegbenchError",
+    "Sweep",
+    "Usability",
+    "cell_metrics",
+    "confidence_intervals",
+    "evaluate",
+    "evaluate_coco",
+    "sweep",
+]
+
+_HOMES = {
+    "engine.metrics.bootstrap": ("confidence_intervals",),
+    "engine.metrics.cells": ("cell_metrics",),
+    "engine.metrics.coco_json": ("CocoEvaluation",),
+    "engine.metrics.evaluation": ("Evaluation", "Scores"),
+    "engine.metrics.scoring": ("evaluate", "evaluate_coco", "sweep"),
+    "engine.metrics.sweep": ("Sweep",),
+    "errors": ("SegbenchError",),
+    "methods.base": ("ImageStack", "Method", "Progress"),
+    "methods.card": ("Budget", "Card", "Resources", "Usability"),
+    "methods.checkpoints": ("Checkpoints",),
+    "methods.job": ("Job",),
+    "methods.predictions": ("Instances", "LabelInstances", "MaskInstances"),
+}
+
+
+def __getattr__(name: str) -> Any:
+    for module, names in _HOMES.items():
+        if name in names:
+            found = globals()[name] = getattr(importlib.import_module(f"{__name__}.{module}"), name)
+            return found
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*__all__, *(name for name in globals() if name.startswith("__"))})

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import enum
 import re
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -16,9 +16,6 @@ from segbench.cli.evaluate import (
     ScoresOption,
     ThreadsOption,
     TruthArgument,
-    is_prediction_set,
-    known,
-    paired_with,
     progress_bar,
 )
 
@@ -57,46 +54,18 @@ def sweep(
 
       segbench sweep truth.npy predicted.npy --erode 0:5 --groups index.csv --format csv
     """
-    from segbench.engine.metrics import sweep_labels, sweep_prediction_set
-    from segbench.engine.metrics.io import open_label_maps, read_groups, read_scores
-    from segbench.engine.metrics.postoperations import Operation
-    from segbench.errors import SegbenchError
-    from segbench.methods.predictions import PredictionSet
+    from segbench.engine.metrics.scoring import sweep as run_sweep
 
-    if truth.suffix.lower() == ".json" or predictions.suffix.lower() == ".json":
-        raise SegbenchError("a sweep needs label maps: COCO JSON does not say where a growing cell must stop")
-    asked: list[tuple[Operation, list[int]]] = []
-    if dilate is not None or erode is None:
-        asked.append(("dilate", radii_of(dilate or "0:20")))
-    if erode is not None:
-        asked.append(("erode", radii_of(erode)))
-    true_maps = open_label_maps(truth)
-    names = read_groups(groups, true_maps.names) if groups else None
-    rows: list[dict[str, Any]] = []
-    for operation, radii in asked:
-        with progress_bar(operation, len(true_maps.names)) as progress:
-            if is_prediction_set(predictions):
-                if scores:
-                    raise SegbenchError("--scores is for label maps; a run's predictions have their scores with them")
-                results = sweep_prediction_set(
-                    true_maps.maps, PredictionSet(predictions), operation, radii, names, max_detections,
-                    structure=structure.value, threads=threads, progress=progress,
-                )  # fmt: skip
-            else:
-                predicted = paired_with(true_maps, open_label_maps(predictions))
-                given = read_scores(scores, predicted.names) if scores else None
-                results = sweep_labels(
-                    true_maps.maps, predicted.maps, operation, radii, given, names, max_detections,
-                    structure=structure.value, threads=threads, progress=progress,
-                )  # fmt: skip
-        for radius, result in results.items():
-            for subset, found in [("all", result.pooled), *result.groups.items()]:
-                row = {"operation": operation, "radius": radius, "subset": subset, "predictions": found.n_predictions}
-                rows.append(row | known(found.metrics()))
-    print_table(rows, format)
+    with progress_bar("sweeping") as progress:
+        found = run_sweep(
+            truth, predictions, radii_of(dilate), radii_of(erode),
+            scores=scores, groups=groups, structure=structure.value, max_detections=max_detections, threads=threads,
+            progress=progress,
+        )  # fmt: skip
+    print_table(found.frame(), format)
 
 
-def radii_of(text: str) -> list[int]:
+def radii_of(text: str | None) -> list[int] | None:
     """Return the radii that ``0:20``, ``0:20:5`` or ``1,3,5`` stand for; anything else raises SegbenchError.
 
     Examples
@@ -106,6 +75,8 @@ def radii_of(text: str) -> list[int]:
     """
     from segbench.errors import SegbenchError
 
+    if text is None:
+        return None
     if match := re.fullmatch(r"(\d+):(\d+)(?::([1-9]\d*))?", text.strip()):
         first, last, step = int(match[1]), int(match[2]), int(match[3] or 1)
         if first <= last <= 100_000:

@@ -53,9 +53,14 @@ def paired_batches(truth: LabelMaps, predictions: LabelMaps) -> Iterator[Batch]:
             if stack.ndim != 3:
                 raise SegbenchError(f"{name} has shape {stack.shape}; a stack of label maps is (N, H, W)")
         if len(truth) != len(predictions):
-            raise SegbenchError(f"{len(truth)} true label maps but {len(predictions)} predicted ones")
+            raise SegbenchError(
+                f"truth has {len(truth)} label maps, predictions {len(predictions)}; give one predicted map a true one"
+            )
         if truth.shape != predictions.shape:
-            raise SegbenchError(f"true maps are {truth.shape[1:]} pixels, predicted ones {predictions.shape[1:]}")
+            raise SegbenchError(
+                f"the maps of truth are {truth.shape[1:]} pixels, those of predictions {predictions.shape[1:]}; "
+                "both maps of a pair have one shape"
+            )
         height, width = truth.shape[1:]
         # nothing is copied here: larger batches than where maps are collected
         step = max(1, 4 * BATCH_PIXELS // max(1, height * width))
@@ -65,7 +70,7 @@ def paired_batches(truth: LabelMaps, predictions: LabelMaps) -> Iterator[Batch]:
             yield Batch(
                 first,
                 _flat(pair[0], "truth", first),
-                _flat(pair[1], "prediction", first),
+                _flat(pair[1], "predictions", first),
                 offsets,
                 ((height, width),) * len(pair[0]),
             )
@@ -78,12 +83,13 @@ def _collected(truth: LabelMaps, predictions: LabelMaps) -> Iterator[Batch]:
     shapes: list[tuple[int, int]] = []
     first = n = pixels = 0
     for n, (true_map, predicted_map) in enumerate(paired(truth, predictions)):
-        true_map, predicted_map = checked_map(true_map, "truth", n), checked_map(predicted_map, "prediction", n)
+        true_map, predicted_map = checked_map(true_map, "truth", n), checked_map(predicted_map, "predictions", n)
         if true_map.shape != predicted_map.shape:
             raise SegbenchError(
-                f"map {n}: the true map is {true_map.shape} pixels, the predicted one {predicted_map.shape}"
+                f"truth[{n}] is {true_map.shape} pixels, predictions[{n}] {predicted_map.shape}; "
+                "both maps of a pair have one shape"
             )
-        pending.append((_flat(true_map, "truth", n), _flat(predicted_map, "prediction", n)))
+        pending.append((_flat(true_map, "truth", n), _flat(predicted_map, "predictions", n)))
         shapes.append((true_map.shape[0], true_map.shape[1]))
         pixels += true_map.size
         if pixels >= BATCH_PIXELS:
@@ -111,35 +117,61 @@ def paired(truth: Iterable[T], predictions: Iterable[Any]) -> Iterator[tuple[T, 
     for n, one in enumerate(truth):
         other = next(others, missing)
         if other is missing:
-            raise SegbenchError(f"more true label maps than the {n} predicted ones")
+            raise SegbenchError(
+                f"truth has more maps than predictions, which have {n}; give one predicted map a true one"
+            )
         yield one, other
     if next(others, missing) is not missing:
-        raise SegbenchError(f"more predictions than the {n + 1} true label maps")
+        raise SegbenchError(
+            f"predictions have more maps than truth, which has {n + 1}; give one predicted map a true one"
+        )
 
 
 def checked_map(labels: Any, what: str, n: int) -> npt.NDArray[Any]:
     """Return one label map as an array (H, W) of integers, or raise SegbenchError."""
     array = np.asarray(labels)
     if array.ndim != 2:
-        raise SegbenchError(f"{what} {n} has shape {array.shape}; a label map is (H, W)")
-    if array.dtype.kind not in "iu":
-        raise SegbenchError(f"{what} {n} is of type {array.dtype}; labels are integers, 0 for background")
+        raise SegbenchError(f"{what}[{n}] has shape {array.shape}; a label map is (H, W)")
+    refuse_type(array, f"{what}[{n}]")
     return array
 
 
-def _flat(labels: npt.NDArray[Any], what: str, n: int) -> npt.NDArray[np.int32]:
-    """Return the pixels as read-only int32, without a copy where they are that already; negative int32 pass unseen."""
-    if labels.dtype.kind not in "iu":
-        raise SegbenchError(f"{what} {n} is of type {labels.dtype}; labels are integers, 0 for background")
+def refuse_type(labels: npt.NDArray[Any], what: str) -> None:
+    """Raise SegbenchError, with what would be right, where labels are not integers."""
+    if labels.dtype.kind in "iu":
+        return
+    told = f"{what} is of type {labels.dtype}"
+    if labels.dtype.kind == "b":
+        raise SegbenchError(
+            f"{told}, a mask in which cells that touch are one; labels are integers, 0 for background and a number for "
+            "each cell: number them first, as skimage.measure.label does"
+        )
+    if labels.dtype.kind == "f" and not np.isfinite(labels).all():
+        told += " and holds NaN or infinity"
+    raise SegbenchError(f"{told}; labels are integers, 0 for background: convert them, as .astype('int32') does")
+
+
+def _flat(labels: npt.NDArray[Any], what: str, first: int) -> npt.NDArray[np.int32]:
+    """Return the pixels of one map (H, W) or some (n, H, W) as read-only int32, without a copy where they are that.
+
+    Negative int32 pass unseen.
+    """
+    refuse_type(labels, f"{what}[{first}]")
     if labels.dtype not in (np.int32, np.int16, np.int8, np.uint16, np.uint8) and labels.size:
         lowest, highest = labels.min(), labels.max()
         if lowest < 0 or highest > LARGEST_LABEL:
-            raise SegbenchError(
-                f"{what} {n} or one soon after it has labels from {lowest} to {highest}; "
-                f"they go from 0 to {LARGEST_LABEL}"
-            )
+            raise SegbenchError(_out_of_range(labels, what, first))
     flat = np.ascontiguousarray(np.asarray(labels), dtype=np.int32).reshape(-1)
     return _read_only(flat)
+
+
+def _out_of_range(labels: npt.NDArray[Any], what: str, first: int) -> str:
+    maps = labels if labels.ndim == 3 else labels[None]
+    n = next(n for n, one in enumerate(maps) if one.min() < 0 or one.max() > LARGEST_LABEL)
+    return (
+        f"{what}[{first + n}] has labels from {maps[n].min()} to {maps[n].max()}; "
+        f"they go from 0, the background, to {LARGEST_LABEL}"
+    )
 
 
 def _read_only(flat: npt.NDArray[np.int32]) -> npt.NDArray[np.int32]:

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
 from segbench.engine.metrics.coco import IOU_THRESHOLDS
-from segbench.engine.metrics.evaluation import AP50, ImageCounts
+from segbench.engine.metrics.evaluation import AP50, Evaluation, ImageCounts
+from segbench.errors import SegbenchError
+
+if TYPE_CHECKING:
+    import polars as pl
 
 Ratio = npt.NDArray[np.float64]
 
@@ -63,7 +67,67 @@ class CellMetrics:
         )
 
 
-def cell_metrics(images: ImageCounts, *, pooled: bool = True, group: str | None = None) -> CellMetrics:
+def cell_metrics(evaluation: Evaluation, *, per_image: bool = False) -> pl.DataFrame:
+    """Return what other tools measure of cells: F1, TP / (TP + FP + FN), panoptic quality, AJI, SEG, splits and merges.
+
+    Parameters
+    ----------
+    evaluation
+        What `evaluate` returned, or one radius of a `sweep`; nothing is matched again.
+    per_image
+        False: cells are counted over all images of a subset, so that every cell weighs the same. True: each image has
+        its own row.
+
+    Returns
+    -------
+    One row for all images (``subset`` 'all') and one a group; or one row an image, with its position ``image`` and,
+    where there are groups, its ``group``. Columns ``f1_50`` ... ``f1_95`` (by IoU threshold in percent),
+    ``tp_fp_fn_ap_50`` ... (what label-map tools call average precision), ``dq``, ``sq``, ``pq``, ``aji``, ``seg``,
+    ``mean_matched_iou`` (all in 0..1), ``splits`` and ``merges`` (counts). What cannot be measured, for there are no
+    cells, is null.
+
+    Raises
+    ------
+    SegbenchError
+        ``evaluation`` is something else.
+
+    Notes
+    -----
+    With overlapping predictions the pairs are those of COCO's greedy matching by score; the definitions of PQ and
+    AJI expect predictions that do not overlap.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import segbench
+    >>> truth = np.array([[[1, 1, 1, 1, 0, 2, 2]], [[3, 3, 0, 0, 0, 0, 0]]])
+    >>> found = np.array([[[1, 1, 1, 0, 0, 2, 2]], [[0, 0, 0, 0, 0, 8, 8]]])
+    >>> result = segbench.evaluate(truth, found, groups=["lung", "skin"])
+    >>> metrics = segbench.cell_metrics(result).select("subset", "f1_50", "pq", "seg", "splits")
+    >>> metrics.rows()
+    [('all', 0.666..., 0.583..., 0.583..., 0), ('lung', 1.0, 0.875, 0.875, 0), ('skin', 0.0, 0.0, 0.0, 0)]
+    >>> segbench.cell_metrics(result, per_image=True).select("image", "group", "f1_50").rows()
+    [(0, 'lung', 1.0), (1, 'skin', 0.0)]
+    """
+    import polars as pl
+
+    if not isinstance(evaluation, Evaluation):
+        raise SegbenchError(
+            f"evaluation is of type {type(evaluation).__name__}; give what evaluate(truth, predictions) returns"
+        )
+    images = evaluation.images
+    if per_image:
+        names = {} if images.groups is None else {"group": list(images.groups)}
+        found = measure_cells(images, pooled=False).columns()
+        return pl.DataFrame({"image": np.arange(len(images)), **names, **found}).fill_nan(None)
+    rows = []
+    for group in [None, *evaluation.groups]:
+        columns = measure_cells(images, group=group).columns()
+        rows.append({"subset": group or "all"} | {name: value.item() for name, value in columns.items()})
+    return pl.DataFrame(rows).fill_nan(None)
+
+
+def measure_cells(images: ImageCounts, *, pooled: bool = True, group: str | None = None) -> CellMetrics:
     """Return the cell metrics of an evaluation's images.
 
     Parameters
@@ -76,17 +140,12 @@ def cell_metrics(images: ImageCounts, *, pooled: bool = True, group: str | None 
     group
         Only the images of this group.
 
-    Notes
-    -----
-    With overlapping predictions the pairs are those of COCO's greedy matching by score; the definitions of PQ and
-    AJI expect predictions that do not overlap.
-
     Examples
     --------
     >>> from segbench.engine.metrics import evaluate_labels
     >>> truth = np.array([[[1, 1, 1, 1, 0, 2, 2]]])
     >>> found = np.array([[[1, 1, 1, 0, 0, 2, 2]]])
-    >>> metrics = cell_metrics(evaluate_labels(truth, found).images)
+    >>> metrics = measure_cells(evaluate_labels(truth, found).images)
     >>> float(metrics.f1[0]), float(metrics.panoptic_quality), float(metrics.seg)
     (1.0, 0.875, 0.875)
     """

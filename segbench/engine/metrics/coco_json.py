@@ -7,7 +7,7 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -23,10 +23,15 @@ from segbench.engine.metrics.evaluation import (
     AreaRanges,
     Scores,
     checked_limit,
+    frame_schema,
+    known,
     mean_of_valid,
 )
 from segbench.engine.metrics.matching import match_greedily
 from segbench.errors import SegbenchError, unknown_name
+
+if TYPE_CHECKING:
+    import polars as pl
 
 IouType = Literal["segm", "bbox"]
 ALL_AREAS = "all"
@@ -81,6 +86,25 @@ class CocoEvaluation:
             n_truth=self.n_truth,
             n_predictions=self.n_predictions,
         )
+
+    def frame(self) -> pl.DataFrame:
+        """Return one row for all objects (``subset`` 'all') and one an area range ('area small', ...).
+
+        Returns
+        -------
+        Columns subset, images, truth, predictions (null for area ranges) and the six metrics, means over the
+        categories, null where there is no true object.
+        """
+        import polars as pl
+
+        rows = [
+            {"subset": name if name == ALL_AREAS else f"area {name}", "images": self.n_images}
+            | {"truth": self.n_truth if name == ALL_AREAS else None}
+            | {"predictions": self.n_predictions if name == ALL_AREAS else None}
+            | known(self.metrics(name))
+            for name in self.areas
+        ]
+        return pl.DataFrame(rows, schema=frame_schema())
 
     def summary(self) -> list[float]:
         """Return the twelve numbers that ``COCOeval.summarize`` prints: AP by threshold and area, AR by limit and area.

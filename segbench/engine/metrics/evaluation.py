@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -12,6 +12,9 @@ import numpy.typing as npt
 from segbench.engine.metrics import matching
 from segbench.engine.metrics.coco import IOU_THRESHOLDS, accumulate, order_by_score
 from segbench.errors import SegbenchError
+
+if TYPE_CHECKING:
+    import polars as pl
 
 AP50, AP75 = 0, 5
 """Where 0.5 and 0.75 stand in `IOU_THRESHOLDS`."""
@@ -35,6 +38,15 @@ class Scores:
     """COCO's precision and recall of one subset of images, as pycocotools' ``COCOeval.eval`` holds them.
 
     A metric is -1.0 where the subset has no truth, exactly as pycocotools says it.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import segbench
+    >>> truth = np.array([[1, 1, 0, 2], [1, 1, 0, 2]])
+    >>> scores = segbench.evaluate(truth, truth).pooled
+    >>> scores.map, scores.n_truth, scores.precision.shape
+    (1.0, 2, (10, 101))
     """
 
     map: float
@@ -92,6 +104,15 @@ class Scores:
     def metrics(self) -> dict[str, float]:
         """Return the six metrics by name."""
         return {name: getattr(self, name) for name in METRICS}
+
+    def row(self) -> dict[str, float | None]:
+        """Return the six metrics by name with None in the place of -1, which says that there was no truth."""
+        return known(self.metrics())
+
+
+def known(metrics: Mapping[str, float]) -> dict[str, float | None]:
+    """Return the metrics with None in the place of COCO's -1, which says that there was no truth."""
+    return {name: None if value == -1 else value for name, value in metrics.items()}
 
 
 def mean_of_valid(values: npt.NDArray[np.float64]) -> float:
@@ -171,6 +192,12 @@ class ImageCounts:
         rest = ("pq_matches", "pq_iou", "aji_intersection", "aji_union", "seg", "splits", "merges")
         return columns | {name: getattr(self, name) for name in rest}
 
+    def frame(self) -> pl.DataFrame:
+        """Return ``columns`` as a Polars frame, one row an image."""
+        import polars as pl
+
+        return pl.DataFrame(self.columns())
+
 
 @dataclass(frozen=True)
 class Detections:
@@ -186,9 +213,28 @@ class Detections:
     """(M,), False for predictions beyond the limit of detections of their image."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Evaluation:
-    """The result of one matching: all images together, and each group of images apart."""
+    """The result of one matching: all images together, each group of images apart, and what each image counts.
+
+    The six metrics over all images are at hand by name: ``map`` (mean of AP at IoU 0.5, 0.55, ... 0.95), ``ap50``,
+    ``ap75``, ``ar`` (mean recall over the same thresholds), ``ar50`` and ``ar75``. Each lies in 0..1, and is -1.0 where
+    there is no true cell, as pycocotools has it.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import segbench
+    >>> truth = np.array([[1, 1, 0, 2], [1, 1, 0, 2]])
+    >>> found = np.array([[1, 1, 0, 0], [1, 0, 0, 0]])  # one of two cells, with IoU 0.75
+    >>> result = segbench.evaluate(truth, found)
+    >>> result
+    Evaluation(map=0.303, ap50=0.505, ap75=0.505, ar=0.3, ar50=0.5, ar75=0.5; 1 image, 2 true cells, 1 predicted)
+    >>> result.ar50
+    0.5
+    >>> result.images.true_positives[:, :6].tolist()  # of the one image, at IoU 0.5, 0.55, ... 0.75
+    [[1, 1, 1, 1, 1, 1]]
+    """
 
     pooled: Scores
     """Over all images."""
@@ -197,9 +243,86 @@ class Evaluation:
     areas: dict[str, Scores]
     """Over all images, by range of the cells' areas; empty where no ranges were asked for."""
     images: ImageCounts = field(repr=False)
-    """What each image adds to the cell metrics."""
+    """What each image adds to the cell metrics: see `cell_metrics`."""
     detections: Detections = field(repr=False)
-    """What `bootstrap_intervals` draws from."""
+    """What `confidence_intervals` draws from."""
+
+    @property
+    def map(self) -> float:
+        """Mean of AP over IoU 0.5, 0.55, ... 0.95, over all images."""
+        return self.pooled.map
+
+    @property
+    def ap50(self) -> float:
+        """AP at IoU 0.5, over all images."""
+        return self.pooled.ap50
+
+    @property
+    def ap75(self) -> float:
+        """AP at IoU 0.75, over all images."""
+        return self.pooled.ap75
+
+    @property
+    def ar(self) -> float:
+        """Mean of recall over IoU 0.5, 0.55, ... 0.95, over all images."""
+        return self.pooled.ar
+
+    @property
+    def ar50(self) -> float:
+        """Recall at IoU 0.5, over all images."""
+        return self.pooled.ar50
+
+    @property
+    def ar75(self) -> float:
+        """Recall at IoU 0.75, over all images."""
+        return self.pooled.ar75
+
+    def metrics(self) -> dict[str, float]:
+        """Return the six metrics over all images by name."""
+        return self.pooled.metrics()
+
+    def subsets(self) -> dict[str, Scores]:
+        """Return the scores of ``all`` images and of each group, by name."""
+        return {"all": self.pooled, **self.groups}
+
+    def frame(self) -> pl.DataFrame:
+        """Return one row for all images (``subset`` 'all'), one a group and one an area range ('area small', ...).
+
+        Returns
+        -------
+        Columns subset, images, truth and predictions (how many there are), and the six metrics; a metric is null where
+        the subset has no true cell.
+        """
+        import polars as pl
+
+        subsets = [*self.subsets().items(), *((f"area {name}", scores) for name, scores in self.areas.items())]
+        rows = [
+            {"subset": name, "images": scores.n_images, "truth": scores.n_truth, "predictions": scores.n_predictions}
+            | scores.row()
+            for name, scores in subsets
+        ]
+        return pl.DataFrame(rows, schema=frame_schema())
+
+    def __repr__(self) -> str:
+        metrics = ", ".join(f"{name}={value:.4g}" for name, value in self.metrics().items())
+        n = self.pooled.n_images
+        counts = (
+            f"{n:,} image{'s' * (n != 1)}, {self.pooled.n_truth:,} true cells, {self.pooled.n_predictions:,} predicted"
+        )
+        groups = f"; groups {', '.join(self.groups)}" if self.groups else ""
+        areas = f"; areas {', '.join(self.areas)}" if self.areas else ""
+        return f"Evaluation({metrics}; {counts}{groups}{areas})"
+
+    def _repr_html_(self) -> str:
+        return self.frame()._repr_html_()
+
+
+def frame_schema() -> dict[str, Any]:
+    """Return the columns and types of every frame of scores, so that one without truth has the same."""
+    import polars as pl
+
+    counts = dict.fromkeys(("images", "truth", "predictions"), pl.Int64)
+    return {"subset": pl.String, **counts, **dict.fromkeys(METRICS, pl.Float64)}
 
 
 def assemble(
@@ -287,7 +410,7 @@ def ordered_by_score(
     """Return the stable order (M,) by descending score; NaN scores raise SegbenchError."""
     wrong = np.flatnonzero(np.isnan(detections_scores))
     if wrong.size:
-        raise SegbenchError(f"image {images[wrong[0]]}: a score is NaN; scores must be numbers")
+        raise SegbenchError(f"scores[{images[wrong[0]]}] holds NaN; scores are numbers")
     return order_by_score(detections_scores)
 
 
@@ -296,14 +419,14 @@ def checked_groups(groups: Sequence[str] | None) -> tuple[str, ...] | None:
     if groups is None:
         return None
     if isinstance(groups, str):
-        raise SegbenchError(f"groups is the text {groups!r}; give one name an image")
+        raise SegbenchError(f"groups is the text {groups!r}; give one name a map, or the path of a CSV file")
     return tuple(str(group) for group in groups)
 
 
 def check_group_count(groups: tuple[str, ...] | None, n_images: int) -> None:
     """Raise SegbenchError unless there is one group an image."""
     if groups is not None and len(groups) != n_images:
-        raise SegbenchError(f"{len(groups)} groups for {n_images} images; give one name an image")
+        raise SegbenchError(f"groups has {len(groups)} names for {n_images} label maps; give one name a map")
 
 
 def checked_limit(max_detections: int) -> int:

@@ -18,7 +18,7 @@ from segbench.engine.metrics.evaluation import (
     checked_groups,
     checked_limit,
 )
-from segbench.engine.metrics.labels import evaluate_labels, evaluated, joined, refuse_negative
+from segbench.engine.metrics.labels import evaluate_labels, evaluated, joined
 from segbench.errors import SegbenchError
 from segbench.methods.predictions import MaskInstances, PredictionSet
 
@@ -56,7 +56,8 @@ def evaluate_instances(
         runs, cuts = _runs(found, flat.size, n)
         scores = np.ascontiguousarray(found.scores, dtype=np.float64)
         counts, sums, lowest, *rest = matching.match_masks(flat, runs, cuts, scores, limit, MATCH_THRESHOLDS)
-        refuse_negative(np.asarray([lowest]), n)
+        if lowest < 0:
+            raise _negative(lowest, n)
         matches, kept, *areas = rest
         extra = areas if area_ranges is not None else ()
         parts.append((counts[None], sums[None], scores, matches, kept, *extra))
@@ -136,15 +137,19 @@ def paint_instances(
     return labels, scores[present[present > 0] - 1]
 
 
+def _negative(label: int, n: int) -> SegbenchError:
+    return SegbenchError(f"truth[{n}] has the label {label}; labels go from 0, the background, up")
+
+
 def _column_major(labels: npt.NDArray[Any], n: int) -> npt.NDArray[np.int32]:
     highest = int(labels.max(initial=0))
     if highest > LARGEST_LABEL:
-        raise SegbenchError(f"truth {n} has the label {highest}; labels go from 0 to {LARGEST_LABEL}")
+        raise SegbenchError(f"truth[{n}] has the label {highest}; labels go from 0 to {LARGEST_LABEL}")
     if highest > max(labels.size, 1 << 16):
         # the kernel's tables are as long as the largest label
         present, flat = np.unique(labels, return_inverse=True)
         if present[0] < 0:
-            raise SegbenchError(f"map {n} has the label {present[0]}; labels go from 0, the background, up")
+            raise _negative(present[0], n)
         labels = (flat + (present[0] != 0)).reshape(labels.shape)
     return np.ascontiguousarray(labels.T, dtype=np.int32).reshape(-1)
 
@@ -152,12 +157,16 @@ def _column_major(labels: npt.NDArray[Any], n: int) -> npt.NDArray[np.int32]:
 def _runs(found: MaskInstances, pixels: int, n: int) -> tuple[npt.NDArray[np.uint32], npt.NDArray[np.int64]]:
     """Return all run lengths end to end, and where each mask's begin and end; SegbenchError for another size."""
     if len(found.counts) != len(found.scores):
-        raise SegbenchError(f"image {n}: {len(found.counts)} masks but {len(found.scores)} scores; give one a mask")
+        raise SegbenchError(
+            f"predictions[{n}] has {len(found.counts)} masks but {len(found.scores)} scores; give one a mask"
+        )
     arrays = [np.asarray(counts, dtype=np.uint32) for counts in found.counts]
     cuts = np.concatenate([[0], np.cumsum([array.size for array in arrays])]).astype(np.int64)
     runs = np.concatenate([*arrays, np.zeros(0, np.uint32)])
     totals = np.add.reduceat(np.append(runs, 0).astype(np.int64), cuts[:-1]) if arrays else np.zeros(0, np.int64)
     totals[np.diff(cuts) == 0] = 0
     for k in np.flatnonzero(totals != pixels):
-        raise SegbenchError(f"image {n}: the run lengths of mask {k} sum to {totals[k]}, the image has {pixels} pixels")
+        raise SegbenchError(
+            f"predictions[{n}]: the run lengths of mask {k} sum to {totals[k]}, the map has {pixels} pixels"
+        )
     return runs, cuts

@@ -88,7 +88,7 @@ def evaluate_labels(
         counts, sums, lowest, *rest = matching.match_labels(
             batch.truth, batch.predictions, batch.offsets, given, cuts, limit, MATCH_THRESHOLDS
         )
-        refuse_negative(lowest, batch.first)
+        refuse_negative(lowest, batch)
         if scores is not None:
             refuse_other_counts(counts[:, matching.N_PREDICTIONS], np.diff(cuts), batch.first)
         else:
@@ -99,36 +99,49 @@ def evaluate_labels(
     parts = list(mapped(match, paired_batches(truth, predictions), threads, progress))
     counts, sums, *arrays = joined(parts)
     if scores is not None and len(scores) != len(counts):
-        raise SegbenchError(f"{len(scores)} arrays of scores for {len(counts)} label maps")
+        raise SegbenchError(f"scores has {len(scores)} arrays for {len(counts)} label maps; give one array a map")
     return evaluated(counts, sums, arrays, names, area_ranges)
 
 
 def batch_scores(scores: ScoreArrays, first: int, n: int) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.int64]]:
     """Return the scores of ``n`` maps from map ``first`` on, end to end, and where each map's begin and end."""
-    arrays = [np.asarray(array, dtype=np.float64).reshape(-1) for array in scores[first : first + n]]
+    arrays = [_scores_of_map(array, first + k) for k, array in enumerate(scores[first : first + n])]
     if len(arrays) < n:
-        raise SegbenchError(f"{len(scores)} arrays of scores for more label maps")
+        raise SegbenchError(f"scores has {len(scores)} arrays for more label maps; give one array a map")
     cuts = np.zeros(n + 1, np.int64)
     np.cumsum([array.size for array in arrays], out=cuts[1:])
     return np.concatenate(arrays), cuts
 
 
-def refuse_negative(lowest: npt.NDArray[np.int32], first: int) -> None:
-    """Raise SegbenchError where a map has a negative label."""
+def _scores_of_map(given: npt.ArrayLike, n: int) -> npt.NDArray[np.float64]:
+    try:
+        return np.asarray(given, dtype=np.float64).reshape(-1)
+    except (TypeError, ValueError):
+        raise SegbenchError(f"scores[{n}] is {given!r:.60}; give one number a label of map {n}") from None
+
+
+def refuse_negative(lowest: npt.NDArray[np.int32], batch: Batch) -> None:
+    """Raise SegbenchError where a pair of maps has a negative label."""
     for n in np.flatnonzero(lowest < 0):
-        raise SegbenchError(f"map {first + n} has the label {lowest[n]}; labels go from 0, the background, up")
+        pixels = slice(batch.offsets[n], batch.offsets[n + 1])
+        what = "truth" if batch.truth[pixels].min() < 0 else "predictions"
+        raise SegbenchError(
+            f"{what}[{batch.first + n}] has the label {lowest[n]}; labels go from 0, the background, up"
+        )
 
 
 def refuse_other_counts(found: npt.NDArray[np.int64], given: npt.NDArray[np.int64], first: int) -> None:
     """Raise SegbenchError where a map has more or fewer labels than scores."""
     for n in np.flatnonzero(found != given):
-        raise SegbenchError(f"map {first + n} has {found[n]} labels but {given[n]} scores; give one a label")
+        raise SegbenchError(
+            f"scores[{first + n}] has {given[n]} scores, predictions[{first + n}] {found[n]} labels; give one a label"
+        )
 
 
 def joined(parts: list[tuple[npt.NDArray[Any], ...]]) -> list[npt.NDArray[Any]]:
     """Return each array of the parts end to end, and empty the list; no parts at all raise SegbenchError."""
     if not parts:
-        raise SegbenchError("no label maps to evaluate")
+        raise SegbenchError("truth and predictions hold no label maps; give at least one pair")
     columns = [list(arrays) for arrays in zip(*parts, strict=True)]
     parts.clear()
     # one column after the other, so that never all are there twice

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from typing import Any
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -13,6 +14,7 @@ from segbench.engine.metrics.batches import Batch, LabelMaps, Progress, mapped, 
 from segbench.engine.metrics.coco import MATCH_THRESHOLDS
 from segbench.engine.metrics.evaluation import (
     MAX_DETECTIONS,
+    METRICS,
     Detections,
     Evaluation,
     ImageCounts,
@@ -31,8 +33,94 @@ from segbench.engine.metrics.postoperations import (
     checked_radii,
     post_operation_levels,
 )
-from segbench.errors import SegbenchError
+from segbench.errors import SegbenchError, unknown_name
 from segbench.methods.predictions import PredictionSet
+
+if TYPE_CHECKING:
+    import polars as pl
+
+
+@dataclass(frozen=True, repr=False)
+class Sweep(Mapping[tuple[Operation, int], Evaluation]):
+    """The evaluations of a sweep by (operation, radius in pixels), in the order asked for; what `sweep` returns.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import segbench
+    >>> truth = np.array([[1, 1, 1, 1, 1, 0, 0, 2]])
+    >>> found = np.array([[0, 0, 4, 0, 0, 0, 0, 0]])  # the middle pixel of five
+    >>> swept = segbench.sweep(truth, found, dilate=[0, 1, 2])
+    >>> swept
+    Sweep(dilate 0, 1, 2)
+    >>> swept.best("map"), swept["dilate", 2].ar50
+    (('dilate', 2), 0.5)
+    """
+
+    evaluations: Mapping[tuple[Operation, int], Evaluation]
+    """By operation (``dilate``, ``erode``) and radius in pixels."""
+
+    def __getitem__(self, key: tuple[Operation, int]) -> Evaluation:
+        return self.evaluations[key]
+
+    def __iter__(self) -> Iterator[tuple[Operation, int]]:
+        return iter(self.evaluations)
+
+    def __len__(self) -> int:
+        return len(self.evaluations)
+
+    def best(self, metric: str = "map", group: str | None = None) -> tuple[Operation, int]:
+        """Return the operation and radius with the greatest value of a metric; of equally good ones, the first.
+
+        Parameters
+        ----------
+        metric
+            One of ``map``, ``ap50``, ``ap75``, ``ar``, ``ar50``, ``ar75``.
+        group
+            Within this group of images; None for all.
+
+        Raises
+        ------
+        SegbenchError
+            For an unknown metric or group.
+        """
+        if metric not in METRICS:
+            raise unknown_name("metric", metric, METRICS)
+        subset = "all" if group is None else group
+        for found in self.values():
+            if subset not in found.subsets():
+                raise unknown_name("group", subset, found.groups)
+        return max(self, key=lambda key: self[key].subsets()[subset].metrics()[metric])
+
+    def frame(self) -> pl.DataFrame:
+        """Return one row an operation, radius and subset ('all', then each group).
+
+        Returns
+        -------
+        Columns operation, radius (pixels), subset, predictions (how many cells are left) and the six metrics; a metric
+        is null where the subset has no true cell.
+        """
+        import polars as pl
+
+        rows = [
+            {"operation": operation, "radius": radius, "subset": name, "predictions": scores.n_predictions}
+            | scores.row()
+            for (operation, radius), found in self.items()
+            for name, scores in found.subsets().items()
+        ]
+        text, counts = ("operation", "subset"), ("radius", "predictions")
+        types = {**dict.fromkeys(text, pl.String), **dict.fromkeys(counts, pl.Int64)}
+        return pl.DataFrame(rows, schema_overrides={**types, **dict.fromkeys(METRICS, pl.Float64)})
+
+    def __repr__(self) -> str:
+        by_operation: dict[str, list[int]] = {}
+        for operation, radius in self:
+            by_operation.setdefault(operation, []).append(radius)
+        told = "; ".join(f"{operation} {', '.join(map(str, radii))}" for operation, radii in by_operation.items())
+        return f"Sweep({told})"
+
+    def _repr_html_(self) -> str:
+        return self.frame()._repr_html_()
 
 
 def sweep_labels(
@@ -96,7 +184,7 @@ def sweep_labels(
             limit,
             MATCH_THRESHOLDS,
         )
-        refuse_negative(lowest, batch.first)
+        refuse_negative(lowest, batch)
         if scores is not None:
             refuse_other_counts(n_labels, np.diff(cuts), batch.first)
         else:
@@ -105,11 +193,11 @@ def sweep_labels(
 
     parts = list(mapped(match, paired_batches(truth, predictions), threads, progress))
     if not parts:
-        raise SegbenchError("no label maps to evaluate")
+        raise SegbenchError("truth and predictions hold no label maps; give at least one pair")
     counts, sums, matches, kept = (np.concatenate([part[i] for part in parts], axis=1) for i in range(4))
     n_labels, all_scores = (np.concatenate([part[i] for part in parts]) for i in (4, 5))
     if scores is not None and len(scores) != len(n_labels):
-        raise SegbenchError(f"{len(scores)} arrays of scores for {len(n_labels)} label maps")
+        raise SegbenchError(f"scores has {len(scores)} arrays for {len(n_labels)} label maps; give one array a map")
     check_group_count(names, len(n_labels))
     images = np.repeat(np.arange(len(n_labels), dtype=np.int32), n_labels)
     order = ordered_by_score(all_scores, images)

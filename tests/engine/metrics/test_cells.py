@@ -12,9 +12,9 @@ from segbench.engine.metrics import (
     IOU_THRESHOLDS,
     METRICS,
     bootstrap_intervals,
-    cell_metrics,
     evaluate_instances,
     evaluate_labels,
+    measure_cells,
     paired_samples,
 )
 from segbench.engine.metrics.bootstrap import resampled_metrics
@@ -69,7 +69,7 @@ def test_cell_metrics_equal_their_definitions() -> None:
     rng = np.random.default_rng(11)
     truth = [label_map(rng, (24, 24), int(rng.integers(0, 10))) for _ in range(200)]
     found = [disturbed(rng, labels) for labels in truth]
-    columns = cell_metrics(evaluate_labels(truth, found).images, pooled=False).columns()
+    columns = measure_cells(evaluate_labels(truth, found).images, pooled=False).columns()
     expected = [naive(*pair) for pair in zip(truth, found, strict=True)]
     for name in expected[0]:
         np.testing.assert_allclose(columns[name], [row[name] for row in expected], rtol=1e-12, err_msg=name)
@@ -96,8 +96,8 @@ def test_pooled_metrics_add_the_counts_up_and_groups_choose_images() -> None:
     found = [disturbed(rng, labels) for labels in truth]
     images = evaluate_labels(truth, found, groups=["ab"[n % 2] for n in range(20)]).images
     tp, cells = images.true_positives[::2, 0].sum(), (images.n_truth + images.n_predictions)[::2].sum()
-    assert cell_metrics(images, group="a").f1[0] == 2 * tp / cells
-    assert cell_metrics(images, pooled=False).f1.shape == (20, 10)
+    assert measure_cells(images, group="a").f1[0] == 2 * tp / cells
+    assert measure_cells(images, pooled=False).f1.shape == (20, 10)
 
 
 def test_image_counts_are_rows_for_sql() -> None:
