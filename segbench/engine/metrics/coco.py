@@ -87,14 +87,11 @@ def _accumulate(
     tp, stretch = np.zeros(n_thresholds, np.int64), np.zeros(n_thresholds, np.int64)
     n_ignored = np.zeros(n_thresholds, np.int64)
     if order.size > 0:
-        for t in range(n_thresholds):
-            # recall 0 is reached at the first detection, be it true or not
-            score_thresholds[t, 0] = scores[order[0]]
+        # recall 0 is reached at the first detection, be it true or not
+        score_thresholds[:, 0] = scores[order[0]]
     for i in range(order.size):
         d = order[i]
-        skipped = np.int64(0)
-        if ignored.size > 0:
-            skipped = np.int64(ignored[d])
+        skipped = np.int64(ignored[d]) if ignored.size > 0 else np.int64(0)
         true = np.int64(matches[d]) & ~skipped
         t = 0
         while (true | skipped) >> t:
@@ -102,21 +99,14 @@ def _accumulate(
                 n_ignored[t] += 1
             elif (true >> t) & 1:
                 tp[t] += 1
-                r = stretch[t]
-                while r + 1 < n_recalls and needed[r + 1] <= tp[t]:
-                    r += 1
+                before = stretch[t]
+                _end_row(t, tp[t], i + 1 - n_ignored[t], needed, stretch, best_tp, best_n)
+                for r in range(before + 1, stretch[t] + 1):
                     score_thresholds[t, r] = scores[d]
-                stretch[t] = r
-                n = i + 1 - n_ignored[t]
-                if tp[t] * best_n[t, r] >= best_tp[t, r] * n:
-                    best_tp[t, r], best_n[t, r] = tp[t], n
             t += 1
     for t in range(n_thresholds):
         recall[t] = tp[t] / n_truth
-        highest = 0.0
-        for r in range(stretch[t], -1, -1):
-            highest = max(highest, best_tp[t, r] / (np.float64(best_n[t, r]) + 2.220446049250313e-16))
-            precision[t, r] = highest
+        _envelope(stretch[t], best_tp[t], best_n[t], precision[t])
     return precision, recall, score_thresholds
 
 
@@ -168,16 +158,12 @@ def accumulate_resamples(
     """
     n_resamples, n_recalls = weights.shape[0], recalls.size
     precision, recall = -np.ones((n_resamples, n_thresholds)), -np.ones((n_resamples, n_thresholds))
-    ones = np.zeros((1 << n_thresholds, 16), np.int32)
-    for bits in range(1 << n_thresholds):
-        for t in range(n_thresholds):
-            ones[bits, t] = (bits >> t) & 1
+    ones = _bit_table(n_thresholds)
     best_tp, best_n = np.empty((n_thresholds, n_recalls), np.int64), np.empty((n_thresholds, n_recalls), np.int64)
     tp, stretch, present = np.empty(16, np.int32), np.empty(n_thresholds, np.int64), np.empty(matches.size, np.int64)
+    envelope = np.empty(n_recalls)
     for b in range(n_resamples):
-        total = np.int64(0)
-        for n in range(n_truth.size):
-            total += weights[b, n] * n_truth[n]
+        total = np.sum(weights[b] * n_truth)
         if total == 0:
             continue
         needed = _needed(recalls, total)
@@ -195,28 +181,41 @@ def accumulate_resamples(
             for _ in range(1 if end == i + 1 else copies):
                 for d in range(i, end):
                     now = np.int64(matches[d])
-                    ended = before & ~now
-                    t = 0
-                    while ended:
-                        if ended & 1:
-                            _end_row(t, tp[t], counted, needed, stretch, best_tp, best_n)
-                        ended >>= 1
-                        t += 1
+                    if before & ~now:
+                        _end_rows(before & ~now, tp, counted, needed, stretch, best_tp, best_n)
                     for t in range(16):
                         tp[t] += np.int32(step) * ones[now, t]
                     counted += step
                     before = now
             k += end - i
+        _end_rows(before, tp, counted, needed, stretch, best_tp, best_n)
         for t in range(n_thresholds):
-            if (before >> t) & 1:
-                _end_row(t, tp[t], counted, needed, stretch, best_tp, best_n)
             recall[b, t] = tp[t] / total
-            highest, area = 0.0, 0.0
-            for r in range(stretch[t], -1, -1):
-                highest = max(highest, best_tp[t, r] / (np.float64(best_n[t, r]) + 2.220446049250313e-16))
-                area += highest
-            precision[b, t] = area / n_recalls
+            precision[b, t] = _envelope(stretch[t], best_tp[t], best_n[t], envelope) / n_recalls
     return precision, recall
+
+
+@compiled
+def _bit_table(n_bits: int) -> Array:
+    """Return the bits of every number below 2 to the ``n_bits``, (2^n_bits, 16) int32."""
+    bits = np.zeros((1 << n_bits, 16), np.int32)
+    for number in range(1 << n_bits):
+        for t in range(n_bits):
+            bits[number, t] = (number >> t) & 1
+    return bits
+
+
+@compiled
+def _end_rows(
+    ended: Any, tp: Array, counted: Any, needed: Array, stretch: Array, best_tp: Array, best_n: Array
+) -> None:
+    """End the rows of true positives at the thresholds whose bits are set in ``ended``."""
+    t = 0
+    while ended:
+        if ended & 1:
+            _end_row(t, tp[t], counted, needed, stretch, best_tp, best_n)
+        ended >>= 1
+        t += 1
 
 
 @compiled
@@ -228,6 +227,17 @@ def _end_row(t: int, tp: Any, counted: Any, needed: Array, stretch: Array, best_
     stretch[t] = r
     if tp * best_n[t, r] >= best_tp[t, r] * counted:
         best_tp[t, r], best_n[t, r] = tp, counted
+
+
+@compiled
+def _envelope(last: int, best_tp: Array, best_n: Array, precision: Array) -> float:
+    """Write the highest precision from each stretch of recalls up to the last one on, and return the sum of them."""
+    highest, total = 0.0, 0.0
+    for r in range(last, -1, -1):
+        highest = max(highest, best_tp[r] / (np.float64(best_n[r]) + 2.220446049250313e-16))
+        precision[r] = highest
+        total += highest
+    return total
 
 
 @compiled

@@ -85,21 +85,16 @@ def match_labels(
             size = 2 * keys.size
             keys, values, used = np.full(size, _FREE, np.int64), np.zeros(size, np.int32), np.empty(size, np.uint32)
             n_pairs = _count_pairs(truth[first:last], predictions[first:last], positions, keys, values, used)
-        pair_truth, pair_prediction = np.empty(n_pairs, np.int32), np.empty(n_pairs, np.int32)
+        pair_truth, pair_prediction, lowest[n] = _take_pairs(keys, used[:n_pairs])
         pair_pixels = np.empty(n_pairs, np.int32)
         for j in range(n_pairs):
-            slot = used[j]
-            pair_truth[j], pair_prediction[j] = keys[slot] >> 32, keys[slot] & 0xFFFFFFFF
-            pair_pixels[j] = values[slot]
-            keys[slot], values[slot] = _FREE, 0
-            lowest[n] = min(lowest[n], pair_truth[j], pair_prediction[j])
+            pair_pixels[j], values[used[j]] = values[used[j]], 0
         if lowest[n] < 0:
             continue
         largest_truth, largest_prediction = _small_labels(pair_truth), _small_labels(pair_prediction)
         tables, ious = _large_enough(tables, ious, max(largest_truth, largest_prediction))
-        for j in range(n_pairs):
-            tables[_AREA_T, pair_truth[j]] += pair_pixels[j]
-            tables[_AREA_P, pair_prediction[j]] += pair_pixels[j]
+        _add_pixels(tables[_AREA_T], pair_truth, pair_pixels)
+        _add_pixels(tables[_AREA_P], pair_prediction, pair_pixels)
         # room for all labels there could be, before the loops that fill it
         if n_true + largest_truth > truth_areas.size:
             truth_areas = _grown(truth_areas, 2 * (n_true + largest_truth))
@@ -205,57 +200,33 @@ def match_sweep(
             keys, values, used = np.full(size, _FREE, np.int64), np.zeros(size, np.int32), np.empty(size, np.uint32)
             pair_levels = np.zeros((size, n_steps + 1), np.int32)
             n_pairs = _count_levels(*pixels, n_steps, shrinking, positions, keys, values, used, pair_levels)
-        pair_truth, pair_prediction = np.empty(n_pairs, np.int32), np.empty(n_pairs, np.int32)
-        for j in range(n_pairs):
-            slot = used[j]
-            pair_truth[j], pair_prediction[j] = keys[slot] >> 32, keys[slot] & 0xFFFFFFFF
-            keys[slot] = _FREE
-            lowest[n] = min(lowest[n], pair_truth[j], pair_prediction[j])
+        pair_truth, pair_prediction, lowest[n] = _take_pairs(keys, used[:n_pairs])
         if lowest[n] < 0:
             pair_levels[:n_pairs] = 0
             continue
         largest_truth, largest_prediction = _small_labels(pair_truth), _small_labels(pair_prediction)
         tables, ious = _large_enough(tables, ious, max(largest_truth, largest_prediction))
         # the truth's areas do not change; the labels before the operation are those with pixels at the start
-        for j in range(n_pairs):
-            for level in range(n_steps + 1):
-                tables[_AREA_T, pair_truth[j]] += pair_levels[j, level]
-                if shrinking or level == 0:
-                    tables[_AREA_P, pair_prediction[j]] += pair_levels[j, level]
-        n_truth = 0
-        for label in range(1, largest_truth + 1):
-            n_truth += tables[_AREA_T, label] > 0
-        n_mine = 0
-        for label in range(1, largest_prediction + 1):
-            if tables[_AREA_P, label] > 0:
-                tables[_SLOT, label] = n_mine
-                n_mine += 1
+        for level in range(n_steps + 1):
+            _add_pixels(tables[_AREA_T], pair_truth, pair_levels[:n_pairs, level])
+            if shrinking or level == 0:
+                _add_pixels(tables[_AREA_P], pair_prediction, pair_levels[:n_pairs, level])
+        step_areas = np.empty(max(largest_truth, largest_prediction), np.int32)
+        n_truth = _rank_labels(tables[_AREA_T], tables[_SLOT], largest_truth, step_areas)
+        n_mine = _rank_labels(tables[_AREA_P], tables[_SLOT], largest_prediction, step_areas)
         n_labels[n] = n_mine
         if n_found + n_mine > matches.shape[1]:
             size = 2 * (n_found + n_mine)
-            wider, wider_kept = np.empty((n_steps, size), np.uint16), np.empty((n_steps, size), np.bool_)
-            wider[:, :n_found], wider_kept[:, :n_found] = matches[:, :n_found], kept[:, :n_found]
-            matches, kept = wider, wider_kept
+            matches, kept = _widened(matches, size), _widened(kept, size)
         mine = scores[score_offsets[n] : score_offsets[n + 1]]
         if mine.size != n_mine:
             mine = np.zeros(n_mine, np.float64)
-        pair_pixels = np.zeros(n_pairs, np.int32)
-        step_areas, step_matched = np.empty(n_mine, np.int32), np.empty(n_mine, np.int32)
+        pair_pixels, step_matched = np.zeros(n_pairs, np.int32), np.empty(n_mine, np.int32)
         for step in range(n_steps):
+            _take_step(step, shrinking, pair_levels[:n_pairs], pair_pixels)
             tables[_AREA_P, : largest_prediction + 1] = 0
-            for j in range(n_pairs):
-                if shrinking and step == 0:
-                    for level in range(1, n_steps + 1):
-                        pair_pixels[j] += pair_levels[j, level]
-                elif shrinking:
-                    pair_pixels[j] -= pair_levels[j, step]
-                else:
-                    pair_pixels[j] += pair_levels[j, step]
-                tables[_AREA_P, pair_prediction[j]] += pair_pixels[j]
-            step_areas[:] = 0
-            for label in range(1, largest_prediction + 1):
-                if tables[_AREA_P, label] > 0:
-                    step_areas[tables[_SLOT, label]] = tables[_AREA_P, label]
+            _add_pixels(tables[_AREA_P], pair_prediction, pair_pixels)
+            _read_areas(tables[_AREA_P], tables[_SLOT], largest_prediction, step_areas[:n_mine])
             counts[step, n, N_TRUTH] = n_truth
             _match_disjoint(
                 pair_truth,
@@ -272,7 +243,7 @@ def match_sweep(
                 counts[step, n],
                 sums[step, n],
             )
-            _keep_best(mine, max_detections, step_areas, kept[step, n_found : n_found + n_mine])
+            _keep_best(mine, max_detections, step_areas[:n_mine], kept[step, n_found : n_found + n_mine])
         n_found += n_mine
         tables[_AREA_T, : largest_truth + 1] = 0
         tables[_AREA_P, : largest_prediction + 1] = 0
@@ -313,37 +284,59 @@ def match_masks(
     sums = np.zeros(MATCHED_IOU + n_thresholds, np.float64)
     matches, kept = np.zeros(n_masks, np.uint16), np.zeros(n_masks, np.bool_)
     areas, matched_areas = np.zeros(n_masks, np.int32), np.zeros(n_masks, np.int32)
+    lowest, area_t = _label_areas(truth)
+    if lowest < 0:
+        return counts, sums, lowest, matches, kept, areas, matched_areas, np.empty(0, np.int32)
+    truth_areas = area_t[area_t > 0]
+    counts[N_TRUTH], counts[N_PREDICTIONS] = truth_areas.size, n_masks
+    pairs = _mask_pairs(truth, area_t.size, runs, run_offsets, areas)
+    order = np.argsort(-scores, kind="mergesort")
+    best = order[:max_detections]
+    kept[best] = True
+    # the cell metrics count all masks, COCO's those within the limit
+    _match_in_order(order, pairs, areas, area_t, thresholds, matches, matched_areas, counts, sums)
+    if n_masks > max_detections:
+        matches[:], matched_areas[:] = 0, 0
+        _match_in_order(best, pairs, areas, area_t, thresholds, matches, matched_areas, counts.copy(), sums.copy())
+    _count_overlapping(*pairs, areas, area_t, counts, sums)
+    return counts, sums, lowest, matches, kept, areas, matched_areas, truth_areas
+
+
+@compiled
+def _label_areas(truth: Array) -> tuple[int, Array]:
+    """Return the lowest label of a map, at most 0, and each label's area, of the background 0; no areas if negative."""
     lowest, highest = 0, 0
     for i in range(truth.size):
         lowest, highest = min(lowest, truth[i]), max(highest, truth[i])
     if lowest < 0:
-        return counts, sums, lowest, matches, kept, areas, matched_areas, np.empty(0, np.int32)
-    table = np.zeros(highest + 1, np.int32)
+        return lowest, np.zeros(0, np.int32)
+    areas = np.zeros(highest + 1, np.int32)
     for i in range(truth.size):
-        table[truth[i]] += 1
-    table[0] = 0
-    truth_areas = table[table > 0]
-    counts[N_TRUTH], counts[N_PREDICTIONS] = truth_areas.size, n_masks
+        areas[truth[i]] += 1
+    areas[0] = 0
+    return lowest, areas
 
-    # pairs (mask, true cell) with common pixels, by mask, then ascending label
+
+@compiled
+def _mask_pairs(
+    truth: Array, n_labels: int, runs: Array, run_offsets: Array, areas: Array
+) -> tuple[Array, Array, Array]:
+    """Return the pairs (mask, true cell) with common pixels, by mask, then ascending label; fills the masks' areas.
+
+    Returns
+    -------
+    pair_truth, pair_pixels
+        (J,) int32, the true label and the number of common pixels.
+    pair_offsets
+        (D + 1,) int64, where each mask's pairs begin and end.
+    """
+    n_masks = areas.size
     pair_truth, pair_pixels = np.empty(4 * n_masks + 64, np.int32), np.empty(4 * n_masks + 64, np.int32)
     pair_offsets = np.zeros(n_masks + 1, np.int64)
-    common, touched = np.zeros(highest + 1, np.int32), np.empty(highest + 1, np.int32)
+    common, touched = np.zeros(n_labels, np.int32), np.empty(n_labels, np.int32)
     n_pairs = 0
     for d in range(n_masks):
-        position, n_touched = np.int64(0), 0
-        for r in range(run_offsets[d], run_offsets[d + 1]):
-            length = np.int64(runs[r])
-            if (r - run_offsets[d]) % 2 == 1:
-                areas[d] += length
-                for i in range(position, position + length):
-                    label = truth[i]
-                    if label > 0:
-                        if common[label] == 0:
-                            touched[n_touched] = label
-                            n_touched += 1
-                        common[label] += 1
-            position += length
+        areas[d], n_touched = _touch(truth, runs[run_offsets[d] : run_offsets[d + 1]], common, touched)
         if n_pairs + n_touched > pair_truth.size:
             pair_truth = _grown(pair_truth, 2 * (n_pairs + n_touched))
             pair_pixels = _grown(pair_pixels, 2 * (n_pairs + n_touched))
@@ -353,38 +346,70 @@ def match_masks(
             common[label] = 0
             n_pairs += 1
         pair_offsets[d + 1] = n_pairs
+    return pair_truth, pair_pixels, pair_offsets
 
-    order = np.argsort(-scores, kind="mergesort")
-    kept[order[:max_detections]] = True
-    # greedy, as COCOeval: best free true cell of each mask in order of score, the later of equals
-    taken = np.zeros(highest + 1, np.uint16)
-    for limited in (True, False):
-        # the cell metrics count all masks, COCO's those within the limit
-        if not limited and n_masks <= max_detections:
-            break
-        taken[:] = 0
-        for d in order if not limited else order[:max_detections]:
-            for t in range(n_thresholds):
-                best, best_label, best_pixels = thresholds[t], 0, 0
-                for j in range(pair_offsets[d], pair_offsets[d + 1]):
-                    label, pixels = pair_truth[j], pair_pixels[j]
-                    iou = pixels / (table[label] + areas[d] - pixels)
-                    if (taken[label] >> t) & 1 == 0 and iou >= best:
-                        best, best_label, best_pixels = iou, label, pixels
-                if best_label == 0:
-                    continue
-                taken[best_label] |= np.uint16(1 << t)
-                if limited:
-                    matches[d] |= np.uint16(1 << t)
-                    matched_areas[d] = table[best_label]
-                if not limited or n_masks <= max_detections:
-                    counts[TRUE_POSITIVES + t] += 1
-                    sums[MATCHED_IOU + t] += best
-                    if t == 0 and 3 * best_pixels > table[best_label] + areas[d]:
-                        counts[PQ_MATCHES] += 1
-                        sums[PQ_IOU] += best
-    _count_overlapping(pair_truth, pair_pixels, pair_offsets, areas, table, counts, sums)
-    return counts, sums, lowest, matches, kept, areas, matched_areas, truth_areas
+
+@compiled
+def _touch(truth: Array, runs: Array, common: Array, touched: Array) -> tuple[Any, int]:
+    """Return a mask's area and how many true cells it touches: those in ``touched``, their pixels in ``common``."""
+    area, position, n_touched = np.int64(0), np.int64(0), 0
+    for r in range(runs.size):
+        length = np.int64(runs[r])
+        if r % 2 == 1:
+            area += length
+            for i in range(position, position + length):
+                label = truth[i]
+                if label > 0:
+                    if common[label] == 0:
+                        touched[n_touched] = label
+                        n_touched += 1
+                    common[label] += 1
+        position += length
+    return area, n_touched
+
+
+@compiled
+def _match_in_order(
+    order: Array,
+    pairs: tuple[Array, Array, Array],
+    areas: Array,
+    area_t: Array,
+    thresholds: Array,
+    matches: Array,
+    matched_areas: Array,
+    counts: Array,
+    sums: Array,
+) -> None:
+    """Give each mask in turn the best free true cell, of equals the later, as COCOeval does; count the pairs."""
+    taken = np.zeros(area_t.size, np.uint16)
+    for d in order:
+        for t in range(thresholds.size):
+            iou, label, pixels = _best_free(d, t, pairs, areas, area_t, taken, thresholds[t])
+            if label == 0:
+                continue
+            taken[label] |= np.uint16(1 << t)
+            matches[d] |= np.uint16(1 << t)
+            matched_areas[d] = area_t[label]
+            counts[TRUE_POSITIVES + t] += 1
+            sums[MATCHED_IOU + t] += iou
+            if t == 0 and 3 * pixels > area_t[label] + areas[d]:
+                counts[PQ_MATCHES] += 1
+                sums[PQ_IOU] += iou
+
+
+@compiled
+def _best_free(
+    d: int, t: int, pairs: tuple[Array, Array, Array], areas: Array, area_t: Array, taken: Array, least: Any
+) -> tuple[Any, Any, Any]:
+    """Return IoU, label and common pixels of the best true cell that is free at threshold t; label 0 for none."""
+    pair_truth, pair_pixels, pair_offsets = pairs
+    best, best_label, best_pixels = least, 0, 0
+    for j in range(pair_offsets[d], pair_offsets[d + 1]):
+        label, pixels = pair_truth[j], pair_pixels[j]
+        iou = pixels / (area_t[label] + areas[d] - pixels)
+        if (taken[label] >> t) & 1 == 0 and iou >= best:
+            best, best_label, best_pixels = iou, label, pixels
+    return best, best_label, best_pixels
 
 
 @compiled
@@ -440,6 +465,53 @@ def _grown(array: Array, size: int) -> Array:
     larger = np.empty(size, array.dtype)
     larger[: array.size] = array
     return larger
+
+
+@compiled
+def _widened(array: Array, size: int) -> Array:
+    wider = np.empty((array.shape[0], size), array.dtype)
+    wider[:, : array.shape[1]] = array
+    return wider
+
+
+@compiled
+def _take_pairs(keys: Array, used: Array) -> tuple[Array, Array, Any]:
+    """Return the true and the predicted labels of a table's pairs, and the smallest of them or 0; empties the table."""
+    pair_truth, pair_prediction = np.empty(used.size, np.int32), np.empty(used.size, np.int32)
+    lowest = np.int32(0)
+    for j in range(used.size):
+        slot = used[j]
+        pair_truth[j], pair_prediction[j] = keys[slot] >> 32, keys[slot] & 0xFFFFFFFF
+        keys[slot] = _FREE
+        lowest = min(lowest, pair_truth[j], pair_prediction[j])
+    return pair_truth, pair_prediction, lowest
+
+
+@compiled
+def _add_pixels(area_of: Array, labels: Array, pixels: Array) -> None:
+    for j in range(labels.size):
+        area_of[labels[j]] += pixels[j]
+
+
+@compiled
+def _take_step(step: int, shrinking: bool, pair_levels: Array, pair_pixels: Array) -> None:
+    """Bring the pixels that each pair has from one step of a post-operation to the next, from nothing to step 0."""
+    if shrinking and step == 0:
+        for level in range(1, pair_levels.shape[1]):
+            pair_pixels += pair_levels[:, level]
+    elif shrinking:
+        pair_pixels -= pair_levels[:, step]
+    else:
+        pair_pixels += pair_levels[:, step]
+
+
+@compiled
+def _read_areas(area_of: Array, slot_of: Array, largest: int, areas: Array) -> None:
+    """Write the labels' areas at their slots; 0 for a label that has no pixels any more."""
+    areas[:] = 0
+    for label in range(1, largest + 1):
+        if area_of[label] > 0:
+            areas[slot_of[label]] = area_of[label]
 
 
 @compiled
@@ -597,17 +669,49 @@ def _match_disjoint(
 
     ``tables`` comes with the areas by label and the slot of each predicted label; everything else in it is reset here.
     """
-    area_t, area_p, slot_of = tables[_AREA_T], tables[_AREA_P], tables[_SLOT]
-    inside_t, inside_p, owner = tables[_INSIDE_T], tables[_INSIDE_P], tables[_OWNER]
-    best_p, best_pixels, used = tables[_BEST_P], tables[_BEST_PIXELS], tables[_USED]
-    best_iou, seg_iou, iou_p = ious[_BEST_IOU], ious[_SEG_IOU], ious[_IOU_P]
-    for label in range(largest_truth + 1):
-        inside_t[label] = owner[label] = best_p[label] = best_pixels[label] = 0
-        best_iou[label] = seg_iou[label] = 0.0
-    for label in range(largest_prediction + 1):
-        inside_p[label] = used[label] = 0
+    _clear(tables, ious, largest_truth, largest_prediction)
     matches[:], matched_areas[:] = 0, 0
+    _decide_pairs(pair_truth, pair_prediction, pair_pixels, scores, thresholds, tables, ious, matches, matched_areas)
+    _count_true_cells(
+        tables[_AREA_T, : largest_truth + 1],
+        tables[_AREA_P],
+        ious[_SEG_IOU],
+        tables[_INSIDE_T],
+        tables[_BEST_P],
+        tables[_BEST_PIXELS],
+        tables[_USED],
+        counts,
+        sums,
+    )
+    _count_predictions(tables, ious[_IOU_P], largest_prediction, matches, thresholds.size, counts, sums)
 
+
+@compiled
+def _clear(tables: Array, ious: Array, largest_truth: int, largest_prediction: int) -> None:
+    for label in range(largest_truth + 1):
+        tables[_INSIDE_T, label] = tables[_OWNER, label] = tables[_BEST_P, label] = tables[_BEST_PIXELS, label] = 0
+        ious[_BEST_IOU, label] = ious[_SEG_IOU, label] = 0.0
+    for label in range(largest_prediction + 1):
+        tables[_INSIDE_P, label] = tables[_USED, label] = 0
+
+
+@compiled
+def _decide_pairs(
+    pair_truth: Array,
+    pair_prediction: Array,
+    pair_pixels: Array,
+    scores: Array,
+    thresholds: Array,
+    tables: Array,
+    ious: Array,
+    matches: Array,
+    matched_areas: Array,
+) -> None:
+    """Note for each pair what it is to its two cells: their match, their best, more than half of them."""
+    area_t, area_p, slot_of = tables[_AREA_T], tables[_AREA_P], tables[_SLOT]
+    inside_t, inside_p = tables[_INSIDE_T], tables[_INSIDE_P]
+    best_p, best_pixels = tables[_BEST_P], tables[_BEST_PIXELS]
+    best_iou, seg_iou, iou_p = ious[_BEST_IOU], ious[_SEG_IOU], ious[_IOU_P]
     for j in range(pair_truth.size):
         t, p, pixels = pair_truth[j], pair_prediction[j], pair_pixels[j]
         if t == 0 or p == 0 or pixels == 0:
@@ -623,21 +727,42 @@ def _match_disjoint(
             inside_t[t] += 1
         if 2 * pixels < union:
             continue
-        slot = slot_of[p]
-        if 2 * pixels == union:
-            rival = owner[t]
-            if rival > 0:
-                other = slot_of[rival]
-                if scores[other] > scores[slot] or (scores[other] == scores[slot] and other < slot):
-                    continue
-                matches[other], matched_areas[other] = 0, 0
-            owner[t] = p
+        if 2 * pixels == union and not _takes_half(t, p, tables, scores, matches, matched_areas):
+            continue
         bits = 0
         for k in range(thresholds.size):
             bits |= (iou >= thresholds[k]) << k
-        matches[slot], matched_areas[slot], iou_p[p] = bits, area_t[t], iou
+        matches[slot_of[p]], matched_areas[slot_of[p]], iou_p[p] = bits, area_t[t], iou
 
-    for t in range(1, largest_truth + 1):
+
+@compiled
+def _takes_half(t: Any, p: Any, tables: Array, scores: Array, matches: Array, matched_areas: Array) -> bool:
+    """Return whether a prediction wins the true cell that it halves; another half that had won it loses it then."""
+    owner, slot_of = tables[_OWNER], tables[_SLOT]
+    slot, rival = slot_of[p], owner[t]
+    if rival > 0:
+        other = slot_of[rival]
+        if scores[other] > scores[slot] or (scores[other] == scores[slot] and other < slot):
+            return False
+        matches[other], matched_areas[other] = 0, 0
+    owner[t] = p
+    return True
+
+
+@compiled
+def _count_true_cells(
+    area_t: Array,
+    area_p: Array,
+    seg_iou: Array,
+    inside_t: Array,
+    best: Array,
+    best_pixels: Array,
+    used: Array,
+    counts: Array,
+    sums: Array,
+) -> None:
+    """Count what the true cells give: SEG, splits and AJI; marks the predictions that are some cell's best as used."""
+    for t in range(1, area_t.size):
         if area_t[t] == 0:
             continue
         sums[SEG] += seg_iou[t]
@@ -645,9 +770,17 @@ def _match_disjoint(
         counts[AJI_INTERSECTION] += best_pixels[t]
         counts[AJI_UNION] += area_t[t]
         if best_pixels[t] > 0:
-            counts[AJI_UNION] += area_p[best_p[t]] - best_pixels[t]
-            used[best_p[t]] = 1
-    for p in range(1, largest_prediction + 1):
+            counts[AJI_UNION] += area_p[best[t]] - best_pixels[t]
+            used[best[t]] = 1
+
+
+@compiled
+def _count_predictions(
+    tables: Array, iou_p: Array, largest: int, matches: Array, n_thresholds: int, counts: Array, sums: Array
+) -> None:
+    """Count what disjoint predictions give: their number, merges, matches, and AJI of those that no cell used."""
+    area_p, slot_of, inside_p, used = tables[_AREA_P], tables[_SLOT], tables[_INSIDE_P], tables[_USED]
+    for p in range(1, largest + 1):
         if area_p[p] == 0:
             continue
         counts[N_PREDICTIONS] += 1
@@ -657,11 +790,11 @@ def _match_disjoint(
         bits = matches[slot_of[p]]
         if bits == 0:
             continue
-        if iou_p[p] > 0.5:
-            counts[PQ_MATCHES] += 1
-            sums[PQ_IOU] += iou_p[p]
         iou = iou_p[p]
-        for k in range(thresholds.size):
+        if iou > 0.5:
+            counts[PQ_MATCHES] += 1
+            sums[PQ_IOU] += iou
+        for k in range(n_thresholds):
             matched = (bits >> k) & 1
             counts[TRUE_POSITIVES + k] += matched
             sums[MATCHED_IOU + k] += iou * matched
@@ -680,7 +813,7 @@ def _count_overlapping(
     """Count for overlapping masks what the cell metrics need beside the matches."""
     n_masks, size = areas.size, area_t.size
     best_iou, best_mask, best_pixels = np.zeros(size), np.zeros(size, np.int64), np.zeros(size, np.int64)
-    seg_iou, inside_t, used = np.zeros(size), np.zeros(size, np.int64), np.zeros(n_masks, np.bool_)
+    seg_iou, inside_t, used = np.zeros(size), np.zeros(size, np.int64), np.zeros(n_masks, np.int64)
     for d in range(n_masks):
         inside = 0
         for j in range(pair_offsets[d], pair_offsets[d + 1]):
@@ -694,16 +827,7 @@ def _count_overlapping(
             if 2 * pixels > areas[d]:
                 inside_t[t] += 1
         counts[MERGES] += inside > 1
-    for t in range(1, size):
-        if area_t[t] == 0:
-            continue
-        sums[SEG] += seg_iou[t]
-        counts[SPLITS] += inside_t[t] > 1
-        counts[AJI_INTERSECTION] += best_pixels[t]
-        counts[AJI_UNION] += area_t[t]
-        if best_pixels[t] > 0:
-            counts[AJI_UNION] += areas[best_mask[t]] - best_pixels[t]
-            used[best_mask[t]] = True
+    _count_true_cells(area_t, areas, seg_iou, inside_t, best_mask, best_pixels, used, counts, sums)
     for d in range(n_masks):
-        if not used[d]:
+        if used[d] == 0:
             counts[AJI_UNION] += areas[d]

@@ -122,21 +122,7 @@ def _dilate_disk(labels: Array, radius: int, level_of: Array) -> tuple[Array, Ar
     column are packed in one number, so that the smallest of them decides.
     """
     height, width = labels.shape
-    none = radius + 1
-    # nearest labelled pixel of the same column: its distance (`none`: too far) and its label
-    distance, source = np.empty((height, width), np.int32), np.empty((height, width), np.int32)
-    for y in range(height):
-        for x in range(width):
-            if labels[y, x] != 0:
-                distance[y, x], source[y, x] = 0, labels[y, x]
-            elif y > 0 and distance[y - 1, x] < radius:
-                distance[y, x], source[y, x] = distance[y - 1, x] + 1, source[y - 1, x]
-            else:
-                distance[y, x], source[y, x] = none, 0
-    for y in range(height - 2, -1, -1):
-        for x in range(width):
-            if distance[y + 1, x] + 1 < distance[y, x]:
-                distance[y, x], source[y, x] = distance[y + 1, x] + 1, source[y + 1, x]
+    distance, source = _nearest_in_column(labels, radius)
     shift = 0
     while (1 << shift) < 2 * radius + 1:
         shift += 1
@@ -161,6 +147,29 @@ def _dilate_disk(labels: Array, radius: int, level_of: Array) -> tuple[Array, Ar
                 column = x + (best[x] & ((1 << shift) - 1)) - radius
                 grown[y, x], levels[y, x] = source[y, column], level_of[squared]
     return grown, levels
+
+
+@compiled
+def _nearest_in_column(labels: Array, radius: int) -> tuple[Array, Array]:
+    """Return, for each pixel, the nearest labelled pixel of its column: its distance and its label (H, W) int32.
+
+    Beyond the radius the distance is ``radius + 1`` and the label 0.
+    """
+    height, width = labels.shape
+    distance, source = np.empty((height, width), np.int32), np.empty((height, width), np.int32)
+    for y in range(height):
+        for x in range(width):
+            if labels[y, x] != 0:
+                distance[y, x], source[y, x] = 0, labels[y, x]
+            elif y > 0 and distance[y - 1, x] < radius:
+                distance[y, x], source[y, x] = distance[y - 1, x] + 1, source[y - 1, x]
+            else:
+                distance[y, x], source[y, x] = radius + 1, 0
+    for y in range(height - 2, -1, -1):
+        for x in range(width):
+            if distance[y + 1, x] + 1 < distance[y, x]:
+                distance[y, x], source[y, x] = distance[y + 1, x] + 1, source[y + 1, x]
+    return distance, source
 
 
 @compiled
@@ -224,11 +233,16 @@ def _dilate_cross(labels: Array, radius: int, level_of: Array) -> tuple[Array, A
                 elif steps[v, u] == step:
                     grown[v, u] = min(grown[v, u], grown[y, x])
         first = end
-    levels = np.empty((height, width), np.uint16)
-    for y in range(height):
-        for x in range(width):
+    return grown, _levels_at(steps, level_of)
+
+
+@compiled
+def _levels_at(steps: Array, level_of: Array) -> Array:
+    levels = np.empty(steps.shape, np.uint16)
+    for y in range(steps.shape[0]):
+        for x in range(steps.shape[1]):
             levels[y, x] = level_of[steps[y, x]]
-    return grown, levels
+    return levels
 
 
 @compiled

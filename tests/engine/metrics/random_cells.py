@@ -29,26 +29,30 @@ def disturbed(rng: np.random.Generator, labels: npt.NDArray[np.int32]) -> npt.ND
     found = np.zeros_like(labels)
     new = rng.permutation(200)[: labels.max() + 1] + 1
     for label in np.unique(labels)[1:] if labels.any() else []:
-        rows, columns = np.nonzero(labels == label)
-        deed = rng.integers(0, 6)
-        if deed == 0:
-            continue
-        take = np.ones(rows.size, bool)
-        value = np.full(rows.size, new[label])
-        if deed == 1:
-            take[: int(rng.integers(0, rows.size))] = False
-        elif deed == 2:  # exact halves where the number of pixels is even
-            value[rows.size // 2 :] = new[label] + 300
-        elif deed == 3:
-            take = rng.random(rows.size) < rng.choice([0.5, 0.6, 0.75, 0.9])
-        elif deed == 4:
-            rows, columns = (rows + 1) % labels.shape[0], columns
-        found[rows[take], columns[take]] = value[take]
+        disturb(rng, labels == label, new[label], found)
     if rng.random() < 0.3 and labels.any():  # join two cells
         two = rng.choice(np.unique(found), 2)
         if two.min() > 0:
             found[found == two[0]] = two[1]
     return found
+
+
+def disturb(rng: np.random.Generator, cell: npt.NDArray[np.bool_], name: int, found: npt.NDArray[np.int32]) -> None:
+    """Write a cell into a prediction under a name: whole, shifted, trimmed, halved, or not at all."""
+    rows, columns = np.nonzero(cell)
+    take, value = np.ones(rows.size, bool), np.full(rows.size, name)
+    deed = rng.integers(0, 6)
+    if deed == 0:
+        return
+    if deed == 1:
+        take[: int(rng.integers(0, rows.size))] = False
+    elif deed == 2:  # exact halves where the number of pixels is even
+        value[rows.size // 2 :] = name + 300
+    elif deed == 3:
+        take = rng.random(rows.size) < rng.choice([0.5, 0.6, 0.75, 0.9])
+    elif deed == 4:
+        rows = (rows + 1) % cell.shape[0]
+    found[rows[take], columns[take]] = value[take]
 
 
 def scores_for(rng: np.random.Generator, n: int, kind: str) -> npt.NDArray[np.float64]:
