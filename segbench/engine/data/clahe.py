@@ -111,6 +111,12 @@ def _clip(hist, limit):  # type: ignore[no-untyped-def]
         if upper <= hist[b] < limit:
             excess += hist[b] - limit
             hist[b] = limit
+    _spread_excess(hist, limit, excess)
+
+
+@numba.njit(cache=True, nogil=True)
+def _spread_excess(hist, limit, excess):  # type: ignore[no-untyped-def]
+    """Spread what is left over the bins under the limit, one by one, until nothing is left or no bin has room."""
     while excess > 0:
         before = excess
         for first in range(hist.size):

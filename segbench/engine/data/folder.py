@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -17,6 +17,9 @@ from segbench.engine.data.source import Load, RawImage, Source
 from segbench.engine.data.spec import SPLITS, DatasetSpec
 from segbench.engine.study.tissues import ALL_TISSUES
 from segbench.errors import SegbenchError, unknown_name
+
+if TYPE_CHECKING:
+    import polars as pl
 
 INDEX = "index.csv"
 TARGETS = ("nuclear", "wholecell", "cell")
@@ -125,8 +128,6 @@ def channel_names(folder: Path) -> tuple[str, ...]:
 
 def _read_index(folder: Path) -> tuple[list[_Row], tuple[str, ...]]:
     """Return the rows of index.csv and the names of its ``channel:NAME`` columns."""
-    import polars as pl
-
     path = folder / INDEX
     if not folder.is_dir():
         raise SegbenchError(f"{folder} is not a folder")
@@ -134,13 +135,7 @@ def _read_index(folder: Path) -> tuple[list[_Row], tuple[str, ...]]:
         raise SegbenchError(
             f"{path} does not exist; a folder dataset needs it, with columns image, mask, split, tissue"
         )
-    try:
-        table = pl.read_csv(path, infer_schema=False)
-    except (pl.exceptions.PolarsError, UnicodeDecodeError) as error:
-        raise SegbenchError(f"{path} is not a CSV file: {str(error).splitlines()[0]}") from None
-    for column in ("image", "mask", "split"):
-        if column not in table.columns:
-            raise SegbenchError(f"{path} lacks column {column!r}; it has {', '.join(table.columns)}")
+    table = _read_table(path)
     more = tuple(column for column in table.columns if column.startswith(_CHANNEL))
     rows: list[_Row] = []
     seen: set[str] = set()
@@ -152,11 +147,25 @@ def _read_index(folder: Path) -> tuple[list[_Row], tuple[str, ...]]:
         rows.append(row)
     if not rows:
         raise SegbenchError(f"{path} lists no image")
-    for row in rows:
-        for name in (row.image, row.mask, *row.more):
-            if not (folder / name).is_file():
-                raise SegbenchError(f"{path} lists {name}, which does not exist")
+    named = (name for row in rows for name in (row.image, row.mask, *row.more))
+    lost = next((name for name in named if not (folder / name).is_file()), None)
+    if lost is not None:
+        raise SegbenchError(f"{path} lists {lost}, which does not exist")
     return rows, tuple(column.removeprefix(_CHANNEL) for column in more)
+
+
+def _read_table(path: Path) -> pl.DataFrame:
+    """Return a CSV file as text columns; one that lacks a column that every index has raises SegbenchError."""
+    import polars as pl
+
+    try:
+        table = pl.read_csv(path, infer_schema=False)
+    except (pl.exceptions.PolarsError, UnicodeDecodeError) as error:
+        raise SegbenchError(f"{path} is not a CSV file: {str(error).splitlines()[0]}") from None
+    for column in ("image", "mask", "split"):
+        if column not in table.columns:
+            raise SegbenchError(f"{path} lacks column {column!r}; it has {', '.join(table.columns)}")
+    return table
 
 
 def _read_row(values: dict[str, str], more: tuple[str, ...], where: str) -> _Row:

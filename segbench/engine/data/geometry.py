@@ -271,19 +271,7 @@ def _main_pieces(labels, least):  # type: ignore[no-untyped-def]
             if value == 0 or piece[y, x]:
                 continue
             n_pieces += 1
-            piece[y, x] = n_pieces
-            stack[0, 0], stack[0, 1] = y, x
-            filled, area = 1, 0
-            while filled:
-                filled -= 1
-                cy, cx = stack[filled]
-                area += 1
-                for dy, dx in ((0, 1), (0, -1), (1, 0), (-1, 0)):
-                    ny, nx = cy + dy, cx + dx
-                    if 0 <= ny < height and 0 <= nx < width and labels[ny, nx] == value and piece[ny, nx] == 0:
-                        piece[ny, nx] = n_pieces
-                        stack[filled, 0], stack[filled, 1] = ny, nx
-                        filled += 1
+            area = _flood(labels, y, x, n_pieces, piece, stack)
             if area > largest[value]:
                 largest[value], owner[value] = area, n_pieces
     result = np.zeros((height, width), np.int32)
@@ -293,6 +281,27 @@ def _main_pieces(labels, least):  # type: ignore[no-untyped-def]
             if value and piece[y, x] == owner[value] and largest[value] >= least:
                 result[y, x] = value
     return result
+
+
+@numba.njit(cache=True, nogil=True)
+def _flood(labels, y, x, number, piece, stack):  # type: ignore[no-untyped-def]
+    """Number the four-connected piece of a label that a pixel belongs to, and return its area."""
+    height, width = labels.shape
+    value = labels[y, x]
+    piece[y, x] = number
+    stack[0, 0], stack[0, 1] = y, x
+    filled, area = 1, 0
+    while filled:
+        filled -= 1
+        cy, cx = stack[filled]
+        area += 1
+        for dy, dx in ((0, 1), (0, -1), (1, 0), (-1, 0)):
+            ny, nx = cy + dy, cx + dx
+            if 0 <= ny < height and 0 <= nx < width and labels[ny, nx] == value and piece[ny, nx] == 0:
+                piece[ny, nx] = number
+                stack[filled, 0], stack[filled, 1] = ny, nx
+                filled += 1
+    return area
 
 
 def _place_nuclei(
