@@ -88,15 +88,8 @@ def recommend_methods(
             "hours are the published standardised running times; GPU hours suppose that each ran on the GPUs that "
             "its card names"
         )
-    suites = chosen["suite"].unique().sort().to_list()
-    if suites:
-        # Real data first: scores of made-up cells say less about a tissue
-        suite = "study" if "study" in suites else next((name for name in suites if name != "synthetic"), "synthetic")
-        if len(suites) > 1:
-            warnings.append(f"scores of {suite} are used, not those of {list_names(s for s in suites if s != suite)}")
-        if suite == "synthetic":
-            warnings.append("the scores are of synthetic images: they say little about a real tissue")
-        chosen = chosen.filter(pl.col("suite") == suite)
+    chosen, told = _of_one_suite(chosen)
+    warnings += told
     rows = [_judge(row, gpu_hours, gpus, found.published) for row in chosen.iter_rows(named=True)]
     table = (
         pl.DataFrame(rows, schema={**_SCHEMA})
@@ -111,17 +104,10 @@ def recommend_methods(
         )
         .with_columns(pl.int_range(1, pl.len() + 1, dtype=pl.Int64).alias("place"))
     )
-    if tissue != ALL_TISSUES and table.height and not (table["scored_on"] == tissue).any():
-        warnings.append(f"no score on {tissue} is known: the methods are compared over the whole test set")
-    elif table["scored_on"].n_unique() > 1:
-        warnings.append("some methods have no score on this tissue and are compared by that over the whole test set")
+    warnings += _on_the_scores(table, tissue)
     if not table.height:
         warnings.append(f"nothing is known of {target} in {images} images with {channels} channels")
-    elif not table["fits"].any():
-        warnings.append("no method fits the budget; all are listed with the reason")
-    unknown = table.filter(pl.col("reason").str.contains("cost unknown"))["title"].unique().sort()
-    if len(unknown) and (gpu_hours is not None or gpus is not None):
-        warnings.append(f"the cost of {list_names(unknown)} is not known, so they do not count as within the budget")
+    warnings += _on_the_budget(table, gpu_hours is not None or gpus is not None)
     return Result("recommend", found.label, table, _tell(table, tissue, metric, found.label), unique(warnings), sql)
 
 
@@ -161,6 +147,41 @@ def _candidates(source: Source, target: str, layout: str, channels: int, tissue:
             best["gpu_hours"] = best["standardised_hours"] * card.resources.num_gpus
         chosen.append(best)
     return pl.DataFrame(chosen, schema={**rows.schema})
+
+
+def _of_one_suite(candidates: pl.DataFrame) -> tuple[pl.DataFrame, list[str]]:
+    """Return the candidates of one suite of datasets, and what is to be said of the choice.
+
+    Real data first: scores of made-up cells say less about a tissue.
+    """
+    suites = candidates["suite"].unique().sort().to_list()
+    if not suites:
+        return candidates, []
+    suite = "study" if "study" in suites else next((name for name in suites if name != "synthetic"), "synthetic")
+    told = []
+    if len(suites) > 1:
+        told.append(f"scores of {suite} are used, not those of {list_names(s for s in suites if s != suite)}")
+    if suite == "synthetic":
+        told.append("the scores are of synthetic images: they say little about a real tissue")
+    return candidates.filter(pl.col("suite") == suite), told
+
+
+def _on_the_scores(table: pl.DataFrame, tissue: str) -> list[str]:
+    if tissue != ALL_TISSUES and table.height and not (table["scored_on"] == tissue).any():
+        return [f"no score on {tissue} is known: the methods are compared over the whole test set"]
+    if table["scored_on"].n_unique() > 1:
+        return ["some methods have no score on this tissue and are compared by that over the whole test set"]
+    return []
+
+
+def _on_the_budget(table: pl.DataFrame, limited: bool) -> list[str]:
+    told = []
+    if table.height and not table["fits"].any():
+        told.append("no method fits the budget; all are listed with the reason")
+    unknown = table.filter(pl.col("reason").str.contains("cost unknown"))["title"].unique().sort()
+    if len(unknown) and limited:
+        told.append(f"the cost of {list_names(unknown)} is not known, so they do not count as within the budget")
+    return told
 
 
 def _preference(row: dict[str, Any], tissue: str) -> tuple[Any, ...]:

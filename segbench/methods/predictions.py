@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -83,31 +83,32 @@ class PredictionWriter:
         if not np.isfinite(scores).all():
             raise ValueError(f"image {n}: scores must be finite")
         if isinstance(instances, LabelInstances):
-            if self._labels is None:
-                raise ValueError(f"image {n}: label maps given to a writer of masks")
-            labels = np.asarray(instances.labels)
-            if labels.shape != self._shape[1:]:
-                raise ValueError(f"image {n}: label map has shape {labels.shape}, expected {self._shape[1:]}")
-            present = np.unique(labels)
-            present = present[present != 0]
-            if present.size != scores.size or (present.size and (present[0] != 1 or present[-1] != present.size)):
-                raise ValueError(
-                    f"image {n}: labels must be 1..k with k scores, found {present.size} and {scores.size}"
-                )
-            self._labels[n] = labels
+            self._add_labels(n, np.asarray(instances.labels), scores.size)
         else:
-            if self._kind != "masks":
-                raise ValueError(f"image {n}: masks given to a writer of label maps")
-            if len(instances.counts) != scores.size:
-                raise ValueError(f"image {n}: {len(instances.counts)} masks but {scores.size} scores")
-            pixels = self._shape[1] * self._shape[2]
-            for counts in instances.counts:
-                if int(np.sum(counts, dtype=np.int64)) != pixels:
-                    raise ValueError(
-                        f"image {n}: run lengths sum to {int(np.sum(counts))}, the image has {pixels} pixels"
-                    )
-                self._counts.append(np.asarray(counts, dtype=np.uint32))
+            self._add_masks(n, instances.counts, scores.size)
         self._scores.append(scores)
+
+    def _add_labels(self, n: int, labels: npt.NDArray[Any], n_scores: int) -> None:
+        if self._labels is None:
+            raise ValueError(f"image {n}: label maps given to a writer of masks")
+        if labels.shape != self._shape[1:]:
+            raise ValueError(f"image {n}: label map has shape {labels.shape}, expected {self._shape[1:]}")
+        present = np.unique(labels)
+        present = present[present != 0]
+        if present.size != n_scores or (present.size and (present[0] != 1 or present[-1] != present.size)):
+            raise ValueError(f"image {n}: labels must be 1..k with k scores, found {present.size} and {n_scores}")
+        self._labels[n] = labels
+
+    def _add_masks(self, n: int, masks: Sequence[npt.NDArray[Any]], n_scores: int) -> None:
+        if self._kind != "masks":
+            raise ValueError(f"image {n}: masks given to a writer of label maps")
+        if len(masks) != n_scores:
+            raise ValueError(f"image {n}: {len(masks)} masks but {n_scores} scores")
+        pixels = self._shape[1] * self._shape[2]
+        for counts in masks:
+            if int(np.sum(counts, dtype=np.int64)) != pixels:
+                raise ValueError(f"image {n}: run lengths sum to {int(np.sum(counts))}, the image has {pixels} pixels")
+            self._counts.append(np.asarray(counts, dtype=np.uint32))
 
     def close(self) -> None:
         """Finish the folder; raises ValueError when images are missing."""
