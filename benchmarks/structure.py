@@ -6,6 +6,7 @@ Nothing of segbench is run.
 The imports are those that grimp finds, the library under import-linter: at the top of a module, in a class and inside a
 function, but not those for type checkers alone (``if TYPE_CHECKING``). Figures are given for all of them, and for those
 that run when the module is imported; whether an import stands inside a function is read from the syntax tree, by line.
+What is imported by a name in a string (``importlib``), as the face of the package does, is not seen.
 
 A circle is a set of modules each of which imports every other one, directly or over others of the set: a strongly
 connected component of more than one module. Floors are counted after the modules of each circle are joined: the
