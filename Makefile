@@ -7,10 +7,10 @@ OUT ?= segbench-results
 export SEGBENCH_CACHE ?= $(HOME)/.cache/segbench
 
 .DEFAULT_GOAL := help
-.PHONY: help setup environments browser demo test check format lock clean
+.PHONY: help setup environments browser demo test test-quick check docs format lock clean
 
 help:  ## list the targets
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
 
 setup: $(VENV)/.done  ## make the engine's virtual environment
 
@@ -40,8 +40,14 @@ format: setup  ## mend what can be mended
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
+test-quick: setup  ## the tests that need no method's environment, no Ray and no browser
+	$(BIN)/pytest -m "not heavy and not browser and not slow" $(ARGS)
+
 test: setup environments browser  ## every test
 	$(BIN)/pytest $(ARGS)
+
+docs: setup  ## build the documentation's site in site/; a broken link, anchor or name is an error
+	$(BIN)/zensical build --clean --strict
 
 browser:
 	@./tests/install_browser.sh
@@ -49,5 +55,5 @@ browser:
 lock: setup  ## resolve pyproject.toml into requirements.lock anew
 	$(BIN)/uv pip compile pyproject.toml --extra dev --extra docs --python-version 3.11 --quiet -o requirements.lock
 
-clean:  ## remove the virtual environment and the demo's results
-	rm -rf $(VENV) segbench-results
+clean:  ## remove the virtual environment, the site and the demo's results
+	rm -rf $(VENV) segbench-results site .cache
