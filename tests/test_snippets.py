@@ -184,6 +184,7 @@ def test_every_block_is_run_or_says_why_not(page: Path) -> None:
     assert not faults, "\n".join(faults)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "page",
     [
