@@ -45,6 +45,8 @@ def connected(options: LaunchOptions) -> Iterator[Session]:
     import ray
 
     quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR", "configure_logging": False}
+    if not (options.address or "").startswith("ray://"):  # a client's workers get no folder of the client
+        quiet["job_config"] = _job_config()
     began = not ray.is_initialized()
     dashboard = None
     if began:
@@ -81,3 +83,21 @@ def connected_cluster(address: str) -> tuple[list[Node], str]:
     with connected(LaunchOptions(out=Path(), address=address)):
         found = ray.nodes()
     return nodes_of(found), device_of(found)
+
+
+def _job_config() -> Any:
+    """Return a job whose workers look for modules where this process does.
+
+    Ray puts the driver's working folder first on every worker's path. A folder or module in there that is named like
+    one of ours, or like one of a library, would be imported instead: ``segbench``, beside a checkout. Where this
+    process looks there itself, so do the workers.
+    """
+    from ray.job_config import JobConfig
+
+    class Job(JobConfig):  # type: ignore[misc]
+        def _serialize(self) -> Any:
+            here = {str(Path(entry).resolve()) for entry in sys.path}
+            self._py_driver_sys_path = [p for p in self._py_driver_sys_path if str(Path(p).resolve()) in here]
+            return super()._serialize()
+
+    return Job()
