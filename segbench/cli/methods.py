@@ -11,6 +11,7 @@ import typer
 from segbench.cli._common import Format, FormatOption, print_table
 
 if TYPE_CHECKING:
+    from segbench.engine.run.installed import Installed
     from segbench.methods.card import Card
 
 app = typer.Typer(help="List the methods, build their environments, check that they work here.", no_args_is_help=True)
@@ -26,7 +27,7 @@ def list_methods(
     format: FormatOption = Format.TABLE,
     implemented: Annotated[bool, typer.Option("--implemented", help="Only those that can be run.")] = False,
 ) -> None:
-    """List every installed method with its published budget.
+    """List every installed method with its published budget, and those that are broken with the reason.
 
     Examples:
 
@@ -34,10 +35,17 @@ def list_methods(
 
       segbench methods list --implemented --format csv
     """
-    from segbench.engine.grid.cards import all_cards
+    from segbench.engine.run.installed import installed_methods
 
-    cards = [card for card in all_cards().values() if card.implemented or not implemented]
-    print_table([_row(card) for card in cards], format)
+    found = [one for one in installed_methods() if one.state == "ready" or not implemented]
+    rows = [_row(one) for one in found]
+    if format is Format.TABLE:
+        rows = [{name: value for name, value in row.items() if name != "reason"} for row in rows]
+    print_table(rows, format)
+    if format is Format.TABLE:
+        for one in found:
+            if one.reason:
+                typer.echo(f"broken: {one.reason}")
 
 
 @app.command()
@@ -45,7 +53,7 @@ def show(
     name: Annotated[str, typer.Argument(help="The method, as `segbench methods list` names it.")],
     format: FormatOption = Format.TABLE,
 ) -> None:
-    """Show all that is known of one method: budget, settings, libraries with versions, score rule, sources.
+    """Show all that is known of one method: budget, settings with what they mean and allow, versions, sources.
 
     Examples:
 
@@ -63,8 +71,12 @@ def show(
         import json
 
         typer.echo(json.dumps(facts, indent=1))
-    else:
-        print_table([{"field": field, "value": _text(value)} for field, value in _flat(facts)], format)
+        return
+    settings = facts.pop("settings") if format is Format.TABLE else {}
+    print_table([{"field": field, "value": _text(value)} for field, value in _flat(facts)], format)
+    if settings:
+        rows = [{"setting": name, **{k: _text(v) for k, v in told.items()}} for name, told in settings.items()]
+        print_table(rows, format, title="Settings")
 
 
 @app.command()
@@ -84,17 +96,10 @@ def install(
 
       segbench methods install tensorflow --gpu
     """
-    from segbench.engine.grid.cards import all_cards
-    from segbench.engine.run.environments import ensure, environment_names
+    from segbench.engine.run.environments import ensure
+    from segbench.engine.run.installed import environments_of
 
-    cards = all_cards()
-    known = environment_names()
-    wanted: dict[str, None] = {}
-    for name in names or [card.environment for card in cards.values() if card.implemented]:
-        wanted[cards[name].environment if name in cards and name not in known else _environment(name, known, cards)] = (
-            None
-        )
-    for environment in wanted:
+    for environment in environments_of(names):
         built = ensure(environment, gpu=_has_gpu() if gpu is None else gpu, progress=_say)
         typer.echo(f"{environment}: {built.python} ({len(built.versions)} packages, lock {built.lock_hash})")
 
@@ -117,10 +122,11 @@ def check(
     """
     import dataclasses
 
-    from segbench.engine.grid.cards import all_cards, method_object
+    from segbench.engine.grid.cards import method_object
     from segbench.engine.run.check import check_method
+    from segbench.engine.run.installed import installed_methods
 
-    wanted = names or [name for name, card in all_cards().items() if card.implemented]
+    wanted = names or [one.name for one in installed_methods() if one.state == "ready"]
     for name in wanted:
         method_object(name)  # a misspelt or planned name ends this before anything is built
     results = []
@@ -142,8 +148,8 @@ def run(
 ) -> None:
     """Run one job again by hand, in its method's environment: no Ray, no store.
 
-    Progress comes as JSON lines; the log, the model, the predictions and result.json go where the job says. The
-    exit status is the run's: 0 done, 1 failed.
+    Progress comes as JSON lines; the log, the model, the predictions and result.json go where the job says (paths in
+    it that are relative start in its folder). The exit status is the run's: 0 done, 1 failed.
 
     Examples:
 
@@ -151,45 +157,57 @@ def run(
     """
     import subprocess
 
-    from segbench.engine.grid.cards import all_cards, method_object
+    from segbench.engine.grid.cards import get_card, method_of
     from segbench.engine.run.environments import ensure, subprocess_env
-    from segbench.errors import SegbenchError, unknown_name
+    from segbench.errors import SegbenchError
     from segbench.methods.job import Job
 
     try:
         read = Job.read(job)
     except (OSError, ValueError) as error:
         raise SegbenchError(f"not a job file: {error}") from None
-    environments = {method_object(name): card.environment for name, card in all_cards().items() if card.implemented}
-    wanted = read.method
-    if wanted not in environments:
-        raise unknown_name("method class", wanted, environments)
-    environment = ensure(environments[wanted], gpu=_has_gpu() if gpu is None else gpu, progress=_say)
-    command = read.command(job, environment.python)
-    raise typer.Exit(subprocess.run(command, env=subprocess_env(environment, (wanted,)), check=False).returncode)
+    card = get_card(method_of(read.method))
+    environment = ensure(card.environment, gpu=_has_gpu() if gpu is None else gpu, progress=_say)
+    job = job.absolute()
+    command, variables = read.command(job, environment.python), subprocess_env(environment, (read.method,))
+    raise typer.Exit(subprocess.run(command, env=variables, cwd=job.parent, check=False).returncode)
 
 
-def _row(card: Card) -> dict[str, Any]:
+def _row(one: Installed) -> dict[str, Any]:
+    card = one.card
     return {
-        "method": card.name,
-        "title": card.title,
-        "category": card.category,
-        "environment": card.environment,
-        "trained": card.trained,
-        "epochs": card.budget.epochs,
-        "iterations": card.budget.iterations,
-        "batch": card.budget.batch_size,
-        "gpus": card.resources.num_gpus,
-        "usability": card.usability.composite,
-        "state": "ready" if card.implemented else "planned",
+        "method": one.name,
+        "title": card and card.title,
+        "category": card and card.category,
+        "environment": card and card.environment,
+        "trained": card and card.trained,
+        "epochs": card and card.budget.epochs,
+        "iterations": card and card.budget.iterations,
+        "batch": card and card.budget.batch_size,
+        "gpus": card and card.resources.num_gpus,
+        "usability": card and card.usability.composite,
+        "state": one.state,
+        "distribution": one.distribution,
+        "reason": one.reason,
     }
 
 
 def _facts(card: Card, versions: dict[str, str]) -> dict[str, Any]:
     import dataclasses
 
-    facts = dataclasses.asdict(card)
+    facts = {field.name: getattr(card, field.name) for field in dataclasses.fields(card)}
+    facts |= {name: dataclasses.asdict(facts[name]) for name in ("budget", "resources", "usability")}
     facts["libraries"] = {name: versions.get(name) for name in card.libraries}
+    facts["check_settings"] = dict(card.check_settings)
+    facts["settings"] = {
+        name: {
+            "default": setting.default,
+            "unit": setting.unit,
+            "allowed": setting.allowed(),
+            "meaning": setting.doc,
+        }
+        for name, setting in card.settings.items()
+    }
     return facts
 
 
@@ -199,15 +217,6 @@ def _flat(facts: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
             yield from _flat(value, f"{prefix}{name}.")
         else:
             yield prefix + name, value
-
-
-def _environment(name: str, known: list[str], cards: dict[str, Card]) -> str:
-    from segbench.errors import unknown_name
-
-    named = {card.environment for card in cards.values() if card.implemented}
-    if name in known or name in named:
-        return name
-    raise unknown_name("environment or method", name, {*known, *cards})
 
 
 def _text(value: Any) -> str:

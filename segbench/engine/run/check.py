@@ -62,7 +62,7 @@ def check_method(name: str, *, gpu: bool = False, progress: Callable[[str], None
             train=train if card.trained else None,
             val=val,
             predict={"test": replace(test, labels=None)},
-            settings={**card.settings, **card.check_settings},
+            settings={**card.defaults, **card.check_settings},
             devices=Devices(num_gpus=min(1.0, card.resources.num_gpus) if gpu else 0.0, num_cpus=2),
         )
         job.write(folder / "job.json")
@@ -72,7 +72,7 @@ def check_method(name: str, *, gpu: bool = False, progress: Callable[[str], None
         try:
             done = subprocess.run(
                 command, env=variables, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
-                text=True, timeout=_LIMIT_S, check=False,
+                text=True, timeout=_LIMIT_S, check=False, cwd=folder,
             )  # fmt: skip
         except subprocess.TimeoutExpired:
             return CheckResult(name, False, time.monotonic() - start, None, f"not done after {_LIMIT_S} s")

@@ -20,24 +20,15 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from segbench.errors import SegbenchError, unknown_name
+from segbench.engine.run.lock_files import ANY, ENGINE, FOREIGN, UNRESOLVED, lock_files
+from segbench.errors import SegbenchError
 from segbench.paths import cache_folder
 
-ENGINE = "engine"
-"""The name of the environment that is the engine's own interpreter."""
-LOCKS = Path(__file__).parent / "locks"
-"""The locks: ``NAME-cpu.txt`` and ``NAME-gpu.txt``, or one ``NAME.txt`` for both; lines are ``distribution==version``.
-
-Two more kinds of file may stand beside them. ``NAME.unresolved.txt`` pins distributions whose own metadata refuse this
-Python or each other, though they run. ``NAME.cp310.txt`` pins wheels, with their hash, that are
-tagged for another Python (here 3.10) because of an extension that is not used: they go into a folder
-of their own, last on the interpreter's path.
-"""
-_ANY = "any"
-_FOREIGN = "cp310"
 _MARKER = "environment.json"
 _TAIL = 12
 
+SAFE_PATH = {"PYTHONSAFEPATH": "1"}
+"""Variables with which Python does not look for modules in the folder that it is started from (3.11 and later)."""
 Report = Callable[[str], None]
 
 
@@ -57,11 +48,6 @@ class Environment:
     """Version by distribution name (lower case, hyphens)."""
 
 
-def environment_names() -> list[str]:
-    """Return the names of the environments that this segbench can build, and ``engine``."""
-    return sorted({ENGINE, *(re.sub(r"-(cpu|gpu)$", "", path.name.split(".")[0]) for path in LOCKS.glob("*.txt"))})
-
-
 def lock_versions(environment: str, variant: str = "cpu") -> dict[str, str]:
     """Return the pinned versions of an environment by distribution name (lower case, hyphens).
 
@@ -78,10 +64,21 @@ def lock_versions(environment: str, variant: str = "cpu") -> dict[str, str]:
         return dict(_installed_here())
     named = override(environment)
     if named is None:
-        versions = _parse(_lock_text(environment, _ANY if _lock(environment, _ANY).exists() else variant))
+        files = lock_files(environment)
+        versions = _parse(files.text(ANY if files.serves_both else variant if files.has(variant) else _other(variant)))
     else:
         versions = dict(_installed_in(named))
     return {**{name.removesuffix("-cpu"): version for name, version in versions.items()}, **versions}
+
+
+def problem_of(environment: str) -> str | None:
+    """Return why an environment cannot be had here, in one line; None where it can. Nothing is built."""
+    try:
+        if environment != ENGINE and override(environment) is None:
+            lock_versions(environment)
+    except SegbenchError as error:
+        return str(error)
+    return None
 
 
 def find(environment: str, *, gpu: bool) -> Environment | None:
@@ -92,9 +89,10 @@ def find(environment: str, *, gpu: bool) -> Environment | None:
     ready = _given(environment, gpu)
     if ready is not None:
         return ready
-    wanted = (_ANY,) if _lock(environment, _ANY).exists() else ("gpu",) if gpu else ("cpu", "gpu")
+    files = lock_files(environment)
+    wanted = (ANY,) if files.serves_both else ("gpu",) if gpu else ("cpu", "gpu")
     for variant in wanted:
-        if variant == "gpu" and not gpu and not _lock(environment, variant).exists():
+        if not gpu and not files.has(variant):
             continue
         folder, built = _describe(environment, variant)
         if (folder / _MARKER).exists():
@@ -127,11 +125,12 @@ def ensure(environment: str, *, gpu: bool, progress: Report | None = None) -> En
     found = find(environment, gpu=gpu)
     if found is not None:
         return found
-    variant = _ANY if _lock(environment, _ANY).exists() else "gpu" if gpu else "cpu"
+    files = lock_files(environment)
+    variant = ANY if files.serves_both else "gpu" if gpu or not files.has("cpu") else "cpu"
     try:
         return _build(environment, variant, report)
     except _NoSuchWheelError as error:
-        if variant != "cpu" or not _lock(environment, "gpu").exists():
+        if variant != "cpu" or not files.has("gpu"):
             raise
         report(
             f"{environment}-cpu: your package index has no {error.requirement}; taking the build for GPUs instead, "
@@ -180,13 +179,14 @@ def subprocess_env(environment: Environment, modules: Sequence[str] = ("segbench
     Parameters
     ----------
     environment
-        Whose interpreter will be started.
+        Whose interpreter will be started; in a folder of the run, for one older than Python 3.11 looks there.
     modules
         Modules that the subprocess must be able to import, such as ``my_methods.fancy``.
     """
     env = {key: value for key, value in os.environ.items() if key not in {"PYTHONHOME", "VIRTUAL_ENV", "PYTHONSTARTUP"}}
     env["PYTHONPATH"] = str(_shim(("segbench", *modules)))
     env["PYTHONNOUSERSITE"] = "1"
+    env |= SAFE_PATH
     env["PYTHONUNBUFFERED"] = "1"
     env["MPLBACKEND"] = "Agg"
     env["PATH"] = os.pathsep.join([str(environment.python.parent), env.get("PATH", os.defpath)])
@@ -216,8 +216,7 @@ def _given(environment: str, gpu: bool) -> Environment | None:
 
 def _describe(environment: str, variant: str) -> tuple[Path, Environment]:
     """Return an environment's folder, whether built or not, and what it will be."""
-    text = _lock_text(environment, variant)
-    versions = _parse(text)
+    versions = _parse(lock_files(environment).text(variant))
     lock_hash = _digest(_as_lock(versions))
     tag = f"cp{sys.version_info.major}{sys.version_info.minor}"
     home = (cache_folder() / "environments").resolve()  # its interpreters remember where they were installed
@@ -225,25 +224,8 @@ def _describe(environment: str, variant: str) -> tuple[Path, Environment]:
     return folder, Environment(environment, variant, folder / "bin" / "python", lock_hash, versions)
 
 
-def _lock(environment: str, variant: str) -> Path:
-    return LOCKS / (f"{environment}.txt" if variant == _ANY else f"{environment}-{variant}.txt")
-
-
-def _beside(environment: str, kind: str) -> Path:
-    """Return where the pins of kind ``unresolved`` or ``cp310`` would be; most environments have none."""
-    return LOCKS / f"{environment}.{kind}.txt"
-
-
-def _lock_text(environment: str, variant: str) -> str:
-    """Return all pins of an environment."""
-    path = _lock(environment, variant)
-    if not path.is_file():
-        known = environment_names()
-        if environment in known:
-            raise SegbenchError(f"environment {environment!r} has no {variant} variant")
-        raise unknown_name("environment", environment, known)
-    beside = (_beside(environment, kind) for kind in ("unresolved", _FOREIGN))
-    return "\n".join(file.read_text() for file in (path, *beside) if file.exists())
+def _other(variant: str) -> str:
+    return "gpu" if variant == "cpu" else "cpu"
 
 
 def _parse(lock: str) -> dict[str, str]:
@@ -279,7 +261,9 @@ def _installed_in(python: Path) -> dict[str, str]:
         "import json, importlib.metadata as m; "
         "print(json.dumps({d.name: d.version for d in m.distributions() if d.name}))"
     )
-    done = subprocess.run([python, "-c", code], capture_output=True, text=True, check=False)
+    # the folder too, for an interpreter that is older than PYTHONSAFEPATH
+    env, folder = {**os.environ, **SAFE_PATH}, python.parent
+    done = subprocess.run([python, "-c", code], capture_output=True, text=True, check=False, env=env, cwd=folder)
     if done.returncode != 0:
         raise SegbenchError(f"{python} cannot list what is installed: {_last_lines(done.stderr, 1)}")
     return {_canonical(name): version for name, version in json.loads(done.stdout).items()}
@@ -320,15 +304,16 @@ def _build_locked(folder: Path, built: Environment, report: Report) -> None:
 
 def _install(folder: Path, built: Environment, report: Report) -> None:
     label = f"{built.name}-{built.variant}"
-    unresolved, foreign = _beside(built.name, "unresolved"), _beside(built.name, _FOREIGN)
-    locks = [str(path) for path in (_lock(built.name, built.variant), unresolved) if path.exists()]
+    files = lock_files(built.name)
+    unresolved, foreign = files.beside(UNRESOLVED), files.beside(FOREIGN)
+    locks = [str(path) for path in (files.lock(built.variant), unresolved) if path.exists()]
     from_locks = [part for path in locks for part in ("-r", path)]
-    own = folder / _FOREIGN
+    own = folder / FOREIGN
     uv, options = _find_uv(), _pip_settings()
     start = time.monotonic()
     report(f"{label}: installing {len(built.versions)} packages with {'uv' if uv else 'pip'} into {folder}")
     if uv:
-        env = {**os.environ, **({"SSL_CERT_FILE": options["cert"]} if "cert" in options else {})}
+        env = {**os.environ, **SAFE_PATH, **({"SSL_CERT_FILE": options["cert"]} if "cert" in options else {})}
         steps = [
             [uv, "venv", "--quiet", "--no-project", "--python", sys.executable, str(folder)],
             [
@@ -337,7 +322,7 @@ def _install(folder: Path, built: Environment, report: Report) -> None:
             ],
         ]
     else:
-        env = {**os.environ, "PIP_DISABLE_PIP_VERSION_CHECK": "1", "PIP_NO_INPUT": "1"}
+        env = {**os.environ, **SAFE_PATH, "PIP_DISABLE_PIP_VERSION_CHECK": "1", "PIP_NO_INPUT": "1"}
         steps = [
             [sys.executable, "-m", "venv", str(folder)],
             [
@@ -356,13 +341,13 @@ def _install(folder: Path, built: Environment, report: Report) -> None:
         _run(step, env, label, report)
     if foreign.exists():
         packages = next((folder / "lib").glob("python3*")) / "site-packages"
-        (packages / f"{_FOREIGN}.pth").write_text(f"{own}\n")
+        (packages / f"{FOREIGN}.pth").write_text(f"{own}\n")
     report(f"{label}: byte-compiling")
     # some distributions ship files that do not compile (templates, Python 2): that
     # is theirs, and no failure of the build
     folders = [str(path) for path in (folder / "lib", own) if path.exists()]
     compile_all = [str(built.python), "-m", "compileall", "-q", "-j", "2", *folders]
-    subprocess.run(compile_all, capture_output=True, check=False)
+    subprocess.run(compile_all, capture_output=True, check=False, env={**os.environ, **SAFE_PATH})
     seconds = round(time.monotonic() - start, 1)
     about = {"name": built.name, "variant": built.variant, "lock_hash": built.lock_hash, "seconds": seconds}
     part = folder / f"{_MARKER}.part"
@@ -416,7 +401,11 @@ def _pip_settings() -> dict[str, str]:
     uv does not read them; a user who has told pip of a mirror or a folder of wheels has told segbench.
     """
     listed = subprocess.run(
-        [sys.executable, "-m", "pip", "config", "list"], capture_output=True, text=True, check=False
+        [sys.executable, "-m", "pip", "config", "list"],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, **SAFE_PATH},
     )
     settings: dict[str, str] = {}
     order = {"global": 0, "install": 1, ":env:": 2}

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from segbench.engine.grid.cards import all_cards
-from segbench.engine.run import environments
+from segbench.engine.run import environments, lock_files
 from segbench.errors import SegbenchError
 
 UV = environments._find_uv()
@@ -31,7 +31,7 @@ def own_locks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("PIP_FIND_LINKS", str(wheels))
     monkeypatch.setenv("PIP_NO_INDEX", "1")
     monkeypatch.setenv("UV_NO_INDEX", "1")
-    monkeypatch.setattr(environments, "LOCKS", locks)
+    monkeypatch.setattr(lock_files, "LOCKS", locks)
     return locks
 
 
@@ -120,7 +120,8 @@ def test_a_full_or_unwritable_cache_ends_in_one_line(tmp_path: Path) -> None:
 
 def test_two_processes_that_need_it_at_once_build_it_once(own_locks: Path) -> None:
     code = (
-        "import sys, pathlib; from segbench.engine.run import environments as e; e.LOCKS = pathlib.Path(sys.argv[1]);"
+        "import sys, pathlib; from segbench.engine.run import environments as e, lock_files;"
+        "lock_files.LOCKS = pathlib.Path(sys.argv[1]);"
         "print(e.ensure('tiny', gpu=False, progress=lambda line: print(line, flush=True)).python)"
     )
     both = [
@@ -168,7 +169,7 @@ def test_where_no_processor_build_is_to_be_had_the_gpu_build_serves(own_locks: P
 
 def test_one_lock_can_serve_processors_and_gpus(own_locks: Path, installer: str) -> None:  # noqa: ARG001
     (own_locks / "both.txt").write_text(f"{NAME}==1.0\n")
-    assert "both" in environments.environment_names()
+    assert "both" in lock_files.environment_names()
     built = environments.ensure("both", gpu=True)
     assert built.variant == "any"
     assert environments.find("both", gpu=False) == built
@@ -224,7 +225,7 @@ def test_the_packaged_locks_are_fully_pinned_and_hold_the_methods_libraries(
     name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.undo()
-    lines = (environments.LOCKS / f"{name}.txt").read_text().splitlines()
+    lines = (lock_files.LOCKS / f"{name}.txt").read_text().splitlines()
     assert all(line.count("==") == 1 and ";" not in line for line in lines if not line.startswith("#"))
     environment, _, variant = name.partition("-")
     versions = environments.lock_versions(environment, variant or "cpu")
