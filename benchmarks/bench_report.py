@@ -119,7 +119,7 @@ def make_record(n: int, card: Card, task: str, train: str) -> Record:
             target=target,
             train_tissue=train,
             seed=0,
-            settings=dict(card.settings),
+            settings=dict(card.defaults),
             batch_size=card.budget.batch_size,
             epochs=epochs,
             iterations=card.budget.iterations,

@@ -165,7 +165,7 @@ def learn(method: str, preset: Preset, folder: Path) -> Learnt:
         train=arrays["train"],
         val=arrays["val"],
         predict={name: dataclasses.replace(arrays[name], labels=None) for name in ("train", "test")},
-        settings={**card.settings, **preset.settings},
+        settings={**card.defaults, **preset.settings},
         devices=Devices(num_cpus=1),
     )
     path = folder / "job.json"

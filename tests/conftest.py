@@ -91,6 +91,38 @@ def plugin(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     sys.modules.pop("segbench_plugin", None)
 
 
+AddDistribution = Callable[..., Path]
+
+
+@pytest.fixture
+def add_distribution(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[AddDistribution]:
+    """Return a function that installs a distribution of entry points and modules, for this process and its children."""
+    from segbench.engine.grid import cards
+
+    added: set[str] = set()
+
+    def add(name: str, files: dict[str, str], methods: str = "", environments: str = "") -> Path:
+        folder = tmp_path / f"distribution-{name}"
+        info = folder / f"{name.replace('-', '_')}-1.0.dist-info"
+        info.mkdir(parents=True)
+        (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n")
+        groups = {"segbench.methods": methods, "segbench.environments": environments}
+        (info / "entry_points.txt").write_text("".join(f"[{group}]\n{text}\n" for group, text in groups.items()))
+        for path, text in files.items():
+            (folder / path).parent.mkdir(parents=True, exist_ok=True)
+            (folder / path).write_text(text)
+            added.add(path.split("/")[0].removesuffix(".py"))
+        monkeypatch.syspath_prepend(str(folder))
+        monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(folder), os.environ.get("PYTHONPATH", "")]))
+        cards.forget()
+        return folder
+
+    yield add
+    cards.forget()
+    for name in [n for n in sys.modules if n.split(".")[0] in added]:
+        del sys.modules[name]
+
+
 # two windows: 10 true cells with 9 found, 8 of them well, one split; 20 true cells of which none is found
 IMAGE_COLUMNS: dict[str, Any] = {
     "image": [0, 1],

@@ -13,7 +13,8 @@ if TYPE_CHECKING:
     from segbench.methods.card import Budget, Card, Resources, Usability
     from segbench.methods.checkpoints import Checkpoints
     from segbench.methods.job import Arrays, Devices, Job, Task
-    from segbench.methods.predictions import LabelInstances, MaskInstances, PredictionSet, PredictionWriter
+    from segbench.methods.predictions import Instances, LabelInstances, MaskInstances, PredictionSet, PredictionWriter
+    from segbench.methods.setting import Setting
 
 __all__ = [
     "Arrays",
@@ -23,6 +24,7 @@ __all__ = [
     "Devices",
     "DivergedError",
     "ImageStack",
+    "Instances",
     "Job",
     "LabelInstances",
     "MaskInstances",
@@ -31,6 +33,7 @@ __all__ = [
     "PredictionWriter",
     "Progress",
     "Resources",
+    "Setting",
     "Task",
     "Usability",
 ]
@@ -40,7 +43,8 @@ _HOMES = {
     "card": ("Budget", "Card", "Resources", "Usability"),
     "checkpoints": ("Checkpoints",),
     "job": ("Arrays", "Devices", "Job", "Task"),
-    "predictions": ("LabelInstances", "MaskInstances", "PredictionSet", "PredictionWriter"),
+    "predictions": ("Instances", "LabelInstances", "MaskInstances", "PredictionSet", "PredictionWriter"),
+    "setting": ("Setting",),
 }
 
 

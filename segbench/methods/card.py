@@ -3,9 +3,18 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
 from typing import Any, Literal
+
+from segbench.errors import SegbenchError, unknown_name
+from segbench.methods.setting import Setting, check_values
+
+CATEGORIES = ("classical", "cell-specific", "two-stage", "one-stage", "multi-stage", "query", "foundation")
+"""How methods segment. Closed, so that the analyses can compare categories: a new method takes the nearest."""
+NAME = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*")
+"""What names of methods, families and environments look like."""
 
 
 @dataclass(frozen=True)
@@ -22,6 +31,18 @@ class Budget:
     """Steps in an epoch where the library fixes it (StarDist, deepcell); None where an epoch is one pass."""
     note: str = ""
     """Where the figures come from, and where paper and scripts disagree."""
+
+    def __post_init__(self) -> None:
+        """Raise SegbenchError for a figure that is not a positive whole number."""
+        for name in ("batch_size", "epochs", "iterations", "steps_per_epoch"):
+            value = getattr(self, name)
+            if (value is not None or name == "batch_size") and not (_is_whole(value) and value > 0):
+                raise SegbenchError(f"budget: field {name} is {value!r}; allowed: a whole number of at least 1")
+
+    @property
+    def unit(self) -> Literal["epochs", "iterations"] | None:
+        """What training is counted in; None for a method that is not trained."""
+        return "epochs" if self.epochs is not None else "iterations" if self.iterations is not None else None
 
     def scaled(self, factor: float) -> Budget:
         """Return this budget with epochs or iterations times ``factor``, at least 1.
@@ -53,13 +74,25 @@ class Resources:
     gpu_memory_gb: float | None = None
     """Memory in gigabytes that each GPU must have; None where any GPU does."""
 
+    def __post_init__(self) -> None:
+        """Raise SegbenchError for a figure that no machine has."""
+        gpus = self.num_gpus
+        if not (_is_number(gpus) and gpus >= 0 and (gpus <= 1 or gpus == int(gpus))):
+            raise SegbenchError(f"resources: field num_gpus is {gpus!r}; allowed: 0 to 1, or a whole number above")
+        for name in ("num_cpus", "memory_gb", "gpu_memory_gb"):
+            value = getattr(self, name)
+            if value is None and name == "gpu_memory_gb":
+                continue
+            if not (_is_number(value) and value > 0):
+                raise SegbenchError(f"resources: field {name} is {value!r}; allowed: a number above 0")
+
 
 @dataclass(frozen=True)
 class Usability:
-    """How usable a method is, by the study's scores; a sub-score that is not known is None, never invented."""
+    """How usable a method is; a score that is not known is None, never invented."""
 
     composite: float | None = None
-    """The study's composite in 0..1."""
+    """A composite in 0..1, as the study has one; segbench computes one where the three scores are known."""
     code_maintenance: float | None = None
     """1..10."""
     ease_of_use: float | None = None
@@ -69,37 +102,53 @@ class Usability:
     source: str = ""
     """Where the scores were read."""
 
+    def __post_init__(self) -> None:
+        """Raise SegbenchError for a score out of its range, and for scores without a source."""
+        for one in fields(self)[:-1]:
+            low, high = (0, 1) if one.name == "composite" else (1, 10)
+            value = getattr(self, one.name)
+            if value is not None and not (_is_number(value) and low <= value <= high):
+                raise SegbenchError(f"usability: field {one.name} is {value!r}; allowed: None, or {low} to {high}")
+        if self.is_known and not self.source:
+            raise SegbenchError("usability: field source is empty; say where the scores were read")
+
+    @property
+    def is_known(self) -> bool:
+        """True where there is any score."""
+        scores = (self.composite, self.code_maintenance, self.ease_of_use, self.hardware_support)
+        return any(score is not None for score in scores)
+
 
 @dataclass(frozen=True)
 class Card:
-    """What is known of a method before it runs."""
+    """What is known of a method before it runs; SegbenchError names the first field that does not hold."""
 
     name: str
     """Its name on the command line and in the store: lower case, digits and hyphens."""
     title: str
     """Its name in tables and figures."""
     family: str
-    """The base it shares with others: ``baseline``, ``stardist``, ``cellpose``, ``mmdet``, ``detectron2``,
-    ``deepcell``, ``sam``."""
+    """The base it shares with others, in the form of a name: ``baseline``, ``stardist``, ``cellpose``, ``mmdet``,
+    ``detectron2``, ``deepcell``, ``sam``; a third party's own otherwise."""
     environment: str
-    """The environment it runs in: ``engine`` (the engine's own), ``tensorflow``, ``cellpose``, ``torch``."""
+    """The environment it runs in: ``engine`` (the engine's own), ``tensorflow``, ``cellpose``, ``torch``, or one that
+    its own distribution brings."""
     category: str
-    """How it segments: ``classical``, ``cell-specific``, ``two-stage``, ``one-stage``, ``multi-stage``, ``query``,
-    ``foundation``."""
+    """How it segments: one of ``CATEGORIES``."""
     trained: bool
     """False for methods that only predict."""
     attention: bool
     """True where the network uses attention."""
     budget: Budget
-    """The published budget (preset ``paper``)."""
+    """The published budget (preset ``paper``): epochs or iterations, neither for a method that is not trained."""
     resources: Resources = field(default_factory=Resources)
     """Default resources of a run."""
     usability: Usability = field(default_factory=Usability)
-    """Usability scores, with their source."""
+    """Usability scores, with their source. The study's methods leave it: segbench adds what the study gave them."""
     libraries: tuple[str, ...] = ()
     """Distributions whose pinned versions decide the results; they enter the run's id and the store."""
-    settings: Mapping[str, Any] = field(default_factory=dict)
-    """Every setting with its default; a job's settings override them by name."""
+    settings: Mapping[str, Setting] = field(default_factory=dict)
+    """Every setting by name; a job gets their defaults with the run's changes."""
     check_settings: Mapping[str, Any] = field(default_factory=dict)
     """What ``segbench methods check`` changes of them to be done in a minute; the architecture stays."""
     score_rule: str = ""
@@ -121,3 +170,79 @@ class Card:
     """The upstream library's licence."""
     implemented: bool = True
     """False while only the card is here: such a method can be planned, not launched."""
+
+    def __post_init__(self) -> None:
+        """Raise SegbenchError for the first field that does not hold."""
+        try:
+            for check in (_check_words, _check_kinds, _check_budget, _check_settings):
+                check(self)
+        except SegbenchError as error:
+            raise SegbenchError(f"card {self.name!r}: {error}") from None
+
+    @property
+    def defaults(self) -> dict[str, Any]:
+        """The default of every setting, by name."""
+        return {name: setting.default for name, setting in self.settings.items()}
+
+
+def _check_words(card: Card) -> None:
+    for name in ("name", "family", "environment"):
+        value = getattr(card, name)
+        if not (isinstance(value, str) and NAME.fullmatch(value)):
+            raise SegbenchError(
+                f"field {name} is {value!r}; allowed: lower case letters and digits, parts joined by hyphens"
+            )
+    if not (isinstance(card.title, str) and card.title.strip() and "\n" not in card.title):
+        raise SegbenchError(f"field title is {card.title!r}; allowed: a line of text")
+    if card.category not in CATEGORIES:
+        raise unknown_name("category", str(card.category), CATEGORIES)
+    if card.data_parallel not in (None, "torchrun", "library"):
+        raise SegbenchError(f"field data_parallel is {card.data_parallel!r}; allowed: None, 'torchrun', 'library'")
+
+
+def _check_kinds(card: Card) -> None:
+    for name in ("trained", "attention", "resumable", "may_halve_batch", "implemented"):
+        value = getattr(card, name)
+        if not isinstance(value, bool):
+            raise SegbenchError(f"field {name} is {value!r}; allowed: True, False")
+    for name, kind in (("budget", Budget), ("resources", Resources), ("usability", Usability)):
+        value = getattr(card, name)
+        if not isinstance(value, kind):
+            raise SegbenchError(f"field {name} is {value!r}; allowed: a {kind.__name__}")
+    if not (_is_whole(card.revision) and card.revision > 0):
+        raise SegbenchError(f"field revision is {card.revision!r}; allowed: a whole number of at least 1")
+    libraries = card.libraries
+    is_list = isinstance(libraries, Sequence) and not isinstance(libraries, str)
+    if not is_list or not all(isinstance(one, str) and one.strip() for one in libraries):
+        raise SegbenchError(f"field libraries is {libraries!r}; allowed: a tuple of names of distributions")
+
+
+def _check_budget(card: Card) -> None:
+    budget = card.budget
+    if budget.epochs is not None and budget.iterations is not None:
+        raise SegbenchError("field budget has epochs and iterations; allowed: the one that the method counts")
+    if card.trained and budget.unit is None:
+        raise SegbenchError("field budget has neither epochs nor iterations; a trained method counts one of them")
+    if not card.trained and budget.unit is not None:
+        raise SegbenchError(f"field budget has {budget.unit}; a method that is not trained has none")
+    if budget.steps_per_epoch is not None and budget.epochs is None:
+        raise SegbenchError("field budget has steps_per_epoch without epochs")
+
+
+def _check_settings(card: Card) -> None:
+    for name, setting in card.settings.items():
+        if not (isinstance(name, str) and name.isidentifier()):
+            raise SegbenchError(f"field settings has the name {name!r}; allowed: letters, digits and underscores")
+        if not isinstance(setting, Setting):
+            raise SegbenchError(
+                f"field settings: {name} is {setting!r}; declare it as Setting({setting!r}, 'what it does')"
+            )
+    check_values("field check_settings", card.settings, card.check_settings)
+
+
+def _is_whole(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)

@@ -18,7 +18,8 @@ from segbench.methods.card import Budget, Card, Resources
 from segbench.methods.checkpoints import Checkpoints
 from segbench.methods.job import Job
 from segbench.methods.predictions import LabelInstances
-from segbench.methods.published import SCRIPTS, usability
+from segbench.methods.published import SCRIPTS
+from segbench.methods.setting import Setting
 
 _TOGETHER = 8  # windows that go through the network at once
 
@@ -44,23 +45,40 @@ class Cellpose(Method):
             "defaults of its 2.x line)",
         ),
         resources=Resources(num_gpus=1, num_cpus=1, memory_gb=6),
-        usability=usability(0.67),
         libraries=("cellpose", "torch"),
         settings={
-            "optimizer": "sgd",  # or adamw
-            "learning_rate": 0.2,
-            "momentum": 0.9,
-            "weight_decay": 1e-5,
-            "crop": 224,  # pixels of a training crop
-            "diam_mean": 30.0,  # pixels: training windows are scaled so that their mean diameter is this
-            "scale_range": 0.5,  # crops are scaled by 0.75 to 1.25 on top of that
-            "min_train_masks": 5,  # windows with fewer cells are not trained on
-            "precision": "float32",  # or bfloat16: half-precision convolutions, over twice as fast where native
-            "val_windows": 64,  # most validation windows in one validation loss
-            "flow_threshold": "auto",  # auto, or a number: masks with a larger flow error are dropped, 0 keeps all
-            "calibration_windows": 32,  # most validation windows used to choose it
-            "cellprob_threshold": 0.0,
-            "min_size": 15,  # pixels
+            "optimizer": Setting("sgd", "of the training", choices=("sgd", "adamw")),
+            "learning_rate": Setting(0.2, "of the optimizer, after the warm-up", above=0),
+            "momentum": Setting(0.9, "of SGD", minimum=0, below=1),
+            "weight_decay": Setting(1e-5, "of the optimizer", minimum=0),
+            "crop": Setting(224, "side of a training crop, a multiple of 8", unit="pixels", minimum=16),
+            "diam_mean": Setting(
+                30.0, "training windows are scaled so that their cells' mean diameter is this", unit="pixels", above=0
+            ),
+            "scale_range": Setting(
+                0.5, "width of the range around 1 by which crops are scaled on top of that", minimum=0, maximum=2
+            ),
+            "min_train_masks": Setting(5, "windows with fewer cells are not trained on", unit="cells", minimum=0),
+            "precision": Setting(
+                "float32",
+                "of the convolutions: bfloat16 is over twice as fast where the processor has it",
+                choices=("float32", "bfloat16"),
+            ),
+            "val_windows": Setting(64, "most validation windows in one validation loss", unit="windows", minimum=1),
+            "flow_threshold": Setting(
+                "auto",
+                "masks with a larger flow error are dropped: 0 keeps all, auto chooses on validation windows",
+                type=float,
+                words=("auto",),
+                minimum=0,
+            ),
+            "calibration_windows": Setting(
+                32, "most validation windows used to choose the flow threshold", unit="windows", minimum=1
+            ),
+            "cellprob_threshold": Setting(
+                0.0, "pixels whose cell probability is higher belong to a cell", unit="logit"
+            ),
+            "min_size": Setting(15, "smaller masks are dropped: -1 keeps all", unit="pixels", minimum=-1),
         },
         score_rule="mean over the instance's pixels of the cell probability (sigmoid of the network's third output)",
         revision=2,

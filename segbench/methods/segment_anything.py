@@ -20,7 +20,8 @@ from segbench.methods.card import Budget, Card, Resources
 from segbench.methods.checkpoints import Checkpoints
 from segbench.methods.job import Job
 from segbench.methods.predictions import Kind, MaskInstances, run_lengths
-from segbench.methods.published import SCRIPTS, usability
+from segbench.methods.published import SCRIPTS
+from segbench.methods.setting import Setting
 from segbench.paths import cache_folder
 
 
@@ -62,22 +63,46 @@ class SegmentAnything(Method):
             "or more",
         ),
         resources=Resources(num_gpus=1, memory_gb=12),
-        usability=usability(0.78),
         libraries=("segment-anything", "torch", "torchvision"),
         settings={
-            "model": "vit_h",  # vit_l, vit_b, or a JSON file with an architecture (see docs/methods-detectron2.md)
-            "checkpoint": "",  # path of the weights; empty for the published file in the cache folder
-            "points_per_side": 32,  # upstream's defaults from here
-            "points_per_batch": 64,
-            "pred_iou_thresh": 0.88,
-            "stability_score_thresh": 0.95,
-            "stability_score_offset": 1.0,
-            "box_nms_thresh": 0.7,
-            "crop_n_layers": 0,
-            "min_mask_region_area": 0,
-            "max_area": 10_000,  # pixels: larger or equal masks are dropped, as in the study's scripts; 0 keeps all
-            "overwrite_overlap": 0.7,  # the study's painting rule, see `paint`; 0 leaves masks with their overlaps
-            "windows_together": 4,  # windows that go through the image encoder at once
+            "model": Setting("vit_h", "vit_h, vit_l, vit_b, or the path of a JSON file with an architecture"),
+            "checkpoint": Setting("", "path of the weights: empty for the published file in the cache folder"),
+            "points_per_side": Setting(32, "prompts along each side of a window", unit="points", minimum=1),
+            "points_per_batch": Setting(64, "prompts that are decoded at once", unit="points", minimum=1),
+            "pred_iou_thresh": Setting(
+                0.88, "masks with a lower predicted IoU are dropped", unit="IoU", minimum=0, maximum=1
+            ),
+            "stability_score_thresh": Setting(
+                0.95, "masks that change more with their threshold are dropped", unit="IoU", minimum=0, maximum=1
+            ),
+            "stability_score_offset": Setting(
+                1.0, "how far the threshold is moved up and down for that", unit="logit", minimum=0
+            ),
+            "box_nms_thresh": Setting(
+                0.7, "of two boxes that overlap more the weaker goes", unit="IoU", minimum=0, maximum=1
+            ),
+            "crop_n_layers": Setting(
+                0, "layers of crops, each of twice as many a side, that are segmented too", unit="layers", minimum=0
+            ),
+            "min_mask_region_area": Setting(
+                0, "smaller pieces and holes of a mask are removed", unit="pixels", minimum=0
+            ),
+            "max_area": Setting(
+                10_000,
+                "masks of this size or larger are dropped, as in the study's scripts: 0 keeps all",
+                unit="pixels",
+                minimum=0,
+            ),
+            "overwrite_overlap": Setting(
+                0.7,
+                "the study's painting rule, see `paint`: 0 leaves masks with their overlaps",
+                unit="share",
+                minimum=0,
+                maximum=1,
+            ),
+            "windows_together": Setting(
+                4, "windows that go through the image encoder at once", unit="windows", minimum=1
+            ),
         },
         score_rule="the mask's predicted IoU times its stability score, both as SAM gives them",
         paper="Kirillov et al., ICCV 2023, arXiv:2304.02643",

@@ -18,7 +18,8 @@ from segbench.methods.card import Budget, Card, Resources
 from segbench.methods.checkpoints import Checkpoints
 from segbench.methods.job import Job
 from segbench.methods.predictions import LabelInstances
-from segbench.methods.published import SCRIPTS, usability
+from segbench.methods.published import SCRIPTS
+from segbench.methods.setting import Setting
 from segbench.methods.tensorflow_devices import names_of, peak_bytes, prepare_tensorflow
 
 _REPORT_S = 5.0
@@ -44,21 +45,48 @@ class StarDist(Method):
             "(library defaults; their --batch-size 16 is parsed but not used)",
         ),
         resources=Resources(num_gpus=1, num_cpus=1, memory_gb=4),
-        usability=usability(0.59),
         libraries=("stardist", "csbdeep", "tensorflow", "tf-keras"),
         settings={
-            "n_rays": 32,
-            "grid": 2,  # the network predicts at every second pixel
-            "learning_rate": 3e-4,
-            "reduce_lr_patience": 40,  # epochs without a better validation loss until the rate is halved
-            "patch_size": 256,  # pixels; at most the window, and down to a multiple of 16
-            "foreground_only": 0.9,  # share of the patches that must show a cell
-            "percentiles": (0.0, 99.8),  # of a window's channel, mapped to 0 and 1
-            "val_windows": 256,  # most validation windows used for the validation loss
-            "optimize_thresholds": True,  # choose the two thresholds on the validation data
-            "calibration_windows": 32,  # most validation windows used for that
-            "prob_thresh": 0.5,  # used where thresholds are not optimized
-            "nms_thresh": 0.4,
+            "n_rays": Setting(32, "directions in which the distance to a cell's border is predicted", minimum=3),
+            "grid": Setting(
+                2, "the network predicts at every so many pixels along each axis", unit="pixels", choices=(1, 2, 4, 8)
+            ),
+            "learning_rate": Setting(3e-4, "of Adam, at the start", above=0),
+            "reduce_lr_patience": Setting(
+                40, "epochs without a better validation loss until the rate is halved", unit="epochs", minimum=0
+            ),
+            "patch_size": Setting(
+                256,
+                "side of a training patch: at most the window's, and down to a multiple of 16",
+                unit="pixels",
+                minimum=16,
+            ),
+            "foreground_only": Setting(
+                0.9, "share of the patches that must show a cell", unit="share", minimum=0, maximum=1
+            ),
+            "percentiles": Setting(
+                (0.0, 99.8),
+                "of a window's channel, mapped to 0 and 1",
+                unit="percent",
+                minimum=0,
+                maximum=100,
+                length=2,
+            ),
+            "val_windows": Setting(
+                256, "most validation windows used for the validation loss", unit="windows", minimum=1
+            ),
+            "optimize_thresholds": Setting(True, "choose the two thresholds on the validation data"),
+            "calibration_windows": Setting(32, "most validation windows used for that", unit="windows", minimum=0),
+            "prob_thresh": Setting(
+                0.5, "object probability of a kept instance, where thresholds are not optimized", minimum=0, maximum=1
+            ),
+            "nms_thresh": Setting(
+                0.4,
+                "overlap above which the weaker instance goes, where thresholds are not optimized",
+                unit="IoU",
+                minimum=0,
+                maximum=1,
+            ),
         },
         score_rule="the object probability that StarDist gives the instance",
         paper="Schmidt et al., MICCAI 2018, arXiv:1806.03535",

@@ -14,6 +14,7 @@ from segbench.methods.card import Budget, Card, Resources
 from segbench.methods.checkpoints import Checkpoints
 from segbench.methods.job import Job, Task
 from segbench.methods.predictions import LabelInstances
+from segbench.methods.setting import Setting
 
 
 class Watershed(Method):
@@ -31,11 +32,13 @@ class Watershed(Method):
         resources=Resources(num_gpus=0, num_cpus=1, memory_gb=1),
         libraries=("scikit-image", "scipy", "numpy"),
         settings={
-            "sigma": 1.0,  # pixels: Gaussian smoothing before the threshold
-            "distance_sigma": 1.0,  # pixels: Gaussian smoothing of the distance transform
-            "h": 0.75,  # pixels: a seed stands out from the saddle to its neighbour by this much
-            "min_size": 15,  # pixels: smaller pieces are dropped, smaller holes filled
-            "texture_sigma": 3.0,  # pixels: window of the local standard deviation, for phase contrast
+            "sigma": Setting(1.0, "Gaussian smoothing before the threshold", unit="pixels", minimum=0),
+            "distance_sigma": Setting(1.0, "Gaussian smoothing of the distance transform", unit="pixels", minimum=0),
+            "h": Setting(0.75, "how much a seed stands out from the saddle to its neighbour", unit="pixels", minimum=0),
+            "min_size": Setting(15, "smaller pieces are dropped, smaller holes filled", unit="pixels", minimum=1),
+            "texture_sigma": Setting(
+                3.0, "window of the local standard deviation, for phase contrast", unit="pixels", above=0
+            ),
         },
         score_rule="mean of the smoothed signal over the instance less the image's Otsu threshold",
         paper="Otsu, IEEE Trans. SMC 9 (1979); Meyer, Signal Processing 38 (1994); Soille, Morphological Image "

@@ -244,7 +244,7 @@ def prepared(kind: Any, settings: dict[str, Any], *, devices: int = 1, n_channel
 def job_of(kind: Any, budget: Budget, settings: dict[str, Any], n_channels: int = 1) -> Job:
     channels = ("nuclear", "membrane")[:n_channels]
     return Job(
-        "r", "m:M", Task("t", "d", channels, "nuclear"), budget, 3, "", settings={**kind.card.settings, **settings}
+        "r", "m:M", Task("t", "d", channels, "nuclear"), budget, 3, "", settings={**kind.card.defaults, **settings}
     )
 
 

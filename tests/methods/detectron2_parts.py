@@ -28,7 +28,7 @@ from segbench.methods.planes import Normalisation
 
 NORMALISATION = Normalisation((0.3, 0.3, 0.3), (0.2, 0.2, 0.2))
 TINY: Mapping[str, Any] = {
-    **CenterMask2.card.settings,
+    **CenterMask2.card.defaults,
     "backbone": "ese_vovnet19b_slim",
     "width": 32,
     "roi_batch": 100,
@@ -250,9 +250,9 @@ def _trained(folder: Path, checkpoints: Checkpoints, iterations: int) -> Any:
 
 
 def a_learning_rate_schedule_fits_the_budget(folder: Path) -> None:
-    cfg = _training.solver(ResNeSt.card.settings, 50_000)
+    cfg = _training.solver(ResNeSt.card.defaults, 50_000)
     assert (cfg.SOLVER.STEPS, cfg.SOLVER.WARMUP_ITERS) == ((25_000, 40_000), 1000)
-    cfg = _training.solver(CenterMask2.card.settings, 200)
+    cfg = _training.solver(CenterMask2.card.defaults, 200)
     assert (cfg.SOLVER.STEPS, cfg.SOLVER.WARMUP_ITERS) == ((100, 150), 20)
 
 

@@ -124,7 +124,7 @@ def test_it_learns(name: str, tmp_path: Path) -> None:
         run_id=name, method=method_object(name), task=Task("t", "d", ("nuclear",), "nuclear"), budget=budget,
         seed=1, output=str(tmp_path / "run"), train=arrays["train"], val=arrays["val"],
         predict={"test": dataclasses.replace(arrays["test"], labels=None)},
-        settings={**card.settings, "batch_norm_momentum": 0.9, **settings}, devices=Devices(num_cpus=1),
+        settings={**card.defaults, "batch_norm_momentum": 0.9, **settings}, devices=Devices(num_cpus=1),
     )  # fmt: skip
     job.write(tmp_path / "job.json")
     environment = environments.ensure("tensorflow", gpu=False)
@@ -160,7 +160,7 @@ def test_the_published_architecture_passes_its_check(name: str) -> None:
 
 @pytest.mark.parametrize("kind", METHODS.values())
 def test_postprocessing_is_checked_before_anything_is_loaded(kind: type[DeepcellMethod]) -> None:
-    job = Job("r", "m:M", Task("t", "d", ("nuclear",), "nuclear"), Budget(1, 1), 0, "", settings=kind.card.settings)
+    job = Job("r", "m:M", Task("t", "d", ("nuclear",), "nuclear"), Budget(1, 1), 0, "", settings=kind.card.defaults)
     wrong = dataclasses.replace(job, settings={**job.settings, "postprocessing": "publishd"})
     with pytest.raises(ValueError, match=r"'postprocessing' must be one of upstream, .*, tuned, found 'publishd'"):
         kind().import_library(wrong)

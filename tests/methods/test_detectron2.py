@@ -62,7 +62,7 @@ def job_of(name: str, folder: Path, budget: Budget, predict: Mapping[str, Arrays
         run_id=name, method=method_object(name), budget=budget, seed=1, output=str(folder / "run"),
         task=Task("t", "d", ("nuclear",), "nuclear"), train=train,
         predict={key: dataclasses.replace(value, labels=None) for key, value in predict.items()},
-        settings={**get_card(name).settings, **SMALL[name], **SHORT[name]}, **more,
+        settings={**get_card(name).defaults, **SMALL[name], **SHORT[name]}, **more,
     )  # fmt: skip
 
 
@@ -151,12 +151,12 @@ def test_the_published_architecture_passes_its_check(name: str) -> None:
 def test_settings_that_cannot_be_are_refused(changed: Mapping[str, Any], said: str) -> None:
     normalisation = Normalisation((0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
     with pytest.raises(SegbenchError, match=said):
-        CenterMask2().build({**CenterMask2.card.settings, **changed}, normalisation)
+        CenterMask2().build({**CenterMask2.card.defaults, **changed}, normalisation)
 
 
 def test_no_published_setting_caps_detections() -> None:
     for method in (ResNeSt, CenterMask2):
-        assert method.card.settings["detections"] == 3000
+        assert method.card.defaults["detections"] == 3000
         # the check is quick by its scale and batch alone: it builds what is published
         architecture = {"backbone", "width", "box_convolutions", "mask_convolutions", "tower", "anchor_sizes"}
         assert not architecture & set(method.card.check_settings)

@@ -47,7 +47,7 @@ def trained(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
         run_id=name, method=method_object(name), budget=budget, seed=1, output=str(folder / "run"),
         task=Task("t", "d", ("nuclear", "membrane")[:n_channels], "nuclear"), train=arrays["train"],
         val=arrays["val"], predict={"test": dataclasses.replace(arrays["test"], labels=None)},
-        settings={**get_card(name).settings, **changed}, devices=Devices(num_cpus=2),
+        settings={**get_card(name).defaults, **changed}, devices=Devices(num_cpus=2),
     )  # fmt: skip
     return job, run(job, folder / "job.json")
 

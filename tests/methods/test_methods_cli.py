@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -35,9 +36,13 @@ def test_list_gives_every_method_with_its_budget() -> None:
 def test_show_tells_all_of_one_method() -> None:
     card = json.loads(ask("show", "cellpose", "--format", "json").stdout)
     assert card["libraries"]["cellpose"] == "3.1.1.3"
-    assert card["settings"]["flow_threshold"] == "auto"
+    assert card["settings"]["flow_threshold"]["default"] == "auto"
+    assert card["settings"]["flow_threshold"]["allowed"] == "auto, or a number of at least 0"
+    assert card["settings"]["crop"]["unit"] == "pixels"
     assert card["distribution"] == "segbench"
-    assert "settings.flow_threshold" in ask("show", "cellpose").stdout
+    table = ask("show", "cellpose").stdout
+    assert "mean diameter" in table
+    assert "a number from 0 to 2" in table
     assert ask("show", "mesmer").exit_code == 0
 
 
@@ -47,9 +52,15 @@ def test_misspelt_names_are_answered_with_the_nearest(command: str) -> None:
         ask(command, "stardst")
 
 
-def test_planned_methods_cannot_be_checked(monkeypatch: pytest.MonkeyPatch) -> None:
-    cards = {"later": replace(get_card("watershed"), name="later", implemented=False)}
-    monkeypatch.setattr("segbench.engine.grid.cards._cards", lambda: cards)
+def test_planned_methods_cannot_be_checked(add_distribution: Callable[..., Path]) -> None:
+    module = (
+        "from segbench.methods import Budget, Card\n"
+        "LATER = Card(name='later', title='Later', family='acme', environment='unheard-of', category='classical',\n"
+        "             trained=False, attention=False, budget=Budget(batch_size=1), implemented=False)\n"
+    )
+    add_distribution("acme", {"acme_later.py": module}, "later = acme_later:LATER")
+    rows = {row["method"]: row for row in json.loads(ask("list", "--format", "json").stdout)}
+    assert (rows["later"]["state"], rows["later"]["distribution"]) == ("planned", "acme")
     with pytest.raises(SegbenchError, match="can be planned but not run yet"):
         ask("check", "later")
 
@@ -90,7 +101,7 @@ def test_a_job_is_run_again_by_hand_in_its_methods_environment(tmp_path: Path) -
     np.save(tmp_path / "x.npy", images)
     job = Job(
         run_id="r", method="segbench.methods.watershed:Watershed", task=Task("t", "d", ("nuclear",), "nuclear"),
-        budget=Budget(batch_size=1), seed=0, output=str(tmp_path / "run"), settings=get_card("watershed").settings,
+        budget=Budget(batch_size=1), seed=0, output=str(tmp_path / "run"), settings=get_card("watershed").defaults,
         predict={"test": Arrays(str(tmp_path / "x.npy"), (0,))},
     )  # fmt: skip
     job.write(tmp_path / "job.json")

@@ -100,7 +100,7 @@ def predicted(folder: Path, name: str, **changed: Any) -> tuple[dict[str, Any], 
     images, _ = draw_discs(3, 64, 2)
     np.save(folder / "x.npy", images)
     loose = {"points_per_side": 6, "pred_iou_thresh": -1e9, "stability_score_thresh": -1.0, "max_area": 4000}
-    settings = {**get_card("segment-anything").settings, **loose, **changed}
+    settings = {**get_card("segment-anything").defaults, **loose, **changed}
     job = Job(
         run_id="segment-anything", method=method_object("segment-anything"), budget=Budget(batch_size=1), seed=0,
         task=Task("t", "d", ("nuclear", "membrane"), "nuclear"), output=str(folder / name), settings=settings,

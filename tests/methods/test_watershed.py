@@ -17,7 +17,7 @@ from segbench.methods.watershed import Watershed
 def predict(folder: Path, images: np.ndarray, channels: tuple[str, ...], target: str) -> list[LabelInstances]:
     np.save(folder / "x.npy", images)
     arrays = Arrays(str(folder / "x.npy"), tuple(range(len(channels))))
-    job = Job("r", "", Task("t", "d", channels, target), Budget(1), 0, str(folder), settings=Watershed.card.settings)
+    job = Job("r", "", Task("t", "d", channels, target), Budget(1), 0, str(folder), settings=Watershed.card.defaults)
     method = Watershed()
     method.import_library(job)
     return list(method.predict(job, ImageStack(arrays)))

@@ -9,10 +9,11 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from segbench.engine.grid.cards import all_cards, get_card
+from segbench.engine.grid.cards import get_card
 from segbench.engine.grid.catalogue import Catalogue
 from segbench.engine.grid.changes import BudgetChange, ResourceChange
 from segbench.engine.grid.run import Run
+from segbench.engine.grid.settings import check_changes, hashed
 from segbench.engine.grid.spec import Block, GridSpec
 from segbench.engine.study.tissues import ALL_TISSUES
 from segbench.errors import SegbenchError, unknown_name
@@ -55,20 +56,15 @@ def expand(
     Raises
     ------
     SegbenchError
-        An unknown method, task, tissue or setting (with the nearest names), or a filter that leaves nothing.
+        An unknown method, task, tissue or setting (with the nearest names), a setting's or budget's value that is not
+        allowed, or a filter that leaves nothing.
     """
-    cards = all_cards()
-    for name in {*spec.budgets, *spec.settings, *spec.resources, *(n for block in spec.blocks for n in block.budgets)}:
-        get_card(name)
+    check_changes(spec)
     runs: dict[str, Run] = {}
     for method, task, tissue, seed, of_block in _points(spec, catalogue, filters):
-        card = cards[method]
-        change = spec.settings.get(method, {})
-        for key in change:
-            if key not in card.settings:
-                raise unknown_name(f"setting of {method}", key, card.settings)
+        card = get_card(method)
         facts = catalogue.datasets[task.dataset]
-        settings = {**card.settings, **change}
+        settings = {**card.defaults, **spec.settings.get(method, {})}
         final_budget = card.budget
         for budget_change in (spec.budgets.get(method), of_block, spec.budget, budget):
             if budget_change is not None:
@@ -78,7 +74,7 @@ def expand(
             "method": method,
             "revision": card.revision,
             "libraries": {name: versions.get(name) for name in card.libraries},
-            "settings": settings,
+            "settings": hashed(card, settings),
             "budget": {k: v for k, v in dataclasses.asdict(final_budget).items() if k != "note"},
             "dataset": facts.fingerprint or task.dataset,
             "channels": task.channels,

@@ -64,15 +64,28 @@ def read_grid(path: Path) -> GridSpec:
         raise SegbenchError(f"{path} is not YAML: {' '.join(str(error).split())}") from None
     if not isinstance(raw, dict):
         raise SegbenchError(f"{path}: a grid is a mapping with methods, tasks, ..., found {type(raw).__name__}")
-    if "blocks" not in raw:
+    one_block = "blocks" not in raw
+    if one_block:
         keys = [key for key in Block.model_fields if key in raw]
         raw = {**{k: v for k, v in raw.items() if k not in keys}, "blocks": [{key: raw[key] for key in keys}]}
     try:
         return GridSpec.model_validate(raw)
     except ValidationError as error:
         first = error.errors()[0]
-        where = ".".join(map(str, first["loc"]))
+        keys = list(map(str, first["loc"]))
+        if one_block and keys[:2] == ["blocks", "0"]:
+            del keys[:2]
         if first["type"] == "extra_forbidden":
-            allowed = [*GridSpec.model_fields, *Block.model_fields]
-            raise SegbenchError(f"{path}: {unknown_name('field', where, allowed)}") from None
+            *outer, name = keys
+            of = f" of {'.'.join(outer)}" if outer else ""
+            raise SegbenchError(f"{path}: {unknown_name(f'field{of}', name, _fields(outer))}") from None
+        where = ".".join(keys)
         raise SegbenchError(f"{path}: field {where}: {first['msg']}, found {str(first['input'])[:80]!r}") from None
+
+
+def _fields(outer: list[str]) -> list[str]:
+    """Return the names that are allowed where a path of keys leads."""
+    for key, model in (("budget", BudgetChange), ("budgets", BudgetChange), ("resources", ResourceChange)):
+        if key in outer:
+            return list(model.model_fields)
+    return list(Block.model_fields) if outer else [*GridSpec.model_fields, *Block.model_fields]

@@ -16,7 +16,8 @@ from segbench.engine.grid import (
     preset,
     read_grid,
 )
-from segbench.engine.grid.cards import all_cards
+from segbench.engine.grid.cards import get_card
+from segbench.engine.grid.settings import check_changes
 from segbench.engine.run import environments
 from segbench.engine.scheduler.catalogue import Datasets
 from segbench.engine.study.tissues import ALL_TISSUES
@@ -47,7 +48,8 @@ def runs_of(request: GridRequest, datasets: Datasets) -> list[Run]:
         For unknown names and grid files that do not fit.
     """
     spec, filters = _grid_spec(request, datasets)
-    names = {card.environment for card in all_cards().values() if card.implemented}
+    cards = [get_card(name) for block in spec.blocks for name in block.methods]
+    names = {card.environment for card in cards if card.implemented and card.name in (filters.methods or [card.name])}
     versions = {name: environments.lock_versions(name) for name in names}
     return expand(spec, datasets.catalogue, filters, request.budget, request.resources, versions)
 
@@ -59,10 +61,10 @@ def _grid_spec(request: GridRequest, datasets: Datasets) -> tuple[GridSpec, Filt
     if request.preset is not None:
         return preset(request.preset), request.filters
     if request.grid_file is not None:
-        return read_grid(request.grid_file), request.filters
+        return _checked(request.grid_file), request.filters
     filters = request.filters
     if request.dataset is None and not filters.tasks:
-        return preset("demo"), filters
+        return _demo(filters), filters
     tasks = filters.tasks
     if request.dataset is not None:
         if request.dataset not in datasets.catalogue.datasets:
@@ -79,3 +81,24 @@ def _grid_spec(request: GridRequest, datasets: Datasets) -> tuple[GridSpec, Filt
         seeds=filters.seeds or (0,),
     )
     return GridSpec(blocks=(block,)), Filters()
+
+
+def _checked(grid_file: Path) -> GridSpec:
+    spec = read_grid(grid_file)
+    try:
+        check_changes(spec)
+    except SegbenchError as error:
+        raise SegbenchError(f"{grid_file}: {error}") from None
+    return spec
+
+
+def _demo(filters: Filters) -> GridSpec:
+    spec = preset("demo")
+    held = [name for block in spec.blocks for name in block.methods]
+    for name in filters.methods:
+        if get_card(name).name not in held:
+            raise SegbenchError(
+                f"say on which data {name} is to run: give --dataset, --task, --preset or --grid; "
+                f"with none of them it is the demo, which has {', '.join(held)} alone"
+            )
+    return spec

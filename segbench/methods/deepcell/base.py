@@ -9,7 +9,7 @@ import os
 import sys
 import time
 from abc import abstractmethod
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -25,20 +25,34 @@ from segbench.methods.deepcell.matching import f1_at_half
 from segbench.methods.deepcell.windows import Tiles, cut, pad, tile_side
 from segbench.methods.job import Job
 from segbench.methods.predictions import Instances, LabelInstances
+from segbench.methods.setting import Setting
 from segbench.methods.tensorflow_devices import names_of, peak_bytes, prepare_tensorflow
 
 LOG = logging.getLogger(__name__)
 NO_SLURM = "paper: 4 GPUs; scripts: one, with no distribution strategy"
-SETTINGS: Mapping[str, Any] = {
-    "crop_size": 256,  # pixels; larger windows are cut into pieces for training; down to a power of two
-    "learning_rate_decay": 0.99,  # factor an epoch
-    "keep_best": True,  # the weights of the epoch with the lowest validation loss, as upstream's callbacks keep them
-    "val_windows": 256,  # most validation windows used for the validation loss
-    "batch_norm_momentum": None,  # None for upstream's 0.99, whose averages lag in trainings of few hundred steps
-    "postprocessing": "upstream",  # or another of the method's named choices, or "tuned" on the validation windows
-    "postprocessing_arguments": {},  # changes to the choice, by name
-    "calibration_windows": 32,  # most validation windows used to tune
-    "predict_batch": 4,  # images predicted together
+SETTINGS: Mapping[str, Setting] = {
+    "crop_size": Setting(
+        256,
+        "larger windows are cut into pieces of this side for training, down to a power of two",
+        unit="pixels",
+        minimum=32,
+    ),
+    "learning_rate_decay": Setting(0.99, "factor of the rate an epoch", above=0, maximum=1),
+    "keep_best": Setting(
+        True, "keep the weights of the epoch with the lowest validation loss, as upstream's callbacks do"
+    ),
+    "val_windows": Setting(256, "most validation windows used for the validation loss", unit="windows", minimum=1),
+    "batch_norm_momentum": Setting(
+        None,
+        "of the averages: null for upstream's 0.99, which lags in trainings of few hundred steps",
+        type=float,
+        words=(None,),
+        minimum=0,
+        below=1,
+    ),
+    "postprocessing_arguments": Setting({}, "changes to the post-processing, by the name of its argument"),
+    "calibration_windows": Setting(32, "most validation windows used to tune", unit="windows", minimum=0),
+    "predict_batch": Setting(4, "images predicted together", unit="windows", minimum=1),
 }
 """The settings that all three have."""
 _REPORT_S = 5.0
@@ -50,8 +64,14 @@ Choice = Mapping[str, Any]
 """Arguments of a method's post-processing."""
 
 
-def card(name: str, title: str, libraries: tuple[str, ...], settings: Mapping[str, Any], **facts: Any) -> Card:
-    """Return a card with what the family shares."""
+def card(
+    name: str, title: str, libraries: tuple[str, ...], choices: Iterable[str], settings: Mapping[str, Setting],
+    **facts: Any,
+) -> Card:  # fmt: skip
+    """Return a card with what the family shares; ``choices`` are the names of the method's post-processings."""
+    chosen = Setting(
+        "upstream", "upstream's own, another named one, or the best on validation windows", choices=(*choices, "tuned")
+    )
     return Card(
         name=name,
         title=title,
@@ -62,7 +82,7 @@ def card(name: str, title: str, libraries: tuple[str, ...], settings: Mapping[st
         attention=False,
         resources=Resources(num_gpus=1, memory_gb=8),
         libraries=(*libraries, "tensorflow", "tf-keras"),
-        settings={**SETTINGS, **settings},
+        settings={**SETTINGS, "postprocessing": chosen, **settings},
         data_parallel="library",
         resumable=True,
         may_halve_batch=True,

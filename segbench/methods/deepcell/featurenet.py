@@ -13,7 +13,8 @@ from segbench.methods.deepcell.base import NO_SLURM, Choice, DeepcellMethod, Sta
 from segbench.methods.deepcell.windows import Tiles
 from segbench.methods.job import Job
 from segbench.methods.predictions import LabelInstances
-from segbench.methods.published import SCRIPTS, usability
+from segbench.methods.published import SCRIPTS
+from segbench.methods.setting import Setting
 
 _FOREGROUND, _INTERIOR = 1, 2
 _TRANSFORMS: tuple[tuple[str, dict[str, Any]], ...] = (
@@ -29,15 +30,16 @@ class FeatureNet(DeepcellMethod):
         "featurenet",
         "FeatureNet",
         ("deepcell", "deepcell-toolbox"),
+        ("upstream", "published"),
         {
-            "learning_rate": 1e-3,
-            "momentum": 0.9,
-            "decay": 1e-6,  # of the learning rate, a step
-            "clipvalue": 0.5,
-            "receptive_field": 61,
-            "n_skips": 1,
-            "n_conv_filters": 32,
-            "n_dense_filters": 128,
+            "learning_rate": Setting(1e-3, "of SGD, in the first epoch", above=0),
+            "momentum": Setting(0.9, "of SGD", minimum=0, below=1),
+            "decay": Setting(1e-6, "of the learning rate, a step", minimum=0),
+            "clipvalue": Setting(0.5, "largest number in a gradient", above=0),
+            "receptive_field": Setting(61, "of the network", unit="pixels", minimum=5),
+            "n_skips": Setting(1, "connections past the network, each with a second network's pass", minimum=0),
+            "n_conv_filters": Setting(32, "of each convolution", unit="channels", minimum=1),
+            "n_dense_filters": Setting(128, "of the layer before the classes", unit="channels", minimum=1),
         },
         budget=Budget(
             batch_size=16,
@@ -46,7 +48,6 @@ class FeatureNet(DeepcellMethod):
             f"model 25 and edge model 100 epochs. {NO_SLURM}",
         ),
         score_rule="the mean predicted probability of a cell's interior over the instance's pixels",
-        usability=usability(0.01),
         paper="Van Valen et al., PLoS Computational Biology 12 (2016), doi:10.1371/journal.pcbi.1005177",
         url="https://github.com/vanvalenlab/deepcell-tf",
     )

@@ -13,7 +13,8 @@ from segbench.methods.deepcell.base import NO_SLURM, Choice, DeepcellMethod, Sta
 from segbench.methods.deepcell.windows import Tiles
 from segbench.methods.job import Job
 from segbench.methods.predictions import LabelInstances
-from segbench.methods.published import SCRIPTS, usability
+from segbench.methods.published import SCRIPTS
+from segbench.methods.setting import Setting
 
 _TRANSFORMS = {"inner-distance": {"erosion_width": 1, "alpha": "auto"}, "pixelwise": {"dilation_radius": 1}}
 _APPLICATION = {
@@ -31,10 +32,13 @@ class Mesmer(DeepcellMethod):
         "mesmer",
         "Mesmer",
         ("deepcell", "deepcell-toolbox"),
+        ("upstream", "application-nuclear", "application-whole-cell", "published"),
         {
-            "learning_rate": 4e-4,
-            "clipnorm": 1e-3,
-            "pixelwise_weight": 0.01,  # of the pixel classes' loss beside the inner distance's
+            "learning_rate": Setting(4e-4, "of Adam, in the first epoch", above=0),
+            "clipnorm": Setting(1e-3, "largest norm of one parameter's gradient", above=0),
+            "pixelwise_weight": Setting(
+                0.01, "of the pixel classes' loss beside the inner distance's", unit="factor", minimum=0
+            ),
         },
         budget=Budget(
             batch_size=8,
@@ -42,7 +46,6 @@ class Mesmer(DeepcellMethod):
             note=f"paper: batch 8, 200 epochs; {SCRIPTS} agree (batch 1 until January 2024). {NO_SLURM}",
         ),
         score_rule="the mean predicted probability of a cell's interior over the instance's pixels",
-        usability=usability(0.38),
         paper="Greenwald et al., Nature Biotechnology 40 (2022), doi:10.1038/s41587-021-01094-0",
         url="https://github.com/vanvalenlab/deepcell-tf",
     )

@@ -14,7 +14,8 @@ from segbench.methods.deepcell.base import NO_SLURM, Choice, DeepcellMethod, Sta
 from segbench.methods.deepcell.windows import Tiles
 from segbench.methods.job import Job
 from segbench.methods.predictions import LabelInstances, MaskInstances, run_lengths
-from segbench.methods.published import SCRIPTS, usability
+from segbench.methods.published import SCRIPTS
+from segbench.methods.setting import Setting
 
 _CHUNK = 64
 """Boxes that the mask head takes at once: about 0.8 MB a box and layer."""
@@ -46,11 +47,16 @@ class RetinaMask(DeepcellMethod):
         "retinamask",
         "RetinaMask",
         ("deepcell-retinamask", "deepcell", "deepcell-toolbox"),
+        ("upstream", "published", "detections"),
         {
-            "learning_rate": 5e-4,
-            "clipnorm": 1e-3,
-            "shuffle": True,  # this generator's default, unlike the others', is to keep the order of the images
-            "max_detections": 3000,  # an image; upstream's default is 300
+            "learning_rate": Setting(5e-4, "of Adam, in the first epoch", above=0),
+            "clipnorm": Setting(1e-3, "largest norm of one parameter's gradient", above=0),
+            "shuffle": Setting(
+                True, "draw the images in random order: this generator's default, unlike the others', is their own"
+            ),
+            "max_detections": Setting(
+                3000, "most boxes of an image: upstream's default is 300", unit="boxes", minimum=1
+            ),
         },
         budget=Budget(
             batch_size=8,
@@ -58,7 +64,6 @@ class RetinaMask(DeepcellMethod):
             note=f"paper: 100 epochs, batch not stated; {SCRIPTS}: batch 8, 100 epochs. {NO_SLURM}",
         ),
         score_rule="the score of the detection that the instance was drawn from",
-        usability=usability(0.02),
         paper="Fu, Shvets and Berg, arXiv:1901.03353 (2019)",
         url="https://github.com/vanvalenlab/deepcell-retinamask",
     )

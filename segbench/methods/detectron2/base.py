@@ -18,29 +18,55 @@ from segbench.methods.checkpoints import Checkpoints
 from segbench.methods.job import Job
 from segbench.methods.planes import Normalisation, fit_normalisation
 from segbench.methods.predictions import Kind, MaskInstances, run_lengths
+from segbench.methods.setting import Setting
 
 DETECTIONS = 3000
 """No method may return fewer instances of an image than this where it finds them."""
 
 LIBRARIES = ("sal-detectron2", "timm", "torch", "torchvision")
 
-SETTINGS: Mapping[str, Any] = {
-    "learning_rate": 0.01,
-    "momentum": 0.9,
-    "weight_decay": 1e-4,
-    "gamma": 0.1,  # the learning rate is multiplied by this at each milestone
-    "warmup_iterations": 1000,  # linear from a thousandth of the rate; at most a tenth of the budget
-    "clip_gradients": 10.0,  # largest norm of one parameter's gradient; 0 for no limit, which is the study's
-    "precision": "auto",  # float16 on a GPU, float32 elsewhere (the study's); or either of them
-    # The study resizes windows of 256 px to short sides of 440, 480, 520, 560, 580
-    # or 620 px, and to 800 px in prediction
-    "train_scales": (1.71875, 1.875, 2.03125, 2.1875, 2.265625, 2.421875),
-    "test_scale": 3.125,
-    "flip": 0.5,  # probability that a training window is mirrored left to right
-    "pretrained": "none",  # backbone: none (the study's), imagenet, or the path of timm weights (.safetensors, .pth)
-    "windows_together": 4,  # windows that are predicted at once
+SETTINGS: Mapping[str, Setting] = {
+    "learning_rate": Setting(0.01, "of SGD, after the warm-up", above=0),
+    "momentum": Setting(0.9, "of SGD", minimum=0, below=1),
+    "weight_decay": Setting(1e-4, "of SGD", minimum=0),
+    "gamma": Setting(0.1, "the rate is multiplied by this at each milestone", unit="factor", above=0, maximum=1),
+    "warmup_iterations": Setting(
+        1000, "linear from a thousandth of the rate, a tenth of the budget at most", unit="iterations", minimum=0
+    ),
+    "clip_gradients": Setting(
+        10.0, "largest norm of one parameter's gradient: 0 for no limit, which is the study's", minimum=0
+    ),
+    "precision": Setting(
+        "auto",
+        "of the training: auto is float16 on a GPU and float32 (the study's) else",
+        choices=("auto", "float16", "float32"),
+    ),
+    "train_scales": Setting(
+        (1.71875, 1.875, 2.03125, 2.1875, 2.265625, 2.421875),
+        "a training window is enlarged by one of these (the study: windows of 256 pixels to 440 to 620)",
+        unit="factor",
+        above=0,
+    ),
+    "test_scale": Setting(
+        3.125, "a window is enlarged by this in prediction (the study: 256 pixels to 800)", unit="factor", above=0
+    ),
+    "flip": Setting(0.5, "how often a training window is mirrored left to right", unit="share", minimum=0, maximum=1),
+    "pretrained": Setting(
+        "none", "backbone: none (the study's), imagenet, or the path of timm weights (.safetensors, .pth)"
+    ),
+    "windows_together": Setting(4, "windows that are predicted at once", unit="windows", minimum=1),
 }
 """The settings of every method of the family, as the study has them where no comment says otherwise."""
+
+MILESTONES = Setting(
+    (0.5, 0.75), "parts of the budget after which the rate falls", unit="share", above=0, maximum=1, may_be_empty=True
+)
+SCORE_THRESHOLD = Setting(0.05, "instances with a lower score are dropped", minimum=0, maximum=1)
+NMS_THRESHOLD = Setting(0.5, "of two boxes that overlap more the weaker goes", unit="IoU", minimum=0, maximum=1)
+WIDTH = Setting(256, "channels of the pyramid and of the heads, a multiple of 32", unit="channels", minimum=32)
+CONVOLUTIONS = Setting(4, "of the head", minimum=0)
+BOXES = Setting(3_000, "most boxes of each level, before non-maximum suppression", unit="boxes", minimum=1)
+"""Kinds of settings that both methods have, each with values of its own."""
 
 CHECK_SETTINGS: Mapping[str, Any] = {"train_scales": (1.0,), "test_scale": 1.0}
 

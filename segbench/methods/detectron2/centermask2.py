@@ -3,19 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from segbench.errors import SegbenchError
 from segbench.methods.card import Budget, Card, Resources
 from segbench.methods.detectron2.base import (
+    BOXES,
     CHECK_SETTINGS,
+    CONVOLUTIONS,
+    DETECTIONS,
     LIBRARIES,
+    MILESTONES,
+    NMS_THRESHOLD,
+    SCORE_THRESHOLD,
     SETTINGS,
+    WIDTH,
     Detectron2Method,
     check_detections,
 )
 from segbench.methods.planes import Normalisation
-from segbench.methods.published import SCRIPTS, usability
+from segbench.methods.published import SCRIPTS
+from segbench.methods.setting import Setting
 
 
 class CenterMask2(Detectron2Method):
@@ -36,24 +45,29 @@ class CenterMask2(Detectron2Method):
             "iterations for LIVECell, checkpoints tested at 40,000 to 100,000. paper and Slurm files: 4 GPUs",
         ),
         resources=Resources(num_gpus=4, memory_gb=8),
-        usability=usability(0.25),
         libraries=LIBRARIES,
         settings={
             **SETTINGS,
-            "milestones": (0.5, 0.75),  # shares of the budget
-            "backbone": "ese_vovnet99b",  # any network of timm with stages of strides 8 to 32
-            "backbone_norm": "batch",  # or frozen: the study's, which without pretrained weights is no norm at all
-            "width": 256,  # channels of the pyramid and of the heads: a multiple of 32
-            "tower": 4,  # convolutions before FCOS's classes and before its boxes
-            "mask_convolutions": 4,
-            "mask_iou": True,  # the study's 2-channel models go without
-            "roi_batch": 3_000,  # a quarter of it: most boxes of an image in one step's mask loss
-            "candidates_train": 2_000,  # of each level, before non-maximum suppression
-            "candidates_test": 4_000,
-            "proposals_train": 15_000,  # after it
-            "score_threshold": 0.05,
-            "nms_threshold": 0.6,
-            "detections": 3_000,
+            "milestones": MILESTONES,
+            "backbone": Setting("ese_vovnet99b", "any network of timm with stages of strides 8 to 32"),
+            "backbone_norm": Setting(
+                "batch",
+                "frozen is the study's, which without pretrained weights is no norm at all",
+                choices=("batch", "frozen"),
+            ),
+            "width": WIDTH,
+            "tower": Setting(4, "convolutions before FCOS's classes and before its boxes", minimum=1),
+            "mask_convolutions": replace(CONVOLUTIONS, doc="of the mask head", minimum=1),
+            "mask_iou": Setting(True, "predict the masks' IoU: the study's 2-channel models go without"),
+            "roi_batch": Setting(
+                3_000, "a quarter of it is the most boxes of an image in one step's mask loss", unit="boxes", minimum=4
+            ),
+            "candidates_train": replace(BOXES, default=2_000),
+            "candidates_test": replace(BOXES, default=4_000, minimum=DETECTIONS),
+            "proposals_train": replace(BOXES, default=15_000, doc="most boxes, after non-maximum suppression"),
+            "score_threshold": SCORE_THRESHOLD,
+            "nms_threshold": replace(NMS_THRESHOLD, default=0.6),
+            "detections": replace(BOXES, doc="most instances of an image", unit="instances", minimum=DETECTIONS),
         },
         check_settings=CHECK_SETTINGS,
         score_rule="square root of class probability x centre-ness, times the mask's predicted IoU",

@@ -7,7 +7,8 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from segbench.methods.card import Budget, Card, Resources
-from segbench.methods.published import SCRIPTS, usability
+from segbench.methods.published import SCRIPTS
+from segbench.methods.setting import Setting, changed
 
 _FOUR_GPUS = "paper and Slurm files: 4 GPUs"
 
@@ -37,51 +38,95 @@ class Recipe:
     """True for RF-Next."""
 
 
+_SCORE = Setting(0.05, "instances with a lower score are dropped", minimum=0, maximum=1)
 _PYRAMID = {
-    "anchor_scale": 2,  # anchors of 2 x stride: 8, 16, 32, 64, 128 px (published 8 x: 32 to 512 px, for photographs)
-    "proposals": 3000,  # most boxes an image that reach the second stage in prediction (published 1000)
-    "max_detections": 3000,  # most instances an image (published 100; Seesaw 300)
-    "rois": 512,  # boxes a window that the second stage trains on, a quarter of them on cells
-    "nms_iou": 0.5,
-    "score_threshold": 0.05,
+    "anchor_scale": Setting(
+        2,
+        "side of an anchor: 2 makes 8 to 128 pixels (published 8: 32 to 512 pixels, for photographs)",
+        unit="strides of its level",
+        type=float,
+        above=0,
+    ),
+    "proposals": Setting(
+        3000, "most boxes an image that reach the second stage in prediction (published 1000)", unit="boxes", minimum=1
+    ),
+    "max_detections": Setting(
+        3000, "most instances an image (published 100, of Seesaw 300)", unit="instances", minimum=1
+    ),
+    "rois": Setting(
+        512, "boxes a window that the second stage trains on, a quarter of them on cells", unit="boxes", minimum=1
+    ),
+    "nms_iou": Setting(0.5, "of two boxes that overlap more the weaker goes", unit="IoU", minimum=0, maximum=1),
+    "score_threshold": _SCORE,
 }
 _COMMON = {
-    "warmup_steps": 500,  # steps of linear warm-up, a tenth of the training at most
-    "clip_norm": 35.0,  # largest norm of all gradients; published only for SOLOv2 (35) and Mask2Former (0.01)
-    "flips": True,  # left to right and top to bottom, each for half of the windows (published: left to right)
-    "crop": "none",  # pixels of a side of what a step sees of a window, around a random cell; none: all of it
-    "precision": "auto",  # auto: float16 (AMP) on a GPU, float32 else; float16, float32
-    "pretrained": "none",  # none, imagenet (fetched once into the cache folder), or the path of the backbone's weights
-    "workers": "auto",  # processes that read windows beside each training one; auto: none on a CPU, up to 4 on a GPU
-    "options": {},  # dotted keys of MMEngine's configuration with other values, as upstream's --cfg-options; comes last
+    "warmup_steps": Setting(500, "of linear warm-up, a tenth of the training at most", unit="steps", minimum=0),
+    "clip_norm": Setting(
+        35.0, "largest norm of all gradients: published only for SOLOv2 (35) and Mask2Former (0.01)", above=0
+    ),
+    "flips": Setting(True, "left to right and top to bottom, each for half of the windows (published: left to right)"),
+    "crop": Setting(
+        "none",
+        "side of what a step sees of a window, around a random cell: none for all of it",
+        unit="pixels",
+        type=int,
+        words=("none",),
+        minimum=1,
+    ),
+    "precision": Setting(
+        "auto",
+        "of the training: auto is float16 (AMP) on a GPU and float32 else",
+        choices=("auto", "float16", "float32"),
+    ),
+    "pretrained": Setting(
+        "none", "none, imagenet (fetched once into the cache folder), or the path of the backbone's weights"
+    ),
+    "workers": Setting(
+        "auto",
+        "processes that read windows beside each training one: auto is none on a CPU, up to 4 on a GPU",
+        unit="processes",
+        type=int,
+        words=("auto",),
+        minimum=0,
+    ),
+    "options": Setting(
+        {}, "dotted keys of MMEngine's configuration with other values, as upstream's --cfg-options: come last"
+    ),
 }
+_WARM_UP = {"warmup_steps": _COMMON["warmup_steps"]}
+_PLAIN = {**_WARM_UP, "clip_norm": _COMMON["clip_norm"]}
+_RATE_STEPS = "parts of the training after which the rate falls to a tenth"
 
 
-def _sgd(rate: float, batch: int, steps: tuple[float, ...], decay: float = 1e-4) -> dict[str, Any]:
+def _falls(steps: tuple[float, ...]) -> Setting:
+    return Setting(list(steps), _RATE_STEPS, unit="share", type=float, above=0, maximum=1, may_be_empty=True)
+
+
+def _optimizer(name: str, rate: float, batch: int, steps: tuple[float, ...], decay: float) -> dict[str, Setting]:
+    law = "in proportion" if name == "SGD" else "with its square root"
     return {
-        "optimizer": "SGD",
-        "learning_rate": rate,
-        "learning_rate_batch": batch,  # the batch that the rate is for: it is scaled by batch / this
-        "learning_rate_steps": list(steps),  # parts of the training after which the rate falls to a tenth
-        "momentum": 0.9,
-        "weight_decay": decay,
+        "optimizer": Setting(name, "of the training", choices=("SGD", "AdamW")),
+        "learning_rate": Setting(rate, "of the optimizer, at the batch that it is for", above=0),
+        "learning_rate_batch": Setting(
+            batch, f"the batch that the rate is for: the rate follows the run's batch {law}", unit="windows", minimum=1
+        ),
+        "learning_rate_steps": _falls(steps),
+        "weight_decay": Setting(decay, "of the optimizer", minimum=0),
     }
 
 
-def _adamw(batch: int, steps: tuple[float, ...]) -> dict[str, Any]:
-    return {
-        "optimizer": "AdamW",
-        "learning_rate": 1e-4,
-        "learning_rate_batch": batch,  # the batch that the rate is for: it is scaled by the root of batch / this
-        "learning_rate_steps": list(steps),
-        "weight_decay": 0.05,
-    }
+def _sgd(rate: float, batch: int, steps: tuple[float, ...], decay: float = 1e-4) -> dict[str, Setting]:
+    momentum = Setting(0.9, "of SGD", minimum=0, below=1)
+    return {**_optimizer("SGD", rate, batch, steps, decay), "momentum": momentum}
 
 
-def _card(name: str, title: str, settings: Mapping[str, Any], **card: Any) -> Card:
+def _adamw(batch: int, steps: tuple[float, ...]) -> dict[str, Setting]:
+    return _optimizer("AdamW", 1e-4, batch, steps, 0.05)
+
+
+def _card(name: str, title: str, settings: Mapping[str, Setting], **card: Any) -> Card:
     fields: dict[str, Any] = {
         "score_rule": "the second stage's class probability of the box",
-        "usability": usability(0.69),
         "attention": False,
     }
     # a network of two steps calls nearly everything a cell: these keep the check from drawing thousands
@@ -94,7 +139,7 @@ def _card(name: str, title: str, settings: Mapping[str, Any], **card: Any) -> Ca
         trained=True,
         resources=Resources(num_gpus=4, memory_gb=8),
         libraries=("onedl-mmdetection", "onedl-mmengine", "onedl-mmcv", "torch", "torchvision"),
-        settings={**settings, **_COMMON, **{key: settings[key] for key in _COMMON if key in settings}},
+        settings={**_COMMON, **settings},
         check_settings={key: value for key, value in quick.items() if key in settings},
         data_parallel="torchrun",
         resumable=True,
@@ -141,12 +186,25 @@ MASK2FORMER = _card(
     "mask2former",
     "Mask2Former",
     {
-        "queries": 1000,  # most instances an image by design: each query finds one at most (published 100)
-        "score_threshold": 0.05,  # published none: all queries are handed out, most of them near 0
+        "queries": Setting(
+            1000,
+            "most instances an image by design, for each query finds one at most (published 100)",
+            unit="instances",
+            minimum=1,
+        ),
+        "score_threshold": replace(
+            _SCORE, doc=f"{_SCORE.doc} (published none: all queries are handed out, most of them near 0)"
+        ),
         **_adamw(144, (0.889, 0.963)),
-        "backbone_rate": "auto",  # the backbone's share of the rate; auto: 0.1 (published) if pretrained, 1 if not
-        "warmup_steps": 0,
-        "clip_norm": 0.01,
+        "backbone_rate": Setting(
+            "auto",
+            "the backbone's share of the rate: auto is 0.1 (published) if pretrained and 1 if not",
+            unit="factor",
+            type=float,
+            words=("auto",),
+            minimum=0,
+        ),
+        **changed(_PLAIN, warmup_steps=0, clip_norm=0.01),
     },
     category="query",
     attention=True,
@@ -163,7 +221,7 @@ MASK2FORMER = _card(
 CASCADE_MASK_RCNN_SEESAW = _card(
     "cascade-mask-rcnn-seesaw",
     "Cascade Mask R-CNN Seesaw",
-    _PYRAMID | {"score_threshold": 0.0001, **_adamw(32, (0.54, 0.8)), "warmup_steps": 1000},
+    changed(_PYRAMID, score_threshold=0.0001) | _adamw(32, (0.54, 0.8)) | changed(_WARM_UP, warmup_steps=1000),
     category="multi-stage",
     budget=Budget(
         batch_size=8,
@@ -176,7 +234,7 @@ CASCADE_MASK_RCNN_SEESAW = _card(
 )
 
 _SWIN_CARD: dict[str, Any] = {
-    "settings": _PYRAMID | _adamw(32, (0.54, 0.8)) | {"warmup_steps": 1000},
+    "settings": _PYRAMID | _adamw(32, (0.54, 0.8)) | changed(_WARM_UP, warmup_steps=1000),
     "category": "two-stage",
     "attention": True,
     "budget": Budget(
@@ -193,10 +251,22 @@ SOLOV2 = _card(
     "solov2",
     "SOLOv2",
     {
-        "max_detections": 3000,  # published 100; its five grids hold 3872 instances by design
-        "candidates": 3000,  # most masks that enter Matrix NMS (published 500)
-        "score_threshold": 0.1,  # before Matrix NMS; 0.05 after it
-        "scale_divisor": 4,  # of the sizes that share out cells among the five levels: 24 px and less on the first
+        "max_detections": Setting(
+            3000,
+            "most instances an image (published 100): its five grids hold 3872 by design",
+            unit="instances",
+            minimum=1,
+        ),
+        "candidates": Setting(3000, "most masks that enter Matrix NMS (published 500)", unit="masks", minimum=1),
+        "score_threshold": Setting(
+            0.1, "masks with a lower score do not enter Matrix NMS: 0.05 after it", minimum=0, maximum=1
+        ),
+        "scale_divisor": Setting(
+            4,
+            "of the sizes that share out cells among the five levels: 4 puts 24 pixels and less on the first",
+            unit="factor",
+            minimum=1,
+        ),
         **_sgd(0.01, 32, (0.8, 0.95)),
     },
     category="one-stage",
@@ -205,7 +275,6 @@ SOLOV2 = _card(
         epochs=60,
         note=f"paper: batch 8, 60 epochs; {SCRIPTS}: 8 a GPU (32 in all), 60 epochs. {_FOUR_GPUS}",
     ),
-    usability=usability(0.63),
     score_rule="class probability times the mean probability of the mask's pixels, lowered by Matrix NMS",
     paper="Wang et al., NeurIPS 2020, arXiv:2003.10152",
 )
@@ -216,8 +285,13 @@ RF_NEXT = _card(
     _PYRAMID
     | _sgd(0.02, 32, (0.75, 0.9))
     | {
-        "search_epochs": 11
-    },  # epochs with a search step at their end, half of all at most (upstream's search: 11 steps)
+        "search_epochs": Setting(
+            11,
+            "with a search step at their end, half of all at most (upstream's search: 11 steps)",
+            unit="epochs",
+            minimum=0,
+        )
+    },
     category="multi-stage",
     budget=Budget(
         batch_size=8,

@@ -114,9 +114,9 @@ def check_processes_share_the_windows_that_one_process_would_draw() -> None:
 def check_no_method_is_capped_below_3000_instances_but_mask2former_at_its_queries() -> None:
     for name, kind in METHODS.items():
         card = kind.card
-        model = build_config(RECIPES[name], card.settings, SEEN).model
+        model = build_config(RECIPES[name], card.defaults, SEEN).model
         if name == "mask2former":
-            assert model.test_cfg.max_per_image == model.panoptic_head.num_queries == card.settings["queries"] == 1000
+            assert model.test_cfg.max_per_image == model.panoptic_head.num_queries == card.defaults["queries"] == 1000
         elif name == "solov2":
             assert model.test_cfg.max_per_img >= 3000
             assert model.test_cfg.nms_pre >= 3000
@@ -132,7 +132,7 @@ def check_400_boxes_of_the_first_stage_come_out_as_400_instances() -> None:
     from mmengine.structures import InstanceData
 
     card = METHODS["mask-rcnn"].card
-    model = MODELS.build(build_config(RECIPES["mask-rcnn"], card.settings, SEEN).model)
+    model = MODELS.build(build_config(RECIPES["mask-rcnn"], card.defaults, SEEN).model)
     model.init_weights()
     head = model.roi_head.bbox_head
     torch.nn.init.zeros_(head.fc_reg.weight)  # the boxes stay as they are
@@ -160,7 +160,7 @@ def check_400_boxes_of_the_first_stage_come_out_as_400_instances() -> None:
 def check_the_schedule_keeps_its_shape_for_any_length() -> None:
     card = METHODS["mask-rcnn"].card
     for epochs in (1, 100):
-        config = build_config(RECIPES["mask-rcnn"], card.settings, SEEN, Training(epochs, 100, 24))
+        config = build_config(RECIPES["mask-rcnn"], card.defaults, SEEN, Training(epochs, 100, 24))
         steps = 100 * epochs
         assert config.param_scheduler[-1]["milestones"] == [0.88 * steps, 0.96 * steps]
         assert config.param_scheduler[0]["end"] == min(500, steps // 10)
@@ -170,8 +170,8 @@ def check_the_schedule_keeps_its_shape_for_any_length() -> None:
 def check_options_reach_the_configuration_and_a_wrong_one_is_refused() -> None:
     card = METHODS["swin-t"].card
     options = {"model.backbone.depths": [1, 1, 1, 1]}
-    assert build_config(RECIPES["swin-t"], {**card.settings, "options": options}, SEEN).model.backbone.depths == [1] * 4
-    wrong = {**card.settings, "options": {"model.backbone.depths.9": 1}}
+    assert build_config(RECIPES["swin-t"], {**card.defaults, "options": options}, SEEN).model.backbone.depths == [1] * 4
+    wrong = {**card.defaults, "options": {"model.backbone.depths.9": 1}}
     said = refusal(lambda: build_config(RECIPES["swin-t"], wrong, SEEN), SegbenchError, ValueError)
     assert said.startswith("setting options {'model.backbone.depths.9': 1} does not fit")
 
@@ -179,7 +179,7 @@ def check_options_reach_the_configuration_and_a_wrong_one_is_refused() -> None:
 def check_a_backbone_starts_from_a_local_file_and_wrong_files_are_refused() -> None:
     from mmdet.registry import MODELS
 
-    recipe, settings = RECIPES["ms-rcnn"], METHODS["ms-rcnn"].card.settings
+    recipe, settings = RECIPES["ms-rcnn"], METHODS["ms-rcnn"].card.defaults
     with tempfile.TemporaryDirectory() as text:
         folder = Path(text)
         torch.manual_seed(1)

@@ -66,7 +66,7 @@ def job_for(name: str, folder: Path, budget: Budget, n_images: int = 2, **settin
         task=Task("discs", "drawn", ("nuclear",), "nuclear"),
         train=arrays,
         predict={"test": dataclasses.replace(arrays, labels=None)},
-        settings={**card.settings, **card.check_settings, **settings},
+        settings={**card.defaults, **card.check_settings, **settings},
         devices=Devices(num_cpus=1),
     )
     job.write(folder / "job.json")
@@ -116,7 +116,7 @@ def test_the_published_network_trains_two_steps_and_predicts_the_same_after_a_re
 
 
 def settings_of(name: str) -> dict[str, Any]:
-    return dict(getattr(family, CLASSES[name]).card.settings)
+    return dict(getattr(family, CLASSES[name]).card.defaults)
 
 
 @pytest.fixture(scope="module")
@@ -250,7 +250,7 @@ def test_windows_without_a_cell_only_are_refused(tmp_path: Path) -> None:
     arrays = Arrays(str(tmp_path / "x.npy"), (0,), None, str(tmp_path / "y.npy"))
     job = Job(
         run_id="r", method="", task=Task("t", "d", ("nuclear",), "nuclear"), budget=Budget(2, epochs=1), seed=0,
-        output=str(tmp_path), train=arrays, settings=family.HRNet.card.settings,
+        output=str(tmp_path), train=arrays, settings=family.HRNet.card.defaults,
     )  # fmt: skip
     with pytest.raises(ValueError, match="no training window has a cell"):
         family.HRNet().load(job, ImageStack(arrays), None)

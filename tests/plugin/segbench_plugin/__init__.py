@@ -10,7 +10,18 @@ from pathlib import Path
 
 import numpy as np
 
-from segbench.methods import Budget, Card, Checkpoints, ImageStack, Job, LabelInstances, Method, Progress, Resources
+from segbench.methods import (
+    Budget,
+    Card,
+    Checkpoints,
+    ImageStack,
+    Job,
+    LabelInstances,
+    Method,
+    Progress,
+    Resources,
+    Setting,
+)
 
 
 class Threshold(Method):
@@ -27,7 +38,11 @@ class Threshold(Method):
         budget=Budget(batch_size=1, epochs=1),
         resources=Resources(num_gpus=0.5, num_cpus=1, memory_gb=0.5),
         libraries=("scikit-image",),
-        settings={"seconds": 0.0, "fail": "", "margin": 0.1},
+        settings={
+            "seconds": Setting(0.0, "how long training takes", unit="seconds", minimum=0),
+            "fail": Setting("", "how training ends", choices=("", "raise", "memory", "memory above 2", "exit", "nan")),
+            "margin": Setting(0.1, "of the threshold above the mean", minimum=-1, maximum=1),
+        },
         score_rule="mean grey value of an instance",
         data_parallel="library",
         resumable=True,
