@@ -95,6 +95,8 @@ def _job_config() -> Any:
     from ray.job_config import JobConfig
 
     class Job(JobConfig):  # type: ignore[misc]
+        _py_driver_sys_path: list[str]
+
         def _serialize(self) -> Any:
             here = {str(Path(entry).resolve()) for entry in sys.path}
             self._py_driver_sys_path = [p for p in self._py_driver_sys_path if str(Path(p).resolve()) in here]
