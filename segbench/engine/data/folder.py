@@ -11,10 +11,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from segbench.engine.data.files import is_colour, read_image, read_labels, to_grey
+from segbench.engine.data.files import is_colour, to_grey
 from segbench.engine.data.prepared import in_order
 from segbench.engine.data.source import Load, RawImage, Source
 from segbench.engine.data.spec import SPLITS, DatasetSpec
+from segbench.engine.files.masks import Masks, facts_of, read_mask
+from segbench.engine.files.picture import Picture, Take
+from segbench.engine.files.pictures import read_numbers, read_picture
 from segbench.engine.study.tissues import ALL_TISSUES
 from segbench.errors import SegbenchError, unknown_name
 
@@ -26,7 +29,7 @@ TARGETS = ("nuclear", "wholecell", "cell")
 NO_TISSUE = "unknown"
 """The tissue of images whose tissue is not told."""
 _CHANNEL = "channel:"
-_OPTIONS = ("target", "channels", "pixel_size_um")
+_OPTIONS = ("target", "channels", "pixel_size_um", "masks", "project", "planes", "allow_identical")
 
 
 @dataclass(frozen=True)
@@ -47,7 +50,10 @@ class FolderSource(Source):
         Paths in the index are relative to it.
     options
         ``target``: what the masks label, ``nuclear``, ``wholecell`` or ``cell`` (default). ``channels``: names of the
-        channels; by default ``image`` for one and ``ch0``, ``ch1``, ... for several. ``pixel_size_um`` describes only.
+        channels; by default those that the first image's file gives, else ``image`` for one and ``ch0``, ``ch1``, ...
+        for several. ``pixel_size_um`` describes only. ``masks``: ``labels`` (default), ``binary`` or ``colour``.
+        ``project`` (``max``, ``mean``) and ``planes`` (``["Z=3"]``): what becomes of depth and time.
+        ``allow_identical``: True where the same picture may stand in two splits.
     """
 
     def __init__(self, folder: Path, options: Mapping[str, Any]) -> None:
@@ -57,6 +63,12 @@ class FolderSource(Source):
         target = str(options.get("target", "cell"))
         if target not in TARGETS:
             raise unknown_name("target", target, TARGETS)
+        masks = str(options.get("masks", Masks.LABELS))
+        if masks not in set(Masks):
+            raise unknown_name("kind of masks", masks, list(Masks))
+        self._masks = Masks(masks)
+        self._take = Take.of(options.get("project"), options.get("planes"))
+        self.one_split_each = not options.get("allow_identical", False)
         self._folder = folder
         self._rows, more = _read_index(folder)
         present = {row.split for row in self._rows}
@@ -64,7 +76,8 @@ class FolderSource(Source):
             if split not in present:
                 raise SegbenchError(f"{folder / INDEX} has no row of split {split!r}; training and testing need both")
         channels = options.get("channels")
-        self.channels = tuple(channels) if channels else _default_channels(folder, self._rows[0], more)
+        self._named = len(channels) - len(more) if channels else None
+        self.channels = tuple(channels) if channels else _default_channels(folder, self._rows[0], more, self._take)
         if len(set(self.channels)) != len(self.channels) or not all(self.channels):
             raise SegbenchError(f"channels need different names, found {', '.join(map(repr, self.channels))}")
         self.targets = (target,)
@@ -88,11 +101,14 @@ class FolderSource(Source):
         ]
 
     def content(self, digest: Callable[[Path], str]) -> Any:
-        """Return the index's rows with each file's digest."""
-        return [
+        """Return the index's rows with each file's digest, and how they are read where that is not the usual way."""
+        rows = [
             [row.image, row.split, row.tissue, *(digest(self._folder / n) for n in (row.image, row.mask, *row.more))]
             for row in self._rows
         ]
+        if self._masks is Masks.LABELS and self._take == Take():
+            return rows
+        return {"rows": rows, "masks": self._masks, "project": self._take.project, "planes": dict(self._take.planes)}
 
     def training_tissues(self) -> tuple[str, ...]:
         """Return the tissues of the training rows."""
@@ -101,18 +117,42 @@ class FolderSource(Source):
     def _load(self, row: _Row) -> RawImage:
         path = self._folder / row.image
         own = len(self.channels) - len(row.more)
-        pixels = _fit(read_image(path), own, path)
-        for name in row.more:
-            further = _fit(read_image(self._folder / name), 1, self._folder / name)
-            if further.shape[1:] != pixels.shape[1:]:
-                raise SegbenchError(f"{name} is {further.shape[1:]} (height, width), {row.image} is {pixels.shape[1:]}")
-            pixels = np.concatenate([pixels, further])
-        labels = read_labels(self._folder / row.mask)
+        picture = read_picture(path, self._take, self._named)
+        pictures = [picture, *(read_picture(self._folder / name, self._take, 1) for name in row.more)]
+        pixels = _fit(picture.pixels, own, path)
+        for name, further in zip(row.more, pictures[1:], strict=True):
+            plane = _fit(further.pixels, 1, self._folder / name)
+            if plane.shape[1:] != pixels.shape[1:]:
+                raise SegbenchError(f"{name} is {plane.shape[1:]} (height, width), {row.image} is {pixels.shape[1:]}")
+            pixels = np.concatenate([pixels, plane])
+        labels = read_mask(self._folder / row.mask, self._masks)
         if labels.shape != pixels.shape[1:]:
             raise SegbenchError(
                 f"{row.image} is {pixels.shape[1:]} (height, width), but its mask {row.mask} is {labels.shape}"
             )
-        return RawImage(image=row.image, tissue=row.tissue, pixels=pixels, labels={self.targets[0]: labels})
+        if any(np.array_equal(plane, labels) for plane in picture.pixels) and labels.any():
+            raise SegbenchError(f"{row.mask} is the image {row.image} itself: list the mask of its cells")
+        ends_at_255 = self._masks is Masks.LABELS and int(labels.max()) == 255 and _is_8_bit(self._folder / row.mask)
+        return RawImage(
+            image=row.image,
+            tissue=row.tissue,
+            pixels=pixels,
+            labels={self.targets[0]: labels},
+            left_out=_left_out(pictures, pixels.shape[0]),
+            masks=(facts_of(labels, row.mask, ends_at_255),),
+        )
+
+
+def _left_out(pictures: list[Picture], n_channels: int) -> dict[str, int]:
+    """Return what was left out of the files of one image, each kind once."""
+    notes = {note for picture in pictures for note in picture.notes}
+    if n_channels == 1 and pictures[0].pixels.shape[0] == 3 and is_colour(pictures[0].pixels):
+        notes.add("colours made grey")
+    return dict.fromkeys(sorted(notes), 1)
+
+
+def _is_8_bit(path: Path) -> bool:
+    return read_numbers(path).dtype == np.uint8
 
 
 def training_tissues(spec: DatasetSpec) -> tuple[str, ...]:
@@ -120,10 +160,10 @@ def training_tissues(spec: DatasetSpec) -> tuple[str, ...]:
     return FolderSource(Path(str(spec.source)), spec.options).training_tissues()
 
 
-def channel_names(folder: Path) -> tuple[str, ...]:
+def channel_names(folder: Path, take: Take | None = None) -> tuple[str, ...]:
     """Return the names that a folder's channels have by default, from its index and first image."""
     rows, more = _read_index(folder)
-    return _default_channels(folder, rows[0], more)
+    return _default_channels(folder, rows[0], more, Take() if take is None else take)
 
 
 def _read_index(folder: Path) -> tuple[list[_Row], tuple[str, ...]]:
@@ -141,6 +181,8 @@ def _read_index(folder: Path) -> tuple[list[_Row], tuple[str, ...]]:
     seen: set[str] = set()
     for number, values in enumerate(table.iter_rows(named=True), start=2):
         row = _read_row({key: (value or "").strip() for key, value in values.items()}, more, f"{path}, line {number}")
+        if row.image in (row.mask, *row.more):
+            raise SegbenchError(f"{path}, line {number}: {row.image!r} is listed as its own mask or channel")
         if row.image in seen:
             raise SegbenchError(f"{path}, line {number}: image {row.image!r} is listed twice")
         seen.add(row.image)
@@ -160,7 +202,7 @@ def _read_table(path: Path) -> pl.DataFrame:
 
     try:
         table = pl.read_csv(path, infer_schema=False)
-    except (pl.exceptions.PolarsError, UnicodeDecodeError) as error:
+    except (pl.exceptions.PolarsError, UnicodeDecodeError, OSError) as error:
         raise SegbenchError(f"{path} is not a CSV file: {str(error).splitlines()[0]}") from None
     for column in ("image", "mask", "split"):
         if column not in table.columns:
@@ -182,9 +224,12 @@ def _read_row(values: dict[str, str], more: tuple[str, ...], where: str) -> _Row
     return _Row(values["image"], values["mask"], values["split"], tissue, tuple(values[column] for column in more))
 
 
-def _default_channels(folder: Path, row: _Row, more: tuple[str, ...]) -> tuple[str, ...]:
-    pixels = read_image(folder / row.image)
+def _default_channels(folder: Path, row: _Row, more: tuple[str, ...], take: Take) -> tuple[str, ...]:
+    picture = read_picture(folder / row.image, take)
+    pixels = picture.pixels
     n = 1 if pixels.shape[0] == 3 and not is_colour(pixels) else pixels.shape[0]
+    if picture.channels is not None and len(picture.channels) == n:
+        return picture.channels + more
     return (("image",) if n == 1 else tuple(f"ch{i}" for i in range(n))) + more
 
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -14,10 +15,19 @@ import numpy as np
 import numpy.typing as npt
 from pycocotools import mask as coco_mask
 
-from segbench.engine.data.files import read_image, to_grey
+from segbench.engine.data.files import to_grey
 from segbench.engine.data.prepared import in_order
 from segbench.engine.data.source import Load, RawImage, Source
 from segbench.engine.data.spec import SPLITS
+from segbench.engine.files.coco import (
+    CocoImage,
+    Id,
+    check_polygon_numbers,
+    check_segmentation,
+    checked_id,
+    read_images,
+)
+from segbench.engine.files.pictures import read_picture
 from segbench.engine.study.tissues import ALL_TISSUES, LIVECELL_CHANNELS, LIVECELL_TARGETS, LIVECELL_TISSUES
 from segbench.errors import SegbenchError, unknown_name
 
@@ -26,13 +36,18 @@ _CELL_TYPES = {name.lower(): name for name in LIVECELL_TISSUES}
 
 Segmentation = tuple[npt.NDArray[np.float64], ...] | dict[str, Any]
 """Polygons, each x, y, x, y, ..., or a COCO run-length encoding."""
+_Placed = tuple[npt.NDArray[np.bool_], int, int]
+"""A cell's mask and the pixel (top, left) where it lies."""
+_SINGLE = "LIVECell_single_cells"
+_TWICE, _COVERED, _LOST, _OF, _GONE = _OVERLAPS = ("outlined twice", "covered", "pixels lost", "of pixels", "gone")
 
 
 @dataclass(frozen=True)
 class _Annotation:
     """One cell, packed as it is parsed: a million cells' polygons as Python lists would not fit into memory."""
 
-    image_id: int
+    id: Any
+    image_id: Id
     segmentation: Segmentation
     crowd: bool
 
@@ -49,36 +64,38 @@ class _Image:
 class LivecellSource(Source):
     """The folder of a LIVECell download, whatever the depth of its sub-folders.
 
-    Annotations are ``livecell_coco_{train,val,test}.json``; where a split has none of that name, every
-    ``livecell_*_{split}.json`` (the single-cell-type files). Images are found by their file name. The cell type is the
-    file name up to the first underscore.
+    A split's annotations are ``livecell_coco_SPLIT.json``; where there is none, every ``livecell_*_SPLIT.json`` or the
+    files of one cell type, ``LIVECell_single_cells/TYPE/SPLIT.json``. Images are found by their file name. The cell
+    type is the first part of that name. An image that a file lists several times is several images, each with the
+    annotations of its own id, as pycocotools counts them; they share their origin.
 
     Parameters
     ----------
     folder
-        The download, or a folder that holds both annotations and images.
+        The download's folder.
     options
-        ``pixel_size_um`` describes only.
+        ``pixel_size_um`` describes only. ``train_file``: name of the file with the training annotations, such as one
+        of ``LIVECell_dataset_size_split``; None for the usual one.
     """
 
     def __init__(self, folder: Path, options: Mapping[str, Any]) -> None:
         for key in options:
-            if key != "pixel_size_um":
-                raise unknown_name("option of a LIVECell dataset", key, ["pixel_size_um"])
+            if key not in ("pixel_size_um", "train_file"):
+                raise unknown_name("option of a LIVECell dataset", key, ["pixel_size_um", "train_file"])
         if not folder.is_dir():
             raise SegbenchError(f"{folder} is not a folder")
         self.channels, self.targets = LIVECELL_CHANNELS, LIVECELL_TARGETS
         self._folder = folder
-        self._annotations = {split: _find_annotations(folder, split) for split in SPLITS}
+        train_file = options.get("train_file")
+        self._annotations = {
+            split: _find_annotations(folder, split, train_file if split == "train" else None) for split in SPLITS
+        }
         for split in ("train", "test"):
             if not self._annotations[split]:
-                found = sorted(path.name for path in folder.rglob("*.json"))[:8]
-                raise SegbenchError(
-                    f"{folder} holds no livecell_coco_{split}.json; JSON files found: {', '.join(found) or 'none'}"
-                )
+                raise SegbenchError(_missing_annotations(folder, split))
         self._paths: dict[str, list[Path]] = {}
         for path in sorted(folder.rglob("*")):
-            if path.suffix.lower() in _IMAGE_SUFFIXES:
+            if path.suffix.lower() in _IMAGE_SUFFIXES and not path.name.startswith("._"):
                 self._paths.setdefault(path.name, []).append(path)
         self._images: dict[str, list[_Image]] = {}
 
@@ -103,38 +120,63 @@ class LivecellSource(Source):
                 "annotations": [digest(path) for path in self._annotations[split]],
                 "images": [[image.name, digest(image.path)] for image in self._split(split)],
             }
+            # cells that seem to be outlined twice are read another way than they were: only such data change
+            | ({"outlined_twice": n} if (n := sum(_nearly_equal_boxes(i.cells) for i in self._split(split))) else {})
             for split in self.counts()
         }
+
+    def told(self, left_out: Mapping[str, int], n_images: int) -> tuple[str, ...]:
+        """Return how often images are listed, and what overlapping cells lost."""
+        lines = []
+        for split in self.counts():
+            again = [image for image in self._split(split) if image.name != image.path.name]
+            if again:
+                lines.append(
+                    f"{split}: {len(again):,} images are listed again ({again[0].path.name}): each entry is an image "
+                    "of its own with its own annotations"
+                )
+        if left_out.get(_TWICE):
+            lines.append(f"{left_out[_TWICE]:,} cells are outlined twice: the first outline is kept")
+        if left_out.get(_COVERED):
+            lost = left_out[_LOST] / max(1, left_out[_OF])
+            lines.append(
+                f"{left_out[_COVERED]:,} cells lie under others: they lost {lost:.1%} of their pixels, "
+                f"{left_out.get(_GONE, 0):,} of them all"
+            )
+        rest = {key: n for key, n in left_out.items() if key not in _OVERLAPS}
+        return (*lines, *super().told(rest, n_images))
 
     def _split(self, split: str) -> list[_Image]:
         if split not in self._images:
             found = [image for path in self._annotations[split] for image in self._read(path)]
-            for name, times in Counter(image.name for image in found).items():
-                if times > 1:
-                    raise SegbenchError(f"{self._folder}: the {split} annotations name image {name} twice")
-            self._images[split] = found
+            times: Counter[str] = Counter()
+            self._images[split] = []
+            for image in found:
+                times[image.name] += 1
+                again = times[image.name]
+                name = image.name if again == 1 else f"{image.name}#{again}"
+                self._images[split].append(dataclasses.replace(image, name=name))
         return self._images[split]
 
     def _read(self, path: Path) -> list[_Image]:
         images, annotations = _read_annotations(path)
-        cells: dict[int, list[Segmentation]] = {int(image["id"]): [] for image in images}
+        cells: dict[Id, list[Segmentation]] = {image: [] for image in images}
         for annotation in annotations:
+            where = f"{path}, annotation {annotation.id}"
             if annotation.image_id not in cells:
-                raise SegbenchError(
-                    f"{path}: an annotation belongs to image {annotation.image_id}, which is not listed"
-                )
+                raise SegbenchError(f"{where} belongs to image {annotation.image_id!r}, which is not listed")
+            check_segmentation(annotation.segmentation, where, images[annotation.image_id].size)
             # a crowd region is not one cell
             if not annotation.crowd:
                 cells[annotation.image_id].append(annotation.segmentation)
         result = []
-        for image in images:
-            name = Path(str(image["file_name"])).name
+        for number, image in images.items():
+            name = Path(str(image.name)).name
             places = self._paths.get(name, [])
             if len(places) != 1:
                 found = f"found {len(places)} times: {', '.join(map(str, places[:2]))}" if places else "not there"
                 raise SegbenchError(f"{path} names image {name}, which is {found} below {self._folder}")
-            size = int(image["height"]), int(image["width"])
-            result.append(_Image(name, places[0], *size, tuple(cells[int(image["id"])])))
+            result.append(_Image(name, places[0], *image.size, tuple(cells[number])))
         return result
 
 
@@ -155,11 +197,28 @@ def cell_types(folder: Path) -> tuple[str, ...]:
     return in_order({cell_type(path.name) for path in folder.rglob("*") if path.suffix.lower() in _IMAGE_SUFFIXES})
 
 
+@dataclass(frozen=True)
+class Overlaps:
+    """What the cells of one image lost in becoming a label map, where each pixel belongs to one cell."""
+
+    twice: int = 0
+    """Outlines left out: they are of a cell that another outline has."""
+    covered: int = 0
+    """Cells that lost pixels to others."""
+    lost: int = 0
+    """Pixels that they lost."""
+    of: int = 0
+    """Pixels that they had."""
+    gone: int = 0
+    """Cells that lost every pixel."""
+
+
 def rasterize(cells: tuple[Segmentation, ...], height: int, width: int) -> npt.NDArray[np.int32]:
     """Return the label map (height, width) of an image's cells: 1..k in the order of the cells, 0 background.
 
     Masks are those of pycocotools. Where cells overlap, the smaller one (by the pixels of its mask) is on top, and of
-    equal ones the later; a cell that lies wholly under others is left out.
+    equal ones the later; a cell that lies wholly under others is left out. Of outlines that overlap by an IoU above
+    0.5, which are one cell outlined twice, the first is kept.
 
     Examples
     --------
@@ -172,16 +231,86 @@ def rasterize(cells: tuple[Segmentation, ...], height: int, width: int) -> npt.N
            [2, 1, 1, 2],
            [2, 2, 2, 2]], dtype=int32)
     """
+    return rasterize_counted(cells, height, width)[0]
+
+
+def rasterize_counted(
+    cells: tuple[Segmentation, ...], height: int, width: int
+) -> tuple[npt.NDArray[np.int32], Overlaps]:
+    """Return ``rasterize``'s label map and what the cells lost in it."""
     masks = [_mask(cell, height, width) for cell in cells]
-    order = np.argsort([-int(mask.sum()) for mask, _, _ in masks], kind="stable")
+    areas = np.array([int(mask.sum()) for mask, _, _ in masks], np.int64)
+    spare = _outlined_twice(masks, areas)
+    kept = np.array([n for n in range(len(masks)) if n not in spare], np.int64)
     labels = np.zeros((height, width), np.int32)
-    for n in order:
+    for n in kept[np.argsort(-areas[kept], kind="stable")]:
         mask, top, left = masks[n]
         labels[top : top + mask.shape[0], left : left + mask.shape[1]][mask] = n + 1
-    return labels
+    left_over = np.bincount(labels.ravel(), minlength=len(masks) + 1)[1:]
+    lost = areas[kept] - left_over[kept]
+    under = lost > 0
+    return labels, Overlaps(
+        twice=len(spare),
+        covered=int(under.sum()),
+        lost=int(lost.sum()),
+        of=int(areas[kept][under].sum()),
+        gone=int((under & (left_over[kept] == 0)).sum()),
+    )
 
 
-def _mask(cell: Segmentation, height: int, width: int) -> tuple[npt.NDArray[np.bool_], int, int]:
+def _outlined_twice(masks: Sequence[_Placed], areas: npt.NDArray[np.int64]) -> set[int]:
+    """Return the masks whose IoU with an earlier one that is kept is above one half."""
+    boxes = np.array([(top, left, top + m.shape[0], left + m.shape[1]) for m, top, left in masks]).reshape(-1, 4)
+    spare: set[int] = set()
+    for first, second in _near(boxes):
+        if first in spare or second in spare:
+            continue
+        both = _shared(masks[first], masks[second])
+        if 2 * both > areas[first] + areas[second] - both:
+            spare.add(second)
+    return spare
+
+
+def _near(boxes: npt.NDArray[Any]) -> list[tuple[int, int]]:
+    """Return the pairs (first, second) of boxes top, left, bottom, right whose own IoU is above a quarter."""
+    pairs: list[tuple[int, int]] = []
+    order = np.argsort(boxes[:, 0], kind="stable")
+    tops = boxes[order, 0]
+    sides = np.maximum(boxes[:, 2:] - boxes[:, :2], 0)
+    sizes = sides[:, 0] * sides[:, 1]
+    for place, n in enumerate(order):
+        last = int(np.searchsorted(tops, boxes[n, 2], side="left"))
+        others = order[place + 1 : last]
+        low = np.maximum(boxes[others, :2], boxes[n, :2])
+        high = np.minimum(boxes[others, 2:], boxes[n, 2:])
+        inside = np.maximum(high - low, 0)
+        shared = inside[:, 0] * inside[:, 1]
+        near = others[4 * shared > sizes[others] + sizes[n] - shared]
+        pairs += [(int(min(n, other)), int(max(n, other))) for other in near]
+    return sorted(pairs)
+
+
+def _shared(one: _Placed, other: _Placed) -> int:
+    """Return how many pixels two masks share."""
+    (first, y0, x0), (second, y1, x1) = one, other
+    top, left = max(y0, y1), max(x0, x1)
+    bottom, right = min(y0 + first.shape[0], y1 + second.shape[0]), min(x0 + first.shape[1], x1 + second.shape[1])
+    if bottom <= top or right <= left:
+        return 0
+    here = first[top - y0 : bottom - y0, left - x0 : right - x0]
+    return int((here & second[top - y1 : bottom - y1, left - x1 : right - x1]).sum())
+
+
+def _nearly_equal_boxes(cells: tuple[Segmentation, ...]) -> int:
+    """Return how many pairs of cells may be one outlined twice, by the boxes of their polygons."""
+    boxes = [
+        (points[:, 1].min(), points[:, 0].min(), points[:, 1].max(), points[:, 0].max())
+        for points in (np.concatenate(cell).reshape(-1, 2) for cell in cells if not isinstance(cell, dict))
+    ]
+    return len(_near(np.array(boxes, np.float64).reshape(-1, 4)))
+
+
+def _mask(cell: Segmentation, height: int, width: int) -> _Placed:
     """Return a cell's mask and the pixel (top, left) where it lies."""
     if isinstance(cell, dict):
         if list(cell.get("size", [])) != [height, width]:
@@ -207,62 +336,102 @@ def _mask(cell: Segmentation, height: int, width: int) -> tuple[npt.NDArray[np.b
 
 
 def _load(image: _Image) -> RawImage:
-    pixels = read_image(image.path)
-    if pixels.shape[0] == 3:
-        pixels = to_grey(pixels)
+    picture = read_picture(image.path)
+    pixels = to_grey(picture.pixels) if picture.pixels.shape[0] == 3 else picture.pixels
     if pixels.shape != (1, image.height, image.width):
         raise SegbenchError(
             f"{image.name} is {pixels.shape} (channels, height, width), "
             f"its annotations say (1, {image.height}, {image.width})"
         )
     try:
-        labels = rasterize(image.cells, image.height, image.width)
+        labels, overlaps = rasterize_counted(image.cells, image.height, image.width)
     except SegbenchError as error:
         raise SegbenchError(f"{image.name}: {error}") from None
-    return RawImage(image.name, cell_type(image.name), pixels, {LIVECELL_TARGETS[0]: labels})
+    left_out = {
+        _TWICE: overlaps.twice,
+        _COVERED: overlaps.covered,
+        _LOST: overlaps.lost,
+        _OF: overlaps.of,
+        _GONE: overlaps.gone,
+    }
+    return RawImage(
+        image.name,
+        cell_type(image.name),
+        pixels,
+        {LIVECELL_TARGETS[0]: labels},
+        left_out={what: n for what, n in left_out.items() if n} | dict.fromkeys(picture.notes, 1),
+        origin=image.path.name,
+    )
 
 
-def _find_annotations(folder: Path, split: str) -> list[Path]:
-    whole = sorted(folder.rglob(f"livecell_coco_{split}.json"))
+def _find_annotations(folder: Path, split: str, name: str | None) -> tuple[Path, ...]:
+    """Return the annotation files of a split: the one of this name, else the whole ones, else those of cell types."""
+    every = [path for path in sorted(folder.rglob("*.json")) if not path.name.startswith("._")]
+    if name is not None:
+        named = [path for path in every if path.name == name]
+        if len(named) != 1:
+            near = [path.name for path in every]
+            raise unknown_name("annotation file", name, near) if not named else _ambiguous(folder, name, named)
+        return tuple(named)
+    whole = [path for path in every if path.name == f"livecell_coco_{split}.json"]
     if len(whole) > 1:
-        raise SegbenchError(
-            f"{folder} holds {len(whole)} files livecell_coco_{split}.json: {', '.join(map(str, whole))}"
-        )
-    return whole or sorted(folder.rglob(f"livecell_*_{split}.json"))
+        raise _ambiguous(folder, f"livecell_coco_{split}.json", whole)
+    if whole:
+        return tuple(whole)
+    by_type = [path for path in every if path.match(f"livecell_*_{split}.json")]
+    return tuple(by_type or [path for path in every if path.name == f"{split}.json" and _SINGLE in path.parts])
 
 
-def _read_annotations(path: Path) -> tuple[list[dict[str, Any]], list[_Annotation]]:
+def _ambiguous(folder: Path, name: str, found: Sequence[Path]) -> SegbenchError:
+    return SegbenchError(f"{folder} holds {len(found)} files {name}: {', '.join(map(str, found[:4]))}")
+
+
+def _missing_annotations(folder: Path, split: str) -> str:
+    found = sorted({path.name for path in folder.rglob("*.json")})
+    sizes = [name for name in found if "percent" in name]
+    hint = f"; name one of the parts with --train-file: {', '.join(sizes)}" if sizes and split == "train" else ""
+    return f"{folder} holds no livecell_coco_{split}.json; JSON files found: {', '.join(found[:8]) or 'none'}{hint}"
+
+
+def _read_annotations(path: Path) -> tuple[dict[Id, CocoImage], list[_Annotation]]:
     def pack(values: dict[str, Any]) -> Any:
         if "segmentation" not in values:
             return values
-        return _Annotation(int(values["image_id"]), _pack(values["segmentation"]), bool(values.get("iscrowd", 0)))
+        where = f"{path}, annotation {values.get('id')}"
+        return _Annotation(
+            values.get("id"),
+            checked_id(values.get("image_id"), f"{where}: image_id"),
+            _pack(values["segmentation"], where),
+            bool(values.get("iscrowd", 0)),
+        )
 
     try:
-        raw = json.loads(path.read_text(), object_hook=pack)
-        annotations = raw["annotations"]
-        # single-cell-type files of the download hold a mapping by id instead of a list
-        found = list(annotations.values()) if isinstance(annotations, dict) else list(annotations)
-        images = [{key: image[key] for key in ("id", "file_name", "height", "width")} for image in raw["images"]]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        what = f"field {error} is missing" if isinstance(error, KeyError) else str(error)
-        raise SegbenchError(f"{path} is not a COCO annotation file: {what}") from None
-    for number, image in enumerate(images):
-        if cell_type(Path(str(image["file_name"])).name) == ALL_TISSUES:
-            raise SegbenchError(f"{path}: image {number} has no cell type in its name {image['file_name']!r}")
-    if not all(isinstance(annotation, _Annotation) for annotation in found):
+        raw = json.loads(path.read_bytes(), object_hook=pack)
+    except (OSError, ValueError, RecursionError) as error:
+        raise SegbenchError(f"{path} is not a COCO annotation file: {' '.join(str(error).split())}") from None
+    for key in ("images", "annotations"):
+        if not isinstance(raw, dict) or key not in raw:
+            raise SegbenchError(f"{path} is not a COCO annotation file: field {key!r} is missing")
+    annotations = raw["annotations"]
+    # single-cell-type files of the download hold a mapping by id instead of a list
+    found = list(annotations.values()) if isinstance(annotations, dict) else annotations
+    images = read_images(raw["images"], path)
+    for number, image in images.items():
+        if not image.name or cell_type(Path(image.name).name) == ALL_TISSUES:
+            raise SegbenchError(f"{path}: image {number} has no cell type in its name {image.name!r}")
+    if not isinstance(found, list) or not all(isinstance(annotation, _Annotation) for annotation in found):
         raise SegbenchError(f"{path} is not a COCO annotation file: an annotation has no segmentation")
     return images, found
 
 
-def _pack(segmentation: Any) -> Segmentation:
+def _pack(segmentation: Any, where: str) -> Segmentation:
+    """Return a segmentation in few bytes; polygons become arrays. What is no segmentation is left to the check."""
     if isinstance(segmentation, dict):
-        if not {"size", "counts"} <= segmentation.keys():
-            raise ValueError("a run-length encoding needs size and counts")
         return segmentation
-    parts = tuple(np.asarray(part, np.float64) for part in segmentation)
-    for part in parts:
-        if part.ndim != 1 or part.size < 6 or part.size % 2 or not np.isfinite(part).all():
-            raise ValueError(f"a polygon is at least three points x, y, found {part.size} numbers")
-    if not parts:
-        raise ValueError("a segmentation without polygon")
-    return parts
+    if not isinstance(segmentation, list) or not segmentation:
+        raise SegbenchError(f"{where}: a segmentation is a list of polygons or an object with counts and size")
+    parts = []
+    for part in segmentation:
+        check_polygon_numbers(part, where)
+        parts.append(np.asarray(part, np.float64))
+    return tuple(parts)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections import Counter, deque
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import islice
@@ -22,6 +23,7 @@ from segbench.engine.data.prepared import META, in_order
 from segbench.engine.data.source import Load, ProgressCallback, RawImage, Source, check_pixels
 from segbench.engine.data.spec import PreparationSettings
 from segbench.engine.data.windows import check_labels, number, positions
+from segbench.engine.files.masks import MaskFacts, survey
 from segbench.errors import SegbenchError
 
 
@@ -87,6 +89,22 @@ class ImageWindows:
     """(y, x) of each window in the image."""
     shapes: dict[str, list[Morphology]]
     """The shapes of each window's cells, for each target."""
+    raw: RawFacts
+    """What is known of the image that they were cut from."""
+
+
+@dataclass(frozen=True)
+class RawFacts:
+    """What is told of an original image once its pixels are gone."""
+
+    image: str
+    origin: str
+    left_out: Mapping[str, int]
+    masks: tuple[MaskFacts, ...]
+    digest: bytes | None
+    """Of its pixels; None for an image of one value, which others may well equal."""
+    empty_windows: int
+    """Without a cell, and left out."""
 
 
 def prepare_image(raw: RawImage, settings: PreparationSettings, keep_empty: bool) -> ImageWindows:
@@ -131,7 +149,22 @@ def prepare_image(raw: RawImage, settings: PreparationSettings, keep_empty: bool
         labels={target: maps[: len(corners)] for target, maps in numbered.items()},
         corners=corners,
         shapes=shapes,
+        raw=RawFacts(
+            image=raw.image,
+            origin=raw.origin or raw.image,
+            left_out=raw.left_out,
+            masks=raw.masks,
+            digest=_digest(raw.pixels),
+            empty_windows=len(places) - len(corners),
+        ),
     )
+
+
+def _digest(pixels: npt.NDArray[Any]) -> bytes | None:
+    flat = np.ascontiguousarray(pixels)
+    if (flat == flat.flat[0]).all():
+        return None
+    return hashlib.blake2b(flat.view(np.uint8).reshape(-1).data, digest_size=16, key=repr(flat.shape).encode()).digest()
 
 
 def prepare(
@@ -154,6 +187,7 @@ def prepare(
     """
     counts = source.counts()
     tissues = {}
+    told = _Told(source)
     with ThreadPoolExecutor(workers, thread_name_prefix="prepare") as pool:
         for split, total in counts.items():
             keep_empty = split in settings.keep_empty
@@ -166,6 +200,7 @@ def prepare(
                     progress(split, 0, total)
                 for done, windows in enumerate(_in_order(pool, work, source.images(split), 2 * workers), start=1):
                     writer.add(windows)
+                    told.add(split, windows.raw)
                     if progress is not None:
                         progress(split, done, total)
             if writer.n_windows == 0:
@@ -177,8 +212,56 @@ def prepare(
         "targets": list(source.targets),
         "tissues": tissues,
         "images": dict(counts),
+        "notes": list(told.lines()),
     }
     (folder / META).write_text(json.dumps(meta, indent=1))
+
+
+class _Told:
+    """Gathers what the user should know of the originals, and refuses what cannot be meant."""
+
+    def __init__(self, source: Source) -> None:
+        self._source = source
+        self._left_out: Counter[str] = Counter()
+        self._masks: list[MaskFacts] = []
+        self._first: dict[bytes, tuple[str, str]] = {}
+        self._n_images = 0
+        self._empty: Counter[str] = Counter()
+        self._identical: list[str] = []
+
+    def add(self, split: str, raw: RawFacts) -> None:
+        """Take an image's facts in.
+
+        Raises
+        ------
+        SegbenchError
+            The same picture stands in another split, and the source does not allow that.
+        """
+        self._n_images += 1
+        self._left_out.update(raw.left_out)
+        self._masks += raw.masks
+        if raw.empty_windows:
+            self._empty[split] += raw.empty_windows
+        if raw.digest is None:
+            return
+        other, image = self._first.setdefault(raw.digest, (split, raw.image))
+        if other != split:
+            same = f"{raw.image} ({split}) is the same picture as {image} ({other})"
+            if self._source.one_split_each:
+                raise SegbenchError(
+                    f"{same}: a model would be tested on what it was trained on. Take one out, or allow it with "
+                    "--allow-identical"
+                )
+            self._identical.append(same)
+
+    def lines(self) -> Iterator[str]:
+        """Yield what to tell, a line each; raises SegbenchError where the masks are none."""
+        yield from survey(self._masks)
+        yield from self._source.told(dict(self._left_out), self._n_images)
+        for split, n in self._empty.items():
+            yield f"{split}: {n:,} windows without a cell are left out"
+        if self._identical:
+            yield f"{len(self._identical):,} pictures stand in two splits: {self._identical[0]}"
 
 
 def _in_order(
@@ -210,6 +293,7 @@ class _SplitWriter:
         self.index: dict[str, list[Any]] = {"window": [], "image": [], "tissue": [], "y": [], "x": []}
         self.index |= {f"n_cells_{target}": [] for target in source.targets}
         self._cells: list[tuple[int, int, Morphology]] = []
+        self._origins: list[str] = []
 
     def add(self, windows: ImageWindows) -> None:
         self._images.append(windows.pixels)
@@ -217,6 +301,7 @@ class _SplitWriter:
             self._labels[target].append(labels)
         for i, (y, x) in enumerate(windows.corners):
             row = {"window": self.n_windows, "image": windows.image, "tissue": windows.tissue, "y": y, "x": x}
+            self._origins.append(windows.raw.origin)
             for place, target in enumerate(self._targets):
                 shapes = windows.shapes[target][i]
                 row[f"n_cells_{target}"] = shapes.area.size
@@ -242,7 +327,10 @@ class _SplitWriter:
 
         integers = ["window", "y", "x", *(f"n_cells_{target}" for target in self._targets)]
         schema = {key: pl.Int32 if key in integers else pl.String for key in self.index}
-        pl.DataFrame(self.index, schema=schema).write_parquet(self._folder / f"index-{self._split}.parquet")
+        index = pl.DataFrame(self.index, schema=schema)
+        if self._origins != self.index["image"]:
+            index = index.with_columns(origin=pl.Series(self._origins, dtype=pl.String))
+        index.write_parquet(self._folder / f"index-{self._split}.parquet")
 
         sizes = [shapes.area.size for _, _, shapes in self._cells]
         first = np.repeat(np.cumsum([0, *sizes])[:-1], sizes)

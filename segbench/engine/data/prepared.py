@@ -38,6 +38,8 @@ class PreparedDataset:
     """The splits that it has, of train, val and test."""
     tissues_of_split: Mapping[str, tuple[str, ...]]
     """The tissues that have a window, for each split."""
+    notes: tuple[str, ...] = ()
+    """What preparation left out or suspects, each in one line."""
 
     @classmethod
     def read(cls, folder: Path, spec: DatasetSpec) -> PreparedDataset:
@@ -51,6 +53,7 @@ class PreparedDataset:
             targets=tuple(meta["targets"]),
             splits=tuple(meta["tissues"]),
             tissues_of_split={split: tuple(tissues) for split, tissues in meta["tissues"].items()},
+            notes=tuple(meta.get("notes", ())),
         )
 
     @property
@@ -81,10 +84,18 @@ class PreparedDataset:
         return self.folder / f"labels-{target}-{self._split(split)}.npy"
 
     def index(self, split: str) -> pl.DataFrame:
-        """Return one row a window: window, image, tissue, y, x (of the window in the image), n_cells_TARGET."""
+        """Return one row a window: window, image, tissue, y, x (of the window in the image), n_cells_TARGET.
+
+        Where several images are the same picture (annotated twice, say), ``origin`` names the picture.
+        """
         import polars as pl
 
         return pl.read_parquet(self.folder / f"index-{self._split(split)}.parquet")
+
+    def origins(self, split: str) -> list[str]:
+        """Return the picture that each window was cut from: what resampling draws, whole or not at all."""
+        index = self.index(split)
+        return list(index["origin" if "origin" in index.columns else "image"])
 
     def rows(self, split: str, tissue: str = ALL_TISSUES) -> tuple[int, ...]:
         """Return the windows of a tissue, ``all`` for every one; raises SegbenchError for a tissue without any."""

@@ -70,8 +70,10 @@ def layout(spec: DatasetSpec) -> tuple[tuple[str, ...], tuple[str, ...]]:
     channels = spec.options.get("channels")
     if not channels:
         from segbench.engine.data.folder import channel_names
+        from segbench.engine.files.picture import Take
 
-        channels = channel_names(Path(str(spec.source)))
+        take = Take.of(spec.options.get("project"), spec.options.get("planes"))
+        channels = channel_names(Path(str(spec.source)), take)
     return tuple(channels), (str(spec.options.get("target", "cell")),)
 
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from segbench.engine.files.masks import MaskFacts
 from segbench.errors import SegbenchError
 
 
@@ -26,6 +27,12 @@ class RawImage:
     """(C, H, W), any numeric dtype."""
     labels: Mapping[str, npt.NDArray[Any]]
     """One (H, W) label map a target, 0 for background."""
+    left_out: Mapping[str, int] = field(default_factory=dict)
+    """How often each thing was left out or changed in reading it, by what it was."""
+    masks: tuple[MaskFacts, ...] = ()
+    """What a pass over its mask files told; none where they are not files of labels."""
+    origin: str | None = None
+    """The picture that it is, where another image of the dataset is the same picture; None for its own id."""
 
 
 Load = Callable[[], RawImage]
@@ -43,6 +50,8 @@ class Source(ABC):
     """Names of the image channels, in order."""
     targets: tuple[str, ...]
     """Names of the label maps."""
+    one_split_each: bool = False
+    """True where the same picture in two splits is an error; False where the distribution is as it is."""
 
     @abstractmethod
     def counts(self) -> Mapping[str, int]:
@@ -55,6 +64,18 @@ class Source(ABC):
     @abstractmethod
     def files(self) -> list[Path]:
         """Every file whose bytes decide the content, in a fixed order."""
+
+    def told(self, left_out: Mapping[str, int], n_images: int) -> tuple[str, ...]:
+        """Return in words what was left out or changed, a line each.
+
+        Parameters
+        ----------
+        left_out
+            Sums of the images' own counts.
+        n_images
+            That were read.
+        """
+        return tuple(f"{what}: {n:,} of {n_images:,} images" for what, n in left_out.items())
 
     @abstractmethod
     def content(self, digest: Callable[[Path], str]) -> Any:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import json
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
@@ -13,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 from pycocotools import mask as mask_utils
 
+from segbench.engine.files.coco import CocoObject, Id, read_results, read_truth
 from segbench.engine.metrics.batches import Progress
 from segbench.engine.metrics.coco import IOU_THRESHOLDS, MATCH_THRESHOLDS, RECALL_THRESHOLDS, accumulate, order_by_score
 from segbench.engine.metrics.evaluation import (
@@ -22,6 +22,7 @@ from segbench.engine.metrics.evaluation import (
     MAX_DETECTIONS,
     AreaRanges,
     Scores,
+    beyond_limit,
     checked_limit,
     frame_schema,
     known,
@@ -48,7 +49,7 @@ class CocoEvaluation:
     """(T, K, A, M)."""
     score_thresholds: npt.NDArray[np.float64] = field(repr=False)
     """(T, R, K, A, M)."""
-    categories: tuple[int, ...]
+    categories: tuple[Id, ...]
     """(K,), the category ids, ascending."""
     areas: tuple[str, ...]
     """(A,), names of the area ranges, ``all`` first."""
@@ -60,6 +61,8 @@ class CocoEvaluation:
     """True objects of all categories, crowds not counted."""
     n_predictions: int
     """Predicted objects of these categories."""
+    notes: tuple[str, ...] = ()
+    """What was left out of the files, and predictions beyond the limit, each in one line."""
 
     def metrics(self, area: str = ALL_AREAS, max_detections: int | None = None) -> dict[str, float]:
         """Return the six metrics as means over categories, for one area range and limit (None: the largest)."""
@@ -75,7 +78,7 @@ class CocoEvaluation:
             "ar75": mean_of_valid(recall[AP75]),
         }
 
-    def category(self, category: int, area: str = ALL_AREAS) -> Scores:
+    def category(self, category: Id, area: str = ALL_AREAS) -> Scores:
         """Return one category's scores at the largest limit of detections."""
         k, a = self.categories.index(category), self.areas.index(area)
         return Scores.from_arrays(
@@ -168,8 +171,11 @@ def evaluate_coco_json(
     if iou_type not in get_args(IouType):
         raise unknown_name("IoU type", iou_type, get_args(IouType))
     limits = tuple(sorted({checked_limit(limit) for limit in max_detections}))
-    images, categories, true_objects = _read_truth(truth, iou_type)
-    found_objects = _read_results(predictions, images, iou_type)
+    true_file = read_truth(truth, iou_type == "segm")
+    found_file = read_results(predictions, true_file, iou_type == "segm")
+    images = {name: image.size for name, image in true_file.images.items()}
+    categories = sorted(true_file.categories, key=_by_kind)
+    true_objects, found_objects = _by_image(true_file.objects), _by_image(found_file.objects)
     ranges = {ALL_AREAS: _EVERY_AREA, **area_ranges}
     shape = (IOU_THRESHOLDS.size, RECALL_THRESHOLDS.size, len(categories), len(ranges), len(limits))
     precision, score_thresholds = -np.ones(shape), -np.ones(shape)
@@ -177,8 +183,8 @@ def evaluate_coco_json(
     n_found = 0
     for k, category in enumerate(categories):
         parts: list[_Matched] = []
-        for n, image in enumerate(sorted(images)):
-            true, found = true_objects[image, category], found_objects[image, category]
+        for n, image in enumerate(sorted(images, key=_by_kind)):
+            true, found = true_objects.get((image, category), []), found_objects.get((image, category), [])
             n_found += len(found)
             if true or found:
                 parts.append(_match(true, found, images[image], ranges, limits[-1], iou_type))
@@ -208,18 +214,16 @@ def evaluate_coco_json(
         n_images=len(images),
         n_truth=sum(not true.crowd for objects in true_objects.values() for true in objects),
         n_predictions=n_found,
+        notes=(*true_file.notes, *found_file.notes, *_beyond(found_objects, categories, limits[-1])),
     )
 
 
-@dataclass(frozen=True)
-class _Object:
-    """One true or predicted object."""
-
-    segmentation: Any
-    bbox: Any
-    area: float | None
-    crowd: bool = False
-    score: float = 0.0
+def _beyond(found: Mapping[tuple[Id, Id], list[CocoObject]], categories: Sequence[Id], limit: int) -> Iterator[str]:
+    """Yield a line where predictions are beyond the limit of detections."""
+    over = [len(objects) - limit for (_, category), objects in found.items() if category in categories]
+    over = [n for n in over if n > 0]
+    if over:
+        yield beyond_limit(sum(over), len(over), limit)
 
 
 @dataclass(frozen=True)
@@ -232,13 +236,24 @@ class _Matched:
     n_truth: list[int]
 
 
-_Objects = Mapping[tuple[int, int], list[_Object]]
 _EVERY_THRESHOLD = np.uint16((1 << IOU_THRESHOLDS.size) - 1)
 
 
+def _by_image(objects: Sequence[CocoObject]) -> dict[tuple[Id, Id], list[CocoObject]]:
+    """Return the objects by image and category, in the file's order."""
+    found: defaultdict[tuple[Id, Id], list[CocoObject]] = defaultdict(list)
+    for one in objects:
+        found[one.image, one.category].append(one)
+    return dict(found)
+
+
+def _by_kind(name: Id) -> tuple[bool, Id]:
+    return isinstance(name, str), name
+
+
 def _match(
-    true: list[_Object],
-    found: list[_Object],
+    true: list[CocoObject],
+    found: list[CocoObject],
     size: tuple[int, int],
     ranges: AreaRanges,
     limit: int,
@@ -271,10 +286,10 @@ def _match(
     return result
 
 
-def _shape(one: _Object, size: tuple[int, int], iou_type: IouType) -> Any:
+def _shape(one: CocoObject, size: tuple[int, int], iou_type: IouType) -> Any:
     """Return the object's box, or its mask as run lengths."""
-    if iou_type == "bbox" and one.bbox:
-        return one.bbox
+    if iou_type == "bbox" and one.box:
+        return list(one.box)
     mask = _run_lengths(one.segmentation, size)
     return mask_utils.toBbox(mask).tolist() if iou_type == "bbox" else mask
 
@@ -287,94 +302,8 @@ def _run_lengths(segmentation: Any, size: tuple[int, int]) -> Any:
     return segmentation
 
 
-def _area(one: _Object, size: tuple[int, int]) -> float:
+def _area(one: CocoObject, size: tuple[int, int]) -> float:
     if one.segmentation is None:
-        return float(one.bbox[2] * one.bbox[3])
+        assert one.box is not None  # read_results has seen to it
+        return float(one.box[2] * one.box[3])
     return float(mask_utils.area(_run_lengths(one.segmentation, size)))
-
-
-def _read_json(path: Path) -> Any:
-    try:
-        return json.loads(Path(path).read_text())
-    except OSError as error:
-        raise SegbenchError(f"cannot read {path}: {error.strerror}") from None
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise SegbenchError(f"{path} is not JSON: {error}") from None
-
-
-def _read_truth(path: Path, iou_type: IouType) -> tuple[dict[int, tuple[int, int]], list[int], _Objects]:
-    """Return image sizes by id, category ids, and true objects by image and category."""
-    raw = _read_json(path)
-    if not isinstance(raw, dict) or not {"images", "annotations", "categories"} <= raw.keys():
-        raise SegbenchError(f"{path} is no COCO dataset: it must be an object with images, annotations and categories")
-    images = {}
-    for image in raw["images"]:
-        _require(image, ("id", "height", "width"), f"{path}, image {image.get('id')}")
-        images[image["id"]] = (int(image["height"]), int(image["width"]))
-    categories = {category["id"] for category in raw["categories"]}
-    objects: defaultdict[tuple[int, int], list[_Object]] = defaultdict(list)
-    seen: set[Any] = set()
-    for n, annotation in enumerate(raw["annotations"]):
-        where = f"{path}, annotation {annotation.get('id', f'number {n}')}"
-        _require(annotation, ("id", "image_id", "category_id"), where)
-        if annotation["id"] in seen:
-            raise SegbenchError(f"{where}: this id appears twice; ids must differ")
-        seen.add(annotation["id"])
-        if annotation["image_id"] not in images or annotation["category_id"] not in categories:
-            continue
-        segmentation, box = annotation.get("segmentation"), annotation.get("bbox")
-        _check_shape(segmentation, box, where, images[annotation["image_id"]], iou_type)
-        objects[annotation["image_id"], annotation["category_id"]].append(
-            _Object(segmentation, box, annotation.get("area"), crowd=bool(annotation.get("iscrowd", 0)))
-        )
-    return images, sorted(categories), objects
-
-
-def _read_results(path: Path, images: Mapping[int, tuple[int, int]], iou_type: IouType) -> _Objects:
-    """Return predicted objects by image and category, with the areas that pycocotools' ``loadRes`` gives them."""
-    raw = _read_json(path)
-    results = raw.get("annotations") if isinstance(raw, dict) else raw
-    if not isinstance(results, list) or not all(isinstance(result, dict) for result in results):
-        raise SegbenchError(f"{path} holds no COCO results: it must be a list of objects with image_id and score")
-    # loadRes decides by the first result whether boxes give the areas
-    by_box = bool(results) and bool(results[0].get("bbox"))
-    objects: defaultdict[tuple[int, int], list[_Object]] = defaultdict(list)
-    for n, result in enumerate(results):
-        where = f"{path}, result {n}"
-        _require(result, ("image_id", "category_id", "score"), where)
-        image, score = result["image_id"], result["score"]
-        if image not in images:
-            raise SegbenchError(f"{where}: image_id {image!r} is not in the truth")
-        if not isinstance(score, (int, float)) or np.isnan(score):
-            raise SegbenchError(f"{where}: the score is {score!r}; scores must be numbers")
-        box, segmentation = result.get("bbox"), result.get("segmentation")
-        if by_box:
-            _require(result, ("bbox",), where)
-            x, y, width, height = box
-            if segmentation is None:
-                segmentation = [[x, y, x, y + height, x + width, y + height, x + width, y]]
-        _check_shape(segmentation, box, where, images[image], iou_type)
-        area = box[2] * box[3] if by_box else None
-        objects[image, result["category_id"]].append(_Object(segmentation, box, area, score=float(score)))
-    return objects
-
-
-def _require(record: Mapping[str, Any], keys: Sequence[str], where: str) -> None:
-    for key in keys:
-        if key not in record:
-            raise SegbenchError(f"{where}: {key!r} is missing; it has {', '.join(record) or 'nothing'}")
-
-
-def _check_shape(segmentation: Any, box: Any, where: str, size: tuple[int, int], iou_type: IouType) -> None:
-    """Raise SegbenchError where there is no box or mask to compare, or one that is none."""
-    if iou_type == "bbox" and box:
-        if len(box) != 4:
-            raise SegbenchError(f"{where}: the bbox is {box}; it must be x, y, width, height")
-        return
-    if isinstance(segmentation, list):
-        if not segmentation or not all(isinstance(polygon, list) and len(polygon) >= 6 for polygon in segmentation):
-            raise SegbenchError(f"{where}: the segmentation is no list of polygons of three points or more")
-    elif not isinstance(segmentation, dict) or not {"counts", "size"} <= segmentation.keys():
-        raise SegbenchError(f"{where}: a segmentation is a list of polygons or an object with counts and size")
-    elif list(segmentation["size"]) != list(size):
-        raise SegbenchError(f"{where}: the mask's size is {segmentation['size']}, the image's {list(size)}")

@@ -324,6 +324,16 @@ def frame_schema() -> dict[str, Any]:
     counts = dict.fromkeys(("images", "truth", "predictions"), pl.Int64)
     return {"subset": pl.String, **counts, **dict.fromkeys(METRICS, pl.Float64)}
 
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """Return what was left out of the scores, each in one line; none where everything counts."""
+        cut = self.detections.images[~self.detections.kept]
+        if not cut.size:
+            return ()
+        images, beyond = np.unique(cut, return_counts=True)
+        limit = int(self.images.n_predictions[images[0]] - beyond[0])
+        return (beyond_limit(int(beyond.sum()), images.size, limit),)
+
 
 def assemble(
     detections: Detections,
@@ -427,6 +437,18 @@ def check_group_count(groups: tuple[str, ...] | None, n_images: int) -> None:
     """Raise SegbenchError unless there is one group an image."""
     if groups is not None and len(groups) != n_images:
         raise SegbenchError(f"groups has {len(groups)} names for {n_images} label maps; give one name a map")
+
+
+def beyond_limit(n: int, images: int, limit: int) -> str:
+    """Return in one line that predictions are left out for being beyond the limit of detections.
+
+    Examples
+    --------
+    >>> beyond_limit(1096, 1, 3000)
+    '1,096 predictions of 1 image are beyond --max-detections 3000: they are not scored'
+    """
+    what = f"{n:,} prediction{'s' * (n != 1)} of {images:,} image{'s' * (images != 1)}"
+    return f"{what} {'are' if n != 1 else 'is'} beyond --max-detections {limit}: they are not scored"
 
 
 def checked_limit(max_detections: int) -> int:

@@ -1,0 +1,1 @@
+"""Other people's files, opened with suspicion: pictures, label maps, annotations and tables become checked arrays."""

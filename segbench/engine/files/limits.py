@@ -1,0 +1,56 @@
+"""How large an array a file may become: what the machine has room for, and not what a header claims."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from segbench.errors import SegbenchError
+
+_SHARE = 0.8
+"""Of the memory that is free."""
+
+
+def check_room(path: Path, shape: Sequence[int], itemsize: int) -> None:
+    """Raise SegbenchError where an array of this shape would not fit into the memory that is free.
+
+    Parameters
+    ----------
+    path
+        Of the file, for the error.
+    shape, itemsize
+        What its header claims: pixels along each axis, and bytes a pixel.
+    """
+    size = math.prod(int(n) for n in shape) * itemsize
+    if size < 64 * 2**20:
+        return
+    import psutil
+
+    free = psutil.virtual_memory().available
+    if size > free * _SHARE:
+        raise SegbenchError(
+            f"{path} has {' x '.join(map(str, shape))} pixels, {size / 1e9:.3g} GB in memory, and {free / 1e9:.3g} GB "
+            "are free: cut it into smaller images, or use a machine with more memory"
+        )
+
+
+def check_npy(path: Path) -> None:
+    """Raise SegbenchError where a ``.npy`` file is cut off: numpy would tell of a mapping, not of the file."""
+    with path.open("rb") as file:
+        try:
+            version = np.lib.format.read_magic(file)
+            reader = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
+            if version not in reader:
+                return
+            shape, _, dtype = reader[version](file)
+        except (ValueError, EOFError) as error:
+            raise SegbenchError(f"{path} is no .npy file: {str(error).splitlines()[0]}") from None
+        if dtype.hasobject:
+            raise SegbenchError(f"{path} holds Python objects (a pickle), not numbers: they are never loaded")
+        wanted = file.tell() + math.prod(shape) * dtype.itemsize
+        if os.fstat(file.fileno()).st_size < wanted:
+            raise SegbenchError(f"{path} is cut off: {wanted:,} bytes are announced, {path.stat().st_size:,} are there")
