@@ -30,6 +30,27 @@ class Kind(enum.StrEnum):
     SYNTHETIC = "synthetic"
 
 
+class MaskKind(enum.StrEnum):
+    """What the numbers of mask files mean."""
+
+    LABELS = "labels"
+    BINARY = "binary"
+    COLOUR = "colour"
+
+
+class Projection(enum.StrEnum):
+    """How planes become one."""
+
+    MAX = "max"
+    MEAN = "mean"
+
+
+_FOLDER_OPTIONS = {
+    "target": "--target", "channels": "--channels", "masks": "--masks", "project": "--project", "planes": "--plane",
+    "allow_identical": "--allow-identical",
+}  # fmt: skip
+
+
 class Edge(enum.StrEnum):
     """What becomes of the last window of a row."""
 
@@ -93,6 +114,31 @@ def prepare(
             show_default="image, or ch0,ch1,...",
         ),
     ] = None,
+    masks: Annotated[
+        MaskKind | None,
+        typer.Option(
+            "--masks",
+            help="folder: labels (each number a cell), binary (number the pieces) or colour (each colour a cell).",
+            show_default="labels",
+        ),
+    ] = None,
+    project: Annotated[
+        Projection | None,
+        typer.Option("--project", help="folder: join the planes of depth or time into one, by their max or mean."),
+    ] = None,
+    plane: Annotated[
+        list[str] | None,
+        typer.Option("--plane", help="folder: take one plane, such as Z=3 (from 0); can be repeated for other axes."),
+    ] = None,
+    allow_identical: Annotated[
+        bool, typer.Option("--allow-identical", help="folder: the same picture may stand in two splits.")
+    ] = False,
+    train_file: Annotated[
+        str | None,
+        typer.Option(
+            "--train-file", help="livecell: the file with the training annotations, such as 0_train2percent.json."
+        ),
+    ] = None,
     pixel_size: Annotated[
         float | None,
         typer.Option("--pixel-size", help="Side of a pixel in micrometres.", show_default="0.5 for tissuenet"),
@@ -121,6 +167,10 @@ def prepare(
 
       segbench data prepare livecell ~/LIVECell_dataset_2021
 
+      segbench data prepare livecell ~/LIVECell_dataset_2021 --name livecell-2pc --train-file 0_train2percent.json
+
+      segbench data prepare folder ~/stacks --project max --masks binary
+
       segbench data prepare folder ~/nuclei --name nuclei --target nuclear --channels dapi --pixel-size 0.32
 
       segbench data prepare synthetic --layout livecell --name culture-2 --seed 7 --scale 2
@@ -128,8 +178,17 @@ def prepare(
     from segbench.engine.data import ensure_prepared, register
     from segbench.engine.data.summary import counts
 
-    if kind is not Kind.FOLDER and (target is not None or channels is not None):
-        raise SegbenchError(f"--target and --channels are for kind folder, not {kind.value}")
+    own = {
+        "target": target, "channels": None if channels is None else [one.strip() for one in channels.split(",")],
+        "masks": masks and masks.value, "project": project and project.value, "planes": plane or None,
+        "allow_identical": allow_identical or None,
+    }  # fmt: skip
+    own = {key: value for key, value in own.items() if value is not None}
+    if kind is not Kind.FOLDER and own:
+        names = ", ".join(_FOLDER_OPTIONS[key] for key in own)
+        raise SegbenchError(f"{names}: for kind folder, not {kind.value}")
+    if kind is not Kind.LIVECELL and train_file is not None:
+        raise SegbenchError(f"--train-file is for kind livecell, not {kind.value}")
     if kind is not Kind.SYNTHETIC and (layout is not None or seed != 0 or scale != 1.0):
         raise SegbenchError(f"--layout, --seed and --scale are for kind synthetic, not {kind.value}")
     if pixel_size is not None and not 0 < pixel_size < 1000:
@@ -139,12 +198,14 @@ def prepare(
             raise SegbenchError(f"synthetic data take no path, found {path}")
         specs = _synthetic_specs(name, layout, seed, scale, edge.value)
     else:
-        specs = [_spec(kind.value, path, name, target, channels, pixel_size, edge.value)]
+        options = own | ({} if train_file is None else {"train_file": train_file})
+        specs = [_spec(kind.value, path, name, options, pixel_size, edge.value)]
     tables = []
     for spec in specs:
         with _progress(spec.name) as progress:
             prepared = ensure_prepared(spec, progress, workers)
         register(spec)
+        _tell_notes(prepared)
         tables.append(counts(prepared))
         if format is Format.TABLE:
             _describe(prepared)
@@ -193,13 +254,13 @@ def show(
         typer.echo(f"picture: {png} ({picture.width}x{picture.height} pixels)", err=True)
     if format is Format.TABLE:
         _describe(prepared)
+    _tell_notes(prepared)
     print_table(shapes(prepared), format)
 
 
 def _spec(
-    kind: str, path: Path | None, name: str | None, target: str | None, channels: str | None,
-    pixel_size: float | None, edge: str,
-) -> DatasetSpec:  # fmt: skip
+    kind: str, path: Path | None, name: str | None, options: dict[str, Any], pixel_size: float | None, edge: str
+) -> DatasetSpec:
     from segbench.engine.data import DatasetSpec, PreparationSettings
     from segbench.engine.data.registry import complete
 
@@ -208,11 +269,6 @@ def _spec(
     source = path.expanduser().resolve()
     if name is None:
         name = kind if kind != "folder" else re.sub(r"[^a-z0-9]+", "-", source.name.lower()).strip("-")
-    options: dict[str, Any] = {}
-    if target is not None:
-        options["target"] = target
-    if channels is not None:
-        options["channels"] = [channel.strip() for channel in channels.split(",")]
     if pixel_size is not None or kind == "tissuenet":
         options["pixel_size_um"] = 0.5 if pixel_size is None else pixel_size
     return complete(DatasetSpec(name, kind, str(source), options, PreparationSettings(edge=edge)))
@@ -243,6 +299,12 @@ def _synthetic_specs(name: str | None, layout: str | None, seed: int, scale: flo
         )
         for spec in specs
     ]
+
+
+def _tell_notes(prepared: PreparedDataset) -> None:
+    """Tell on standard error what preparation left out or suspects."""
+    for note in prepared.notes:
+        typer.echo(f"note: {note}", err=True)
 
 
 def _describe(prepared: PreparedDataset) -> None:

@@ -96,6 +96,8 @@ def read_numbers(path: Path, take: Take | None = None) -> npt.NDArray[Any]:
         numbers = guarded(path, lambda: _read_indices(path, head))
     if numbers.dtype.kind not in "biuf":
         raise SegbenchError(f"{path}: labels must be numbers, found {numbers.dtype}")
+    if 0 in numbers.shape:
+        raise SegbenchError(f"{path} has no pixels, its shape is {numbers.shape}")
     while numbers.ndim > 2 and 1 in (numbers.shape[0], numbers.shape[-1]):
         numbers = numbers[0] if numbers.shape[0] == 1 else numbers[..., 0]
     return numbers
