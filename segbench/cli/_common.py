@@ -22,6 +22,20 @@ class Format(enum.StrEnum):
     JSON = "json"
 
 
+class MaskKind(enum.StrEnum):
+    """What the numbers of mask files mean."""
+
+    LABELS = "labels"
+    BINARY = "binary"
+    COLOUR = "colour"
+
+
+def tell_notes(notes: Sequence[str]) -> None:
+    """Tell on standard error what was left out or is suspected, a line each."""
+    for note in notes:
+        typer.echo(f"note: {note}", err=True)
+
+
 def results_folder(out: str | Path) -> Path:
     """Return the results folder that ``--out`` names; for a URL its mirror, with the newest snapshot of its store."""
     if "://" not in str(out):

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from segbench.cli._common import Format, FormatOption, print_table
+from segbench.cli._common import Format, FormatOption, MaskKind, print_table, tell_notes
 from segbench.errors import SegbenchError
 
 if TYPE_CHECKING:
@@ -28,14 +28,6 @@ class Kind(enum.StrEnum):
     LIVECELL = "livecell"
     FOLDER = "folder"
     SYNTHETIC = "synthetic"
-
-
-class MaskKind(enum.StrEnum):
-    """What the numbers of mask files mean."""
-
-    LABELS = "labels"
-    BINARY = "binary"
-    COLOUR = "colour"
 
 
 class Projection(enum.StrEnum):
@@ -205,7 +197,7 @@ def prepare(
         with _progress(spec.name) as progress:
             prepared = ensure_prepared(spec, progress, workers)
         register(spec)
-        _tell_notes(prepared)
+        tell_notes(prepared.notes)
         tables.append(counts(prepared))
         if format is Format.TABLE:
             _describe(prepared)
@@ -254,7 +246,7 @@ def show(
         typer.echo(f"picture: {png} ({picture.width}x{picture.height} pixels)", err=True)
     if format is Format.TABLE:
         _describe(prepared)
-    _tell_notes(prepared)
+    tell_notes(prepared.notes)
     print_table(shapes(prepared), format)
 
 
@@ -299,12 +291,6 @@ def _synthetic_specs(name: str | None, layout: str | None, seed: int, scale: flo
         )
         for spec in specs
     ]
-
-
-def _tell_notes(prepared: PreparedDataset) -> None:
-    """Tell on standard error what preparation left out or suspects."""
-    for note in prepared.notes:
-        typer.echo(f"note: {note}", err=True)
 
 
 def _describe(prepared: PreparedDataset) -> None:

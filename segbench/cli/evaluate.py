@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from segbench.cli._common import Format, FormatOption, print_table
+from segbench.cli._common import Format, FormatOption, MaskKind, print_table, tell_notes
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -47,6 +47,9 @@ GroupsOption = Annotated[
 LimitOption = Annotated[
     int, typer.Option("--max-detections", min=1, help="COCO's maxDets: the best so many predictions an image count.")
 ]
+MasksOption = Annotated[
+    MaskKind, typer.Option("--masks", help="Each number a cell, each piece (binary), or each colour.")
+]
 ThreadsOption = Annotated[int, typer.Option("--threads", min=1, help="Threads that read and match.")]
 
 
@@ -65,6 +68,7 @@ def evaluate(
         Path | None, typer.Option("--per-image", help="Write each image's counts to this CSV file.")
     ] = None,
     iou_type: Annotated[IouType, typer.Option("--iou", help="COCO JSON only: compare masks or boxes.")] = IouType.SEGM,
+    masks: MasksOption = MaskKind.LABELS,
     threads: ThreadsOption = 1,
     format: FormatOption = Format.TABLE,
 ) -> None:
@@ -91,15 +95,17 @@ def evaluate(
             found = evaluate_coco(
                 truth, predictions, iou=iou_type.value, max_detections=max_detections, areas=ranges, progress=progress
             )
+        tell_notes(found.notes)
         print_table(found.frame(), format)
         return
     if cells and bootstrap:
         raise SegbenchError("--bootstrap gives intervals of AP and AR; leave out --cells")
     with progress_bar("evaluating") as progress:
         result = score(
-            truth, predictions, scores, groups, max_detections=max_detections, areas=ranges, threads=threads,
-            progress=progress,
+            truth, predictions, scores, groups, max_detections=max_detections, areas=ranges, masks=masks.value,
+            threads=threads, progress=progress,
         )  # fmt: skip
+    tell_notes(result.notes)
     if per_image is not None:
         result.images.frame().write_csv(per_image)
     if cells:

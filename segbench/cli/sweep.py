@@ -8,10 +8,11 @@ from typing import Annotated
 
 import typer
 
-from segbench.cli._common import Format, FormatOption, print_table
+from segbench.cli._common import Format, FormatOption, MaskKind, print_table, tell_notes
 from segbench.cli.evaluate import (
     GroupsOption,
     LimitOption,
+    MasksOption,
     PredictionsArgument,
     ScoresOption,
     ThreadsOption,
@@ -41,6 +42,7 @@ def sweep(
     scores: ScoresOption = None,
     groups: GroupsOption = None,
     max_detections: LimitOption = 3000,
+    masks: MasksOption = MaskKind.LABELS,
     threads: ThreadsOption = 1,
     format: FormatOption = Format.TABLE,
 ) -> None:
@@ -59,9 +61,10 @@ def sweep(
     with progress_bar("sweeping") as progress:
         found = run_sweep(
             truth, predictions, radii_of(dilate), radii_of(erode),
-            scores=scores, groups=groups, structure=structure.value, max_detections=max_detections, threads=threads,
-            progress=progress,
+            scores=scores, groups=groups, structure=structure.value, max_detections=max_detections, masks=masks.value,
+            threads=threads, progress=progress,
         )  # fmt: skip
+    tell_notes(next(iter(found.values())).notes)
     print_table(found.frame(), format)
 
 

@@ -15,9 +15,9 @@ from segbench.engine.data.files import is_colour, to_grey
 from segbench.engine.data.prepared import in_order
 from segbench.engine.data.source import Load, RawImage, Source
 from segbench.engine.data.spec import SPLITS, DatasetSpec
-from segbench.engine.files.masks import Masks, facts_of, read_mask
+from segbench.engine.files.masks import Masks, read_mask_with_facts
 from segbench.engine.files.picture import Picture, Take
-from segbench.engine.files.pictures import read_numbers, read_picture
+from segbench.engine.files.pictures import read_picture
 from segbench.engine.study.tissues import ALL_TISSUES
 from segbench.errors import SegbenchError, unknown_name
 
@@ -125,21 +125,20 @@ class FolderSource(Source):
             if plane.shape[1:] != pixels.shape[1:]:
                 raise SegbenchError(f"{name} is {plane.shape[1:]} (height, width), {row.image} is {pixels.shape[1:]}")
             pixels = np.concatenate([pixels, plane])
-        labels = read_mask(self._folder / row.mask, self._masks)
+        labels, facts = read_mask_with_facts(self._folder / row.mask, self._masks, row.mask)
         if labels.shape != pixels.shape[1:]:
             raise SegbenchError(
                 f"{row.image} is {pixels.shape[1:]} (height, width), but its mask {row.mask} is {labels.shape}"
             )
         if any(np.array_equal(plane, labels) for plane in picture.pixels) and labels.any():
             raise SegbenchError(f"{row.mask} is the image {row.image} itself: list the mask of its cells")
-        ends_at_255 = self._masks is Masks.LABELS and int(labels.max()) == 255 and _is_8_bit(self._folder / row.mask)
         return RawImage(
             image=row.image,
             tissue=row.tissue,
             pixels=pixels,
             labels={self.targets[0]: labels},
             left_out=_left_out(pictures, pixels.shape[0]),
-            masks=(facts_of(labels, row.mask, ends_at_255),),
+            masks=(facts,),
         )
 
 
@@ -149,10 +148,6 @@ def _left_out(pictures: list[Picture], n_channels: int) -> dict[str, int]:
     if n_channels == 1 and pictures[0].pixels.shape[0] == 3 and is_colour(pictures[0].pixels):
         notes.add("colours made grey")
     return dict.fromkeys(sorted(notes), 1)
-
-
-def _is_8_bit(path: Path) -> bool:
-    return read_numbers(path).dtype == np.uint8
 
 
 def training_tissues(spec: DatasetSpec) -> tuple[str, ...]:

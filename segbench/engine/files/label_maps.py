@@ -11,7 +11,16 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from segbench.engine.files.masks import MaskFacts, Masks, as_labels, facts_of, numbered_pieces, read_mask, survey
+from segbench.engine.files.masks import (
+    MaskFacts,
+    Masks,
+    as_labels,
+    facts_of,
+    numbered_pieces,
+    read_mask,
+    read_mask_with_facts,
+    survey,
+)
 from segbench.engine.files.pictures import read_numbers
 from segbench.errors import SegbenchError
 
@@ -30,6 +39,8 @@ class LabelMapFiles(Sequence[npt.NDArray[Any]]):
         self.kind = kind
         self.shapes: dict[int, tuple[int, ...]] = {}
         """(H, W) of the maps that were read in order so far."""
+        self.facts: dict[int, MaskFacts] = {}
+        """What was found in them."""
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -41,7 +52,7 @@ class LabelMapFiles(Sequence[npt.NDArray[Any]]):
 
     def __iter__(self) -> Iterator[npt.NDArray[Any]]:
         for n, path in enumerate(self.paths):
-            labels = read_mask(path, self.kind)
+            labels, self.facts[n] = read_mask_with_facts(path, self.kind, str(path))
             self.shapes[n] = labels.shape
             yield labels
 
@@ -55,7 +66,7 @@ class _SizedAs(LabelMapFiles):
 
     def __init__(self, files: LabelMapFiles, others: LabelMapFiles) -> None:
         super().__init__(files.paths, files.kind)
-        self._others = others
+        self.facts, self._others = files.facts, others
 
     def __iter__(self) -> Iterator[npt.NDArray[Any]]:
         for n, labels in enumerate(super().__iter__()):
@@ -89,24 +100,26 @@ class LabelMapSource:
             return (str(self.path),)
         return tuple(f"{self.path}, map {name}" for name in self.names)
 
-    def facts(self) -> list[MaskFacts]:
-        """Return what one pass over each map tells."""
-        return [
-            facts_of(labels, name, labels.size > 0 and int(labels.max()) == 255 and self._is_8_bit(n))
-            for n, (labels, name) in enumerate(zip(self._checked(), self.where, strict=True))
-        ]
-
     def suspicions(self) -> tuple[str, ...]:
-        """Return what the maps are suspected of; raises SegbenchError where they cannot be meant (``masks.survey``)."""
-        return survey(self.facts())
+        """Return what the maps that were read so far are suspected of.
+
+        Raises
+        ------
+        SegbenchError
+            They cannot be meant as label maps: see ``masks.survey``.
+        """
+        if isinstance(self.maps, LabelMapFiles):
+            return survey(list(self.maps.facts.values()))
+        eight_bits = isinstance(self.maps, np.ndarray) and self.maps.dtype == np.uint8
+        return survey(
+            [
+                facts_of(labels, name, eight_bits and labels.size > 0 and int(labels.max()) == 255)
+                for labels, name in zip(self._checked(), self.where, strict=True)
+            ]
+        )
 
     def _checked(self) -> Iterable[npt.NDArray[np.int32]]:
         return (as_labels(np.asarray(labels), name) for labels, name in zip(self.maps, self.where, strict=True))
-
-    def _is_8_bit(self, n: int) -> bool:
-        if isinstance(self.maps, LabelMapFiles):
-            return read_numbers(self.maps.paths[n]).dtype == np.uint8
-        return bool(np.asarray(self.maps[n]).dtype == np.uint8)
 
     def sized_as(self, truth: LabelMapSource) -> LabelMapSource:
         """Return the maps such that reading one of another size than the true one, read before it, names both files."""

@@ -82,10 +82,24 @@ def read_mask(path: Path, kind: Masks = Masks.LABELS) -> npt.NDArray[np.int32]:
         The file is no mask: of another shape, with negative, broken or too large numbers, in a format that loses
         what it stores, or a colour picture where ``kind`` is not ``colour``.
     """
+    return _read(path, kind)[0]
+
+
+def read_mask_with_facts(path: Path, kind: Masks, name: str) -> tuple[npt.NDArray[np.int32], MaskFacts]:
+    """Return what ``read_mask`` does, and what one pass over it tells; errors as there."""
+    labels, eight_bits = _read(path, kind)
+    return labels, facts_of(labels, name, eight_bits and int(labels.max()) == 255)
+
+
+def _read(path: Path, kind: Masks) -> tuple[npt.NDArray[np.int32], bool]:
+    """Return a label map, and whether its numbers are those of a file of 8 bits."""
     if kind is Masks.COLOUR:
-        return numbered_colours(read_picture(path).pixels)
-    labels = as_labels(read_numbers(path), str(path))
-    return numbered_pieces(labels) if kind is Masks.BINARY else labels
+        return numbered_colours(read_picture(path).pixels), False
+    numbers = read_numbers(path)
+    labels = as_labels(numbers, str(path))
+    if kind is Masks.BINARY:
+        return numbered_pieces(labels), False
+    return labels, bool(numbers.dtype == np.uint8)
 
 
 def as_labels(numbers: npt.NDArray[Any], what: str) -> npt.NDArray[np.int32]:

@@ -246,6 +246,18 @@ class Evaluation:
     """What each image adds to the cell metrics: see `cell_metrics`."""
     detections: Detections = field(repr=False)
     """What `confidence_intervals` draws from."""
+    told: tuple[str, ...] = field(default=(), repr=False)
+    """What reading the files left out or suspects, each in one line."""
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What was left out of the scores or is suspected of the maps, each in one line."""
+        cut = self.detections.images[~self.detections.kept]
+        if not cut.size:
+            return self.told
+        images, beyond = np.unique(cut, return_counts=True)
+        limit = int(self.images.n_predictions[images[0]] - beyond[0])
+        return (*self.told, beyond_limit(int(beyond.sum()), images.size, limit))
 
     @property
     def map(self) -> float:
@@ -323,16 +335,6 @@ def frame_schema() -> dict[str, Any]:
 
     counts = dict.fromkeys(("images", "truth", "predictions"), pl.Int64)
     return {"subset": pl.String, **counts, **dict.fromkeys(METRICS, pl.Float64)}
-
-    @property
-    def notes(self) -> tuple[str, ...]:
-        """Return what was left out of the scores, each in one line; none where everything counts."""
-        cut = self.detections.images[~self.detections.kept]
-        if not cut.size:
-            return ()
-        images, beyond = np.unique(cut, return_counts=True)
-        limit = int(self.images.n_predictions[images[0]] - beyond[0])
-        return (beyond_limit(int(beyond.sum()), images.size, limit),)
 
 
 def assemble(

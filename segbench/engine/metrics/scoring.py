@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -11,11 +12,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from segbench.engine.files.label_maps import LabelMapFiles, LabelMapSource, open_label_maps
+from segbench.engine.files.masks import Masks
+from segbench.engine.files.tables import read_groups, read_scores
 from segbench.engine.metrics.batches import LabelMaps, Progress, refuse_type
 from segbench.engine.metrics.coco_json import CocoEvaluation, IouType, evaluate_coco_json
 from segbench.engine.metrics.evaluation import AREAS, MAX_DETECTIONS, AreaRanges, Evaluation
 from segbench.engine.metrics.instances import evaluate_prediction_set
-from segbench.engine.metrics.io import LabelMapFiles, LabelMapSource, open_label_maps, read_groups, read_scores
 from segbench.engine.metrics.labels import ScoreArrays, evaluate_labels
 from segbench.engine.metrics.postoperations import Operation, Structure
 from segbench.engine.metrics.sweep import Sweep, sweep_labels, sweep_prediction_set
@@ -35,6 +38,7 @@ def evaluate(
     *,
     max_detections: int = MAX_DETECTIONS,
     areas: str | AreaRanges | None = None,
+    masks: str = "labels",
     threads: int = 1,
     progress: Progress | None = None,
 ) -> Evaluation:
@@ -61,6 +65,9 @@ def evaluate(
     areas
         ``"coco"`` or ``"livecell"``, or names with the smallest and largest area in pixels: small and large cells are
         scored apart, too.
+    masks
+        What the numbers of files mean: ``"labels"``, each a cell; ``"binary"``, each connected piece of what is not 0
+        is a cell; ``"colour"``, each colour is.
     threads
         On how many threads maps are read and matched.
     progress
@@ -68,7 +75,8 @@ def evaluate(
 
     Returns
     -------
-    The six metrics pooled over all images, by group and by area range, and each image's counts.
+    The six metrics pooled over all images, by group and by area range, and each image's counts; ``notes`` say what was
+    left out, and what files of label maps are suspected of.
 
     Raises
     ------
@@ -98,11 +106,13 @@ def evaluate(
     >>> result.frame().select("subset", "images", "ap50", "ar").rows()
     [('all', 2, 0.752..., 0.65), ('lung', 1, 0.504..., 0.3), ('skin', 1, 1.0, 1.0)]
     """
-    pair = _paired(truth, predictions, scores, groups)
+    pair = _paired(truth, predictions, scores, groups, masks)
     options: dict[str, Any] = {"area_ranges": _ranges(areas), "threads": threads, "progress": progress}
     if isinstance(pair.predictions, PredictionSet):
-        return evaluate_prediction_set(pair.truth, pair.predictions, pair.groups, max_detections, **options)
-    return evaluate_labels(pair.truth, pair.predictions, pair.scores, pair.groups, max_detections, **options)
+        found = evaluate_prediction_set(pair.truth, pair.predictions, pair.groups, max_detections, **options)
+    else:
+        found = evaluate_labels(pair.truth, pair.predictions, pair.scores, pair.groups, max_detections, **options)
+    return dataclasses.replace(found, told=pair.told())
 
 
 def sweep(
@@ -115,6 +125,7 @@ def sweep(
     groups: Sequence[str] | PathLike | None = None,
     structure: Structure = "disk",
     max_detections: int = MAX_DETECTIONS,
+    masks: str = "labels",
     threads: int = 1,
     progress: Progress | None = None,
 ) -> Sweep:
@@ -125,7 +136,7 @@ def sweep(
 
     Parameters
     ----------
-    truth, predictions, scores, groups, max_detections, threads, progress
+    truth, predictions, scores, groups, max_detections, masks, threads, progress
         As in `evaluate`. Maps that can be read but once (a generator) do for one operation only. Overlapping masks of a
         run's predictions are painted first, the best on top.
     dilate, erode
@@ -161,7 +172,7 @@ def sweep(
         asked.append(("dilate", _radii("dilate", range(21) if dilate is None else dilate)))
     if erode is not None:
         asked.append(("erode", _radii("erode", erode)))
-    pair = _paired(truth, predictions, scores, groups)
+    pair = _paired(truth, predictions, scores, groups, masks)
     if len(asked) > 1 and (iter(pair.truth) is pair.truth or iter(pair.predictions) is pair.predictions):
         raise SegbenchError(
             "dilate and erode need the maps twice, and a generator gives them once; give a list or stack"
@@ -178,7 +189,8 @@ def sweep(
                 pair.truth, pair.predictions, operation, radii, pair.scores, pair.groups, max_detections, **options
             )
         found |= {(operation, radius): result for radius, result in results.items()}
-    return Sweep(found)
+    told = pair.told()
+    return Sweep({key: dataclasses.replace(result, told=told) for key, result in found.items()})
 
 
 def evaluate_coco(
@@ -253,11 +265,23 @@ class _Pair:
     predictions: LabelMaps | PredictionSet
     scores: ScoreArrays | None
     groups: Sequence[str] | None
+    sources: tuple[LabelMapSource, ...] = ()
+    """Of those that are files."""
+
+    def told(self) -> tuple[str, ...]:
+        """Return what reading the files left out or suspects; raises SegbenchError where they are no label maps."""
+        return tuple(
+            note
+            for source in self.sources
+            for note in (*source.notes, *(f"{source.path}: {line}" for line in source.suspicions()))
+        )
 
 
-def _paired(truth: Any, predictions: Any, scores: Any, groups: Any) -> _Pair:
-    true, true_is_one = _opened(truth, "truth")
-    found, found_is_one = _opened(predictions, "predictions", runs=True)
+def _paired(truth: Any, predictions: Any, scores: Any, groups: Any, masks: str) -> _Pair:
+    if masks not in set(Masks):
+        raise unknown_name("kind of masks", masks, list(Masks))
+    true, true_is_one = _opened(truth, "truth", Masks(masks))
+    found, found_is_one = _opened(predictions, "predictions", Masks(masks), runs=True)
     if isinstance(true, PredictionSet):
         raise SegbenchError("truth is the folder of a run's predictions; give label maps")
     if true_is_one is not None and found_is_one is not None and true_is_one != found_is_one:
@@ -269,15 +293,20 @@ def _paired(truth: Any, predictions: Any, scores: Any, groups: Any) -> _Pair:
             raise SegbenchError(
                 "scores are for label maps; a run's predictions have theirs with them: leave scores out"
             )
-        return _Pair(true_maps, found, None, _groups(groups, names))
+        return _Pair(true_maps, found, None, _groups(groups, names), _files(true))
     if isinstance(true, LabelMapSource) and isinstance(found, LabelMapSource):
         found = _ordered(true, found)
     found_maps, found_names = _named(found)
-    return _Pair(true_maps, found_maps, _scores(scores, found_names, bool(found_is_one)), _groups(groups, names))
+    given = _scores(scores, found_names, bool(found_is_one), found_maps)
+    return _Pair(true_maps, found_maps, given, _groups(groups, names), (*_files(true), *_files(found)))
+
+
+def _files(maps: Any) -> tuple[LabelMapSource, ...]:
+    return (maps,) if isinstance(maps, LabelMapSource) else ()
 
 
 def _opened(
-    given: Any, what: str, runs: bool = False
+    given: Any, what: str, masks: Masks, runs: bool = False
 ) -> tuple[LabelMaps | LabelMapSource | PredictionSet, bool | None]:
     """Return what was given as maps, and whether it is one map; None where only the files would tell."""
     if isinstance(given, PredictionSet):
@@ -288,7 +317,7 @@ def _opened(
             raise SegbenchError(f"{what} is COCO JSON, {path}: score it by evaluate_coco(truth, predictions)")
         if runs and (path / "predictions.json").is_file():
             return PredictionSet(path), None
-        return open_label_maps(path), None
+        return open_label_maps(path, masks), None
     dimensions = getattr(given, "ndim", None)
     if dimensions == 2:
         array = np.asarray(given)
@@ -317,12 +346,18 @@ def _named(maps: Any) -> tuple[LabelMaps, Sequence[str] | None]:
 def _ordered(truth: LabelMapSource, found: LabelMapSource) -> LabelMapSource:
     """Return the predictions in the order of the truth, by file name where both are folders."""
     folders = isinstance(truth.maps, LabelMapFiles) and isinstance(found.maps, LabelMapFiles)
-    return found.ordered_as(truth.names) if folders else found
+    return found.ordered_as(truth.names).sized_as(truth) if folders else found
 
 
-def _scores(given: Any, names: Sequence[str] | None, one: bool) -> ScoreArrays | None:
+def _scores(given: Any, names: Sequence[str] | None, one: bool, maps: LabelMaps) -> ScoreArrays | None:
     if isinstance(given, str | os.PathLike):
-        return read_scores(Path(given), _known(names, "scores"))
+
+        def labels_of(n: int) -> npt.NDArray[np.int64]:
+            assert isinstance(maps, Sequence | np.ndarray)  # their names are known
+            labels = np.unique(np.asarray(maps[n]))
+            return labels[labels != 0]
+
+        return read_scores(Path(given), _known(names, "scores"), labels_of)
     if given is None:
         return None
     if isinstance(given, Mapping) or not isinstance(given, Iterable):
