@@ -354,8 +354,8 @@ def _scores(given: Any, names: Sequence[str] | None, one: bool, maps: LabelMaps)
 
         def labels_of(n: int) -> npt.NDArray[np.int64]:
             assert isinstance(maps, Sequence | np.ndarray)  # their names are known
-            labels = np.unique(np.asarray(maps[n]))
-            return labels[labels != 0]
+            labels: npt.NDArray[np.int64] = np.unique(np.asarray(maps[n], np.int64))
+            return np.setdiff1d(labels, [0])
 
         return read_scores(Path(given), _known(names, "scores"), labels_of)
     if given is None:
