@@ -48,9 +48,14 @@ def check_npy(path: Path) -> None:
                 return
             shape, _, dtype = reader[version](file)
         except (ValueError, EOFError) as error:
-            raise SegbenchError(f"{path} is no .npy file: {str(error).splitlines()[0]}") from None
+            raise SegbenchError(f"{path} cannot be read: {str(error).splitlines()[0]}") from None
         if dtype.hasobject:
-            raise SegbenchError(f"{path} holds Python objects (a pickle), not numbers: they are never loaded")
+            raise SegbenchError(
+                f"{path} cannot be read: it holds Python objects (a pickle), not numbers: they are never loaded"
+            )
         wanted = file.tell() + math.prod(shape) * dtype.itemsize
         if os.fstat(file.fileno()).st_size < wanted:
-            raise SegbenchError(f"{path} is cut off: {wanted:,} bytes are announced, {path.stat().st_size:,} are there")
+            there = path.stat().st_size
+            raise SegbenchError(
+                f"{path} cannot be read: it is cut off, {wanted:,} bytes are announced, {there:,} are there"
+            )

@@ -210,7 +210,9 @@ def _opened(path: Path) -> Any:
                 try:
                     self._picture = Image.open(io.BytesIO(path.read_bytes()), formats=_FORMATS)
                 except UnidentifiedImageError:
-                    raise SegbenchError(f"{path} is no picture that segbench reads: TIFF, PNG, npy or JPEG") from None
+                    raise SegbenchError(
+                        f"{path} cannot be read: it is no TIFF, PNG, npy, JPEG or other picture"
+                    ) from None
                 finally:
                     Image.MAX_IMAGE_PIXELS = before
             width, height = self._picture.size

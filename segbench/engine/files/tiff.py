@@ -273,6 +273,8 @@ def _planes(
     if not rest:
         return np.moveaxis(array, axes.index("Y"), 0)[None], names if names and len(names) == 1 else None
     array = np.moveaxis(array, axes.index(rest[0]), 0)
+    if rest[0] == "Q" and array.shape[-1] < array.shape[0]:
+        array = np.moveaxis(array, -1, 0)  # no axis has a name: the shortest of the first and the last are channels
     return array, names if names is not None and len(names) == array.shape[0] else None
 
 

@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 from pycocotools import mask as coco_mask
 
-from segbench.engine.data import DatasetSpec, dataset_tissues, ensure_prepared
-from segbench.engine.data.livecell import LivecellSource, cell_type, rasterize
+from segbench.engine.data import DatasetSpec, PreparationSettings, PreparedDataset, dataset_tissues, ensure_prepared
+from segbench.engine.data.livecell import LivecellSource, cell_type, rasterize, rasterize_counted
+from segbench.engine.data.prepare import prepare
 from segbench.errors import SegbenchError
 
 WriteLivecell = Callable[..., Path]
@@ -76,7 +77,60 @@ def test_of_overlapping_cells_the_smaller_is_on_top() -> None:
         top = 1 + [c[0] is small for c in cells].index(True)
         assert labels[17, 17] == top
         assert labels[12, 12] == 3 - top
-    assert set(np.unique(rasterize(((large,), (large.copy(),)), 40, 40))) == {0, 2}
+
+
+def test_a_cell_outlined_twice_is_kept_once_and_what_cells_lose_is_counted() -> None:
+    large, small = np.array(SQUARE[0]), np.array([15.0, 15, 20, 15, 20, 20, 15, 20])
+    wider = large + np.array([-1, -1, 1, -1, 1, 1, -1, 1.0])
+    labels, overlaps = rasterize_counted(((large,), (wider,), (large.copy(),), (small,)), 40, 40)
+    assert set(np.unique(labels)) == {0, 1, 4}
+    assert (overlaps.twice, overlaps.covered, overlaps.lost, overlaps.gone) == (2, 1, 25, 0)
+
+
+def listed_twice(folder: Path) -> Path:
+    """Let the training annotations list their first image a second time, with cells of its own."""
+    path = next(folder.rglob("livecell_coco_train.json"))
+    content = json.loads(path.read_text())
+    again = content["images"][0] | {"id": 999}
+    content["images"].append(again)
+    content["annotations"].append(content["annotations"][0] | {"id": 9999, "image_id": 999})
+    path.write_text(json.dumps(content))
+    return folder
+
+
+def test_an_image_listed_twice_is_two_images_of_one_origin(write_livecell: WriteLivecell, tmp_path: Path) -> None:
+    folder = listed_twice(write_livecell(CELLS))
+    source = LivecellSource(folder, {})
+    loaded = [load() for load in source.images("train")]
+    first = [image for image in loaded if image.origin == loaded[0].origin]
+    assert [image.image for image in first] == [str(loaded[0].origin), f"{loaded[0].origin}#2"]
+    assert "listed again" in "\n".join(source.told({}, len(loaded)))
+    out = tmp_path / "prepared"
+    out.mkdir()
+    prepare(source, PreparationSettings(), out, "f" * 24, None, 1)
+    prepared = PreparedDataset.read(out, DatasetSpec("twice", "livecell", str(folder)))
+    assert len(set(prepared.origins("train"))) == len(set(prepared.index("train")["image"])) - 1
+    assert any("listed again" in note for note in prepared.notes)
+
+
+def test_files_of_one_cell_type_and_parts_of_the_training_data_are_found(write_livecell: WriteLivecell) -> None:
+    folder = write_livecell(CELLS)
+    single = folder / "annotations" / "LIVECell_single_cells" / "a172"
+    single.mkdir(parents=True)
+    part = folder / "annotations" / "LIVECell_dataset_size_split"
+    part.mkdir()
+    for path in sorted(folder.rglob("livecell_coco_*.json")):
+        split = path.stem.removeprefix("livecell_coco_")
+        if split == "train":
+            (part / "0_train2percent.json").write_bytes(path.read_bytes())
+        path.rename(single / f"{split}.json")
+    assert LivecellSource(folder, {}).counts()["train"] > 0
+    assert LivecellSource(folder, {"train_file": "0_train2percent.json"}).counts()["train"] > 0
+    with pytest.raises(SegbenchError, match=r"unknown annotation file '1_train.json'.*0_train2percent.json"):
+        LivecellSource(folder, {"train_file": "1_train.json"})
+    (single / "train.json").unlink()
+    with pytest.raises(SegbenchError, match=r"--train-file: 0_train2percent.json"):
+        LivecellSource(folder, {})
 
 
 @pytest.mark.parametrize("compressed", [False, True])
@@ -96,9 +150,12 @@ def test_run_length_encodings_are_read(write_livecell: WriteLivecell, compressed
     ("cells", "why"),
     [
         ({"train": CELLS["train"]}, "holds no livecell_coco_test.json; JSON files found: livecell_coco_train.json"),
-        ({**CELLS, "train": {"A172_1.tif": [[[1.0, 2, 3, 4]]]}}, "at least three points"),
-        ({**CELLS, "train": {"A172_1.tif": [[]]}}, "without polygon"),
-        ({**CELLS, "train": {"A172_1.tif": [{"size": [9, 9], "counts": [81]}]}}, r"A172_1.tif: .* size \[9, 9\]"),
+        ({**CELLS, "train": {"A172_1.tif": [[[1.0, 2, 3, 4]]]}}, "three points or more"),
+        ({**CELLS, "train": {"A172_1.tif": [[]]}}, "a segmentation is a list of polygons"),
+        (
+            {**CELLS, "train": {"A172_1.tif": [{"size": [9, 9], "counts": [81]}]}},
+            r"annotation 1: the mask's size is \[9, 9\]",
+        ),
     ],
 )
 def test_wrong_annotations_are_told(write_livecell: WriteLivecell, cells: dict[str, Any], why: str) -> None:

@@ -198,12 +198,12 @@ class TestOtherFormats:
 
     def test_nothing_is_handed_to_another_program(self, tmp_path: Path) -> None:
         (tmp_path / "drawn.png").write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\nshowpage\n")
-        with pytest.raises(SegbenchError, match=r"drawn.png is no picture that segbench reads"):
+        with pytest.raises(SegbenchError, match=r"drawn.png cannot be read: it is no TIFF"):
             read_picture(tmp_path / "drawn.png")
 
     def test_an_array_of_objects_is_never_loaded(self, tmp_path: Path) -> None:
         np.save(tmp_path / "o.npy", np.array([{}, 1], object), allow_pickle=True)
-        with pytest.raises(SegbenchError, match=r"o.npy holds Python objects"):
+        with pytest.raises(SegbenchError, match=r"o.npy cannot be read: it holds Python objects"):
             read_numbers(tmp_path / "o.npy")
 
     def test_a_missing_file_is_told(self, tmp_path: Path) -> None:
