@@ -216,7 +216,7 @@ class Bench:
     ) -> None:
         out = self._out()
         given = {} if attempt is None else {"attempt": attempt}
-        options = LaunchOptions(out=out, cpu=True)
+        options = LaunchOptions(cpu=True)
         summary = execute(
             runs, {DATASET.name: DATASET}, options, StoreWriter(out), observe, expect=lambda *_: 0.0, **given
         )

@@ -8,75 +8,25 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from segbench.cli._common import DEFAULT_OUT, Format, FormatOption, OutOption, print_table
+from segbench.cli._options import Asked, How, Needs, spread
 
 if TYPE_CHECKING:
-    from segbench.engine.grid import ResourceChange
     from segbench.engine.scheduler import Summary
-    from segbench.engine.scheduler.request import GridRequest
 
 app = typer.Typer(no_args_is_help=True, help="Plan, launch and follow a grid: method x task x training tissue x seed.")
 
-PresetOption = Annotated[
-    str | None, typer.Option("--preset", "-p", help="demo (the default), paper (138 runs) or full (954).")
-]
-FileOption = Annotated[Path | None, typer.Option("--grid", "-g", help="A grid file (YAML).")]
-DatasetOption = Annotated[str | None, typer.Option("--dataset", "-d", help="Every task of this dataset.")]
-MethodOption = Annotated[list[str] | None, typer.Option("--method", "-m", help="Only this method; can be repeated.")]
-TaskOption = Annotated[list[str] | None, typer.Option("--task", "-t", help="Only this task; can be repeated.")]
-TissueOption = Annotated[
-    list[str] | None,
-    typer.Option("--tissue", help="Only this training tissue ('all' for all together); can be repeated."),
-]
-SeedOption = Annotated[list[int] | None, typer.Option("--seed", help="Only this seed; can be repeated.")]
-ScaleOption = Annotated[float | None, typer.Option("--budget-scale", min=1e-6, help="Epochs or iterations times this.")]
-EpochsOption = Annotated[int | None, typer.Option("--epochs", min=1, help="Epochs, for methods that count epochs.")]
-IterationsOption = Annotated[
-    int | None, typer.Option("--iterations", min=1, help="Iterations, for methods that count iterations.")
-]
-BatchOption = Annotated[int | None, typer.Option("--batch-size", min=1, help="Images a step, over all devices.")]
-GpusOption = Annotated[float | None, typer.Option("--num-gpus", min=0, help="GPUs a run; below 1, a share of one.")]
-CpusOption = Annotated[float | None, typer.Option("--num-cpus", min=0.1, help="CPU cores a run.")]
-GpuMemoryOption = Annotated[
-    float | None, typer.Option("--gpu-memory-gb", min=0.1, help="Memory that each GPU of a run must have, in GB.")
-]
-AcceleratorOption = Annotated[
-    str | None, typer.Option("--accelerator", help="Kind of GPU that a run must have, as Ray names it (A100).")
-]
-LabelOption = Annotated[
-    list[str] | None, typer.Option("--label", help="KEY=VALUE that a run's node must have; can be repeated.")
-]
-TimeoutOption = Annotated[float | None, typer.Option(min=1, help="Stop a run after so many seconds.")]
-ClusterFileOption = Annotated[
-    Path | None,
-    typer.Option(
-        "--cluster-file", help="Of an autoscaling cluster ('ray up' or RayCluster): runs may wait for its nodes."
-    ),
-]
-CheckpointOption = Annotated[
-    float,
-    typer.Option(
-        "--checkpoint-every", min=1, help="Seconds of training between checkpoints, where a method keeps them."
-    ),
-]
-RetriesOption = Annotated[
-    int,
-    typer.Option("--retries", min=0, help="Try a run that failed so often again; lost ones are tried again anyway."),
-]
-MemoryOption = Annotated[float | None, typer.Option("--memory-gb", min=0.1, help="Memory a run, in GB.")]
-
 
 @app.command()
+@spread
 def plan(
-    preset: PresetOption = None, grid: FileOption = None, dataset: DatasetOption = None, method: MethodOption = None,
-    task: TaskOption = None, tissue: TissueOption = None, seed: SeedOption = None, budget_scale: ScaleOption = None,
-    epochs: EpochsOption = None, iterations: IterationsOption = None, batch_size: BatchOption = None,
-    num_gpus: GpusOption = None, num_cpus: CpusOption = None, memory_gb: MemoryOption = None,
-    gpu_memory_gb: GpuMemoryOption = None,
-    address: Annotated[str | None, typer.Option(help="Expect the time on this Ray cluster ('auto': here).")] = None,
+    asked: Asked,
+    needs: Needs,
+    how: How,
     gpus: Annotated[int | None, typer.Option("--gpus", min=1, help="Expect the time on so many GPUs.")] = None,
     gpus_per_node: Annotated[int, typer.Option(min=1, help="Of the nodes that --gpus imagines.")] = 8,
-    out: OutOption = DEFAULT_OUT, format: FormatOption = Format.TABLE,
-) -> None:  # fmt: skip
+    out: OutOption = DEFAULT_OUT,
+    format: FormatOption = Format.TABLE,
+) -> None:
     """Show the runs of a grid, which are done already, what they ask for and how long they may take; runs nothing.
 
     hours are expected from the store's finished runs, else the study's published hours, else a rate of the method's
@@ -91,25 +41,12 @@ def plan(
 
       segbench grid plan --dataset dsb2018 --method stardist --epochs 20
     """
-    from segbench.engine.order import GPU, uniform_nodes
-    from segbench.engine.scheduler.forecast import forecast
-    from segbench.engine.scheduler.planning import plan as make_plan
-    from segbench.engine.scheduler.ray_session import connected_cluster
-    from segbench.errors import SegbenchError
+    from segbench.engine.scheduler import plan as make_plan
+    from segbench.engine.scheduler.forecast import forecast, place_of
 
-    if address is not None and gpus is not None:
-        raise SegbenchError("give one of --address (that cluster) and --gpus (an imagined one), found both")
-    request = _request(
-        preset, grid, dataset, method, task, tissue, seed, budget_scale, epochs, iterations, batch_size, num_gpus,
-        num_cpus, memory_gb, gpu_memory_gb,
-    )  # fmt: skip
-    nodes, device = None, None
-    if address is not None:
-        nodes, device = connected_cluster(address)
-    elif gpus is not None:
-        nodes, device = uniform_nodes(gpus, gpus_per_node), GPU
-    planned = make_plan(request, out, device)
-    expected = forecast(planned, nodes)
+    place = place_of(how.options(), gpus, gpus_per_node)
+    planned = make_plan(asked.request(needs.change()), out, place.device)
+    expected = forecast(planned, place)
     print_table([one.row() for one in planned], format)
     if format is Format.TABLE:
         typer.echo(f"{len(planned):,} runs, {len(planned) - expected.runs:,} done")
@@ -118,20 +55,8 @@ def plan(
 
 
 @app.command()
-def launch(
-    preset: PresetOption = None, grid: FileOption = None, dataset: DatasetOption = None, method: MethodOption = None,
-    task: TaskOption = None, tissue: TissueOption = None, seed: SeedOption = None, budget_scale: ScaleOption = None,
-    epochs: EpochsOption = None, iterations: IterationsOption = None, batch_size: BatchOption = None,
-    num_gpus: GpusOption = None, num_cpus: CpusOption = None, memory_gb: MemoryOption = None,
-    gpu_memory_gb: GpuMemoryOption = None,
-    out: OutOption = DEFAULT_OUT,
-    address: Annotated[str | None, typer.Option(help="A running Ray cluster ('auto' for this machine's).")] = None,
-    cpu: Annotated[bool, typer.Option("--cpu", help="Run without GPUs.")] = False,
-    local_cpus: Annotated[int | None, typer.Option(min=1, help="Cores for the local Ray; default all.")] = None,
-    timeout: TimeoutOption = None, accelerator: AcceleratorOption = None, label: LabelOption = None,
-    retries: RetriesOption = 0, checkpoint_every: CheckpointOption = 600.0,
-    cluster_file: ClusterFileOption = None,
-) -> None:  # fmt: skip
+@spread
+def launch(asked: Asked, needs: Needs, how: How, out: OutOption = DEFAULT_OUT) -> None:
     """Run what is not done yet of a grid, on a local Ray or a cluster. Launching again goes on where it stopped.
 
     With no option it is the demo: three methods on synthetic data. Ctrl-C cancels; what had finished stays.
@@ -150,27 +75,11 @@ def launch(
       --accelerator A100 --timeout 200000 --retries 1
     """
     from segbench.cli._progress import LaunchDisplay
-    from segbench.engine.scheduler import LaunchOptions, Retries
-    from segbench.engine.scheduler.launching import launch as run_launch
+    from segbench.engine.scheduler import launch as run_launch
 
-    request = _request(
-        preset, grid, dataset, method, task, tissue, seed, budget_scale, epochs, iterations, batch_size, num_gpus,
-        num_cpus, memory_gb, gpu_memory_gb,
-    )  # fmt: skip
-    options = LaunchOptions(
-        out=out,
-        address=address,
-        cpu=cpu,
-        num_cpus=local_cpus,
-        timeout_s=timeout,
-        accelerator=accelerator,
-        labels=_labels(label),
-        retries=Retries(failed=retries),
-        checkpoint_every_s=checkpoint_every,
-        cluster_file=cluster_file,
-    )
+    request, options = asked.request(needs.change()), how.options()
     with LaunchDisplay() as display:
-        runs, summary = run_launch(request, options, display.observe, display.prepare)
+        runs, summary = run_launch(request, out, options, display.observe, display.prepare)
     if summary is None:
         typer.echo(f"nothing to run: all {len(runs)} runs of this grid are done already in {out}")
         return
@@ -178,7 +87,10 @@ def launch(
 
 
 @app.command()
+@spread
 def retry(
+    needs: Needs,
+    how: How,
     status: Annotated[
         list[str] | None,
         typer.Option(
@@ -187,49 +99,39 @@ def retry(
             "lost, or all); can be repeated.",
         ),
     ] = None,
-    out: OutOption = DEFAULT_OUT,
-    address: Annotated[str | None, typer.Option(help="A running Ray cluster; default the last launch's.")] = None,
-    cpu: Annotated[
-        bool | None, typer.Option("--cpu/--gpu", help="Run without GPUs, or with; default as the last launch.")
+    without: Annotated[
+        list[str] | None,
+        typer.Option("--without", help="Take an option of the launch back, such as timeout; can be repeated."),
     ] = None,
-    local_cpus: Annotated[int | None, typer.Option(min=1, help="Cores for the local Ray; default all.")] = None,
-    timeout: TimeoutOption = None, accelerator: AcceleratorOption = None, label: LabelOption = None,
-    num_gpus: GpusOption = None, num_cpus: CpusOption = None, memory_gb: MemoryOption = None,
-    gpu_memory_gb: GpuMemoryOption = None, retries: RetriesOption = 0, checkpoint_every: CheckpointOption = 600.0,
-    cluster_file: ClusterFileOption = None,
-) -> None:  # fmt: skip
+    out: OutOption = DEFAULT_OUT,
+) -> None:
     """Run those of the last launch's runs again that failed, or ended as --status says; with other resources if asked.
+
+    They are run as in that launch: every option of how that is not given here is the launch's.
 
     Examples:
 
       segbench grid retry --status failed
 
       segbench grid retry --status out-of-memory --memory-gb 64 --out /shared/results
+
+      segbench grid retry --status timeout --without timeout
     """
     from segbench.cli._progress import LaunchDisplay
-    from segbench.engine.results.launch_files import read_grid_file
     from segbench.engine.results.record import Status
-    from segbench.engine.scheduler import LaunchOptions, Retries
-    from segbench.engine.scheduler.launching import retry as run_retry
+    from segbench.engine.scheduler import last_options
+    from segbench.engine.scheduler import retry as run_retry
     from segbench.errors import unknown_name
 
     ways = [way for way in Status if way is not Status.DONE]
-    asked = status or [Status.FAILED]
-    for name in asked:
+    wished = status or [Status.FAILED]
+    for name in wished:
         if name not in ways and name != "all":
             raise unknown_name("status", name, [*ways, "all"])
-    wanted = ways if "all" in asked else [Status(name) for name in asked]
-    last = read_grid_file(out)
-    options = LaunchOptions(
-        out=out, address=address or last.get("address"), cpu=last.get("cpu", False) if cpu is None else cpu,
-        num_cpus=local_cpus, timeout_s=timeout or last.get("timeout_s"),
-        accelerator=accelerator or last.get("accelerator"), labels=_labels(label) or last.get("labels", {}),
-        retries=Retries(failed=retries), checkpoint_every_s=checkpoint_every, cluster_file=cluster_file,
-    )  # fmt: skip
+    wanted = ways if "all" in wished else [Status(name) for name in wished]
     with LaunchDisplay() as display:
-        runs, summary = run_retry(
-            wanted, options, display.observe, _resources(num_gpus, num_cpus, memory_gb, gpu_memory_gb)
-        )
+        options = how.options(last_options(out, display.observe), without or ())
+        runs, summary = run_retry(out, wanted, options, display.observe, needs.change())
     if summary is None:
         typer.echo(f"nothing to run: no run of the last launch in {out} is {' or '.join(wanted)}")
         return
@@ -346,52 +248,3 @@ def cancel(
             raise SegbenchError(f"asked the launch in {out} to stop; it has not within {wait:.0f} s")
         time.sleep(0.2)
     typer.echo("cancelled")
-
-
-def _request(
-    preset: str | None, grid: Path | None, dataset: str | None, method: list[str] | None, task: list[str] | None,
-    tissue: list[str] | None, seed: list[int] | None, budget_scale: float | None, epochs: int | None,
-    iterations: int | None, batch_size: int | None, num_gpus: float | None, num_cpus: float | None,
-    memory_gb: float | None, gpu_memory_gb: float | None,
-) -> GridRequest:  # fmt: skip
-    from segbench.engine.grid import BudgetChange, Filters
-    from segbench.engine.scheduler.request import GridRequest
-
-    resources = _resources(num_gpus, num_cpus, memory_gb, gpu_memory_gb)
-    return GridRequest(
-        preset=preset,
-        grid_file=grid,
-        dataset=dataset,
-        filters=Filters(
-            methods=tuple(method or ()), tasks=tuple(task or ()), tissues=tuple(tissue or ()), seeds=tuple(seed or ())
-        ),
-        budget=BudgetChange(scale=budget_scale, epochs=epochs, iterations=iterations, batch_size=batch_size),
-        resources=resources,
-    )
-
-
-def _resources(
-    num_gpus: float | None, num_cpus: float | None, memory_gb: float | None, gpu_memory_gb: float | None
-) -> ResourceChange:
-    from pydantic import ValidationError
-
-    from segbench.engine.grid import ResourceChange
-    from segbench.errors import SegbenchError
-
-    try:
-        return ResourceChange(num_gpus=num_gpus, num_cpus=num_cpus, memory_gb=memory_gb, gpu_memory_gb=gpu_memory_gb)
-    except ValidationError as error:
-        first = error.errors()[0]
-        raise SegbenchError(f"--{str(first['loc'][0]).replace('_', '-')}: {first['msg']}") from None
-
-
-def _labels(given: list[str] | None) -> dict[str, str]:
-    from segbench.errors import SegbenchError
-
-    labels = {}
-    for one in given or []:
-        key, equals, value = one.partition("=")
-        if not (key and equals):
-            raise SegbenchError(f"--label takes KEY=VALUE, found {one!r}")
-        labels[key] = value
-    return labels

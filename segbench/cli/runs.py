@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from segbench.cli._common import DEFAULT_OUT, Format, FormatOption, OutOption, print_table
+from segbench.cli._options import How, Needs, spread
 
 if TYPE_CHECKING:
     from segbench.engine.scheduler.repeat import Repeated, RunFacts
@@ -86,8 +87,11 @@ def show(run_id: IdArgument, out: OutOption = DEFAULT_OUT, format: FormatOption 
 
 
 @app.command()
+@spread
 def repeat(
     run_id: IdArgument,
+    how: How,
+    needs: Needs,
     source: OutOption = DEFAULT_OUT,
     into: Annotated[
         Path | None, typer.Option("--into", help="Keep the repetition in this results folder; else it is not kept.")
@@ -96,16 +100,12 @@ def repeat(
         float | None,
         typer.Option(min=0, help="How far a score may lie off; default 0 for methods without training, else 0.05."),
     ] = None,
-    address: Annotated[str | None, typer.Option(help="A running Ray cluster ('auto' for this machine's).")] = None,
-    cpu: Annotated[bool, typer.Option("--cpu", help="Run without GPUs; so it is where the run had none.")] = False,
-    local_cpus: Annotated[int | None, typer.Option(min=1, help="Cores for the local Ray; default all.")] = None,
-    memory_gb: Annotated[float | None, typer.Option("--memory-gb", min=0.1, help="Memory of the run, in GB.")] = None,
-    timeout: Annotated[float | None, typer.Option(min=1, help="Stop the run after so many seconds.")] = None,
     format: FormatOption = Format.TABLE,
 ) -> None:
     """Run one run again and compare its scores; ends with status 1 where they lie further apart than the tolerance.
 
-    For a trained method the pooled scores without post-operation count; without training every score does.
+    For a trained method the pooled scores without post-operation count; without training every score does. It is run
+    without GPUs where the run had none, unless --gpu says otherwise.
 
     Examples:
 
@@ -116,17 +116,14 @@ def repeat(
     import tempfile
 
     from segbench.cli._progress import LaunchDisplay
-    from segbench.engine.scheduler import LaunchOptions
     from segbench.engine.scheduler.repeat import repeat_run, run_facts
 
     facts = run_facts(source, run_id)
-    with tempfile.TemporaryDirectory(prefix="segbench-repeat-") as scratch:
-        options = LaunchOptions(
-            out=into or Path(scratch), address=address, cpu=cpu or not facts.run["num_gpus"], num_cpus=local_cpus,
-            timeout_s=timeout,
-        )  # fmt: skip
-        with LaunchDisplay() as display:
-            repeated = repeat_run(facts, options, display.observe, tolerance, memory_gb)
+    options, resources = how.options(), needs.change()
+    if how.cpu is None and not facts.run["num_gpus"]:
+        options = options.changed(cpu=True)
+    with tempfile.TemporaryDirectory(prefix="segbench-repeat-") as scratch, LaunchDisplay() as display:
+        repeated = repeat_run(facts, into or Path(scratch), options, display.observe, tolerance, resources)
     _tell(repeated, format)
     if not repeated.agrees:
         raise typer.Exit(1)

@@ -100,8 +100,8 @@ def test_a_run_is_repeated_for_real_and_compared(tmp_path: Path) -> None:
         "settings": {"threshold": {"margin": 0.15}},
     }
     (tmp_path / "grid.yaml").write_text(json.dumps(grid))
-    options = LaunchOptions(out=out, cpu=True, num_cpus=1)
-    launch(GridRequest(grid_file=tmp_path / "grid.yaml"), options, lambda _: None)
+    options = LaunchOptions(cpu=True, num_cpus=1)
+    launch(GridRequest(grid_file=tmp_path / "grid.yaml"), out, options)
     run_id = query(out, "select run_id from attempts").item()
     done = run("repeat", run_id[:6], "--out", out, "--into", again, "--local-cpus", 1, "--format", "json")
     assert done.exit_code == 0, done.output

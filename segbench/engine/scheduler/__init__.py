@@ -18,11 +18,10 @@ if TYPE_CHECKING:
         ignore,
     )
     from segbench.engine.scheduler.forecast import Forecast
-    from segbench.engine.scheduler.launching import launch, retry
-    from segbench.engine.scheduler.options import LaunchOptions
+    from segbench.engine.scheduler.launching import last_options, launch, retry
+    from segbench.engine.scheduler.options import LaunchOptions, Retries
     from segbench.engine.scheduler.planning import Planned, plan
     from segbench.engine.scheduler.request import GridRequest
-    from segbench.engine.scheduler.retries import Retries
 
 __all__ = [
     "Event",
@@ -39,6 +38,7 @@ __all__ = [
     "Started",
     "Summary",
     "ignore",
+    "last_options",
     "launch",
     "plan",
     "retry",
@@ -48,11 +48,10 @@ __all__ = [
 _HOMES = {
     "events": ("Event", "Finished", "Note", "Observer", "Opened", "Progressed", "Started", "Summary", "ignore"),
     "forecast": ("Forecast",),
-    "launching": ("launch", "retry"),
-    "options": ("LaunchOptions",),
+    "launching": ("last_options", "launch", "retry"),
+    "options": ("LaunchOptions", "Retries"),
     "planning": ("Planned", "plan"),
     "request": ("GridRequest",),
-    "retries": ("Retries",),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 

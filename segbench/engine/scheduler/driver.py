@@ -13,6 +13,7 @@ from collections import Counter, deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 from segbench.engine.data import DatasetSpec
@@ -72,7 +73,7 @@ def execute(
     options
         How.
     writer
-        Of the store.
+        Of the store; its results folder is the one that all is left in.
     observe
         Is told what happens.
     attempt
@@ -90,8 +91,7 @@ def execute(
     set_ray_environment(options)
     import ray
 
-    options = dataclasses.replace(options, out=options.out.absolute())
-    out = options.out
+    out = writer.out.absolute()
     (out / CANCEL_FILE).unlink(missing_ok=True)
     with connected(options) as session:
         cluster = Cluster(options, any(run.resources.gpu_memory_gb for run in runs))
@@ -101,7 +101,15 @@ def execute(
                 environments.ensure(name, gpu=cluster.use_gpu, progress=lambda line: observe(Note(line)))
         device = device_of(ray.nodes()) if cluster.use_gpu else "cpu"
         driver = _Driver(
-            datasets, options, writer, observe, cluster, session, attempt, -math.inf if expect is None else _BRIEF_S
+            datasets,
+            out,
+            options,
+            writer,
+            observe,
+            cluster,
+            session,
+            attempt,
+            -math.inf if expect is None else _BRIEF_S,
         )
         for run, given in zip(runs, fitted, strict=True):
             driver.add(
@@ -110,7 +118,7 @@ def execute(
                 0.0 if expect is None else expect(run, device),
             )
         try:
-            write_grid_file(out, map(run_to_dict, runs if listed is None else listed), _told(options))
+            write_grid_file(out, map(run_to_dict, runs if listed is None else listed), {"options": options.saved()})
             observe(Opened(len(runs), session.dashboard))
             try:
                 driver.work()
@@ -125,17 +133,6 @@ def execute(
         finally:
             driver.close()
         return Summary(tuple(driver.outcomes.values()), driver.cancelled)
-
-
-def _told(options: LaunchOptions) -> dict[str, Any]:
-    """Return what a launch tells of its options, for ``grid retry``."""
-    return {
-        "address": options.address,
-        "cpu": options.cpu,
-        "timeout_s": options.timeout_s,
-        "accelerator": options.accelerator,
-        "labels": dict(options.labels),
-    }
 
 
 def _fit_all(runs: Sequence[Run], cluster: Cluster, observe: Observer) -> list[Fitted]:
@@ -171,6 +168,7 @@ class _Flight:
 @dataclass
 class _Driver:
     datasets: Mapping[str, DatasetSpec]
+    out: Path
     options: LaunchOptions
     writer: StoreWriter
     observe: Observer
@@ -196,7 +194,7 @@ class _Driver:
         self._ray_task = ray.remote(max_retries=0, max_calls=0)(self.attempt)
         self._commit = git_commit()
         self._placer = Placer(self.cluster.nodes)
-        self._records = RecordQueue(self.options.out, self.writer)
+        self._records = RecordQueue(self.out, self.writer)
         self._metrics = GridMetrics()
         self._order = itertools.count()
         self._turn: deque[Any] = deque()
@@ -252,7 +250,7 @@ class _Driver:
             "gpus": gpus,
             "dashboard": self.session.dashboard,
         }
-        write_driver_state(self.options.out, state)
+        write_driver_state(self.out, state)
         self._metrics.tell(counts, waiting, len(running), in_use, gpus)
 
     def close(self) -> None:
@@ -272,7 +270,7 @@ class _Driver:
         from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
         self._waiting[task.shape] -= 1
-        run, out = task.run, self.options.out
+        run, out = task.run, self.out
         request = AttemptRequest(
             run=run, attempt=next_attempt(out / "runs" / run.id), dataset=self.datasets[run.task.dataset], out=out,
             use_gpu=self.cluster.use_gpu, submitted_at=time.time(), git_commit=self._commit,
@@ -343,8 +341,8 @@ class _Driver:
         if now - self._last_tick >= _TICK_S:
             self._last_tick = now
             self._follow()
-            if (self.options.out / CANCEL_FILE).exists():
-                (self.options.out / CANCEL_FILE).unlink()
+            if (self.out / CANCEL_FILE).exists():
+                (self.out / CANCEL_FILE).unlink()
                 raise KeyboardInterrupt
         if now - self._last_nodes >= _NODES_EVERY_S:
             self._last_nodes = now

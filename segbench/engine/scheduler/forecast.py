@@ -8,9 +8,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from segbench.engine.grid import Run
-from segbench.engine.order import Ask, Node, Placer, Shape, simulate
+from segbench.engine.order import CPU, GPU, Ask, Node, Placer, Shape, simulate, uniform_nodes
 from segbench.engine.results.record import Status
+from segbench.engine.scheduler.options import LaunchOptions
 from segbench.engine.scheduler.planning import Planned
+from segbench.engine.scheduler.ray_session import connected_cluster
 from segbench.errors import SegbenchError
 
 
@@ -25,6 +27,8 @@ class Forecast:
     gpu_hours: float
     sources: Mapping[str, int]
     """How many expectations come from the store's ``history``, the ``published`` hours and the ``default``."""
+    one_by_one: bool = False
+    """Nothing runs beside another."""
     gpus: int | None = None
     """Of the cluster; None where none was given."""
     nodes: int | None = None
@@ -39,7 +43,12 @@ class Forecast:
         >>> Forecast(3, 5.0, 12.0, {"published": 2, "default": 1}, gpus=8, nodes=1, makespan_h=2.25).lines()[0]
         '3 runs to do: 12 GPU hours, 2.2 h on 8 GPUs (1 node)'
         """
-        told = f"{self.runs:,} run{'s' * (self.runs != 1)} to do: {_figure(self.gpu_hours)} GPU hours"
+        told = f"{self.runs:,} run{'s' * (self.runs != 1)} to do: "
+        told += (
+            f"{_figure(self.hours)} h one after the other"
+            if self.one_by_one
+            else f"{_figure(self.gpu_hours)} GPU hours"
+        )
         if self.makespan_h is not None:
             where = f"{self.gpus:,} GPUs" if self.gpus else "no GPU"
             told += f", {_figure(self.makespan_h)} h on {where} ({self.nodes:,} node{'s' * (self.nodes != 1)})"
@@ -52,7 +61,42 @@ class Forecast:
         return (told, f"expected times: {known}") if self.runs else (told,)
 
 
-def forecast(planned: Sequence[Planned], nodes: Sequence[Node] | None = None) -> Forecast:
+@dataclass(frozen=True)
+class Place:
+    """Where a plan's runs are expected to go."""
+
+    nodes: Sequence[Node] | None = None
+    """None where they are not known: no end of the whole is expected then."""
+    device: str | None = None
+    """What they run on, as ``expected_seconds`` takes it."""
+    one_by_one: bool = False
+    """One run after the other."""
+
+
+def place_of(options: LaunchOptions, gpus: int | None = None, gpus_per_node: int = 8) -> Place:
+    """Return where runs would go with these options of a launch: a running cluster, or so many imagined GPUs.
+
+    Raises
+    ------
+    SegbenchError
+        Both a cluster and imagined GPUs are asked for, or the cluster cannot be reached.
+    """
+    if options.address is not None and gpus is not None:
+        raise SegbenchError("give one of --address (that cluster) and --gpus (an imagined one), found both")
+    device = CPU if options.cpu else options.accelerator
+    if options.executor == "inline":
+        return Place(device=device, one_by_one=True)
+    if options.address is not None:
+        nodes, found = connected_cluster(options.address)
+        if options.cpu:
+            nodes = [dataclasses.replace(node, gpus=0) for node in nodes]
+        return Place(nodes, device or found)
+    if gpus is not None:
+        return Place(uniform_nodes(gpus, gpus_per_node), options.accelerator or GPU)
+    return Place(device=device, one_by_one=options.cpu)
+
+
+def forecast(planned: Sequence[Planned], place: Place = Place()) -> Forecast:
     """Return what the runs that are not done would take; on a cluster without GPUs they are placed by their cores.
 
     Raises
@@ -67,7 +111,9 @@ def forecast(planned: Sequence[Planned], nodes: Sequence[Node] | None = None) ->
         hours=sum(one.expected.seconds for one in left) / 3600,
         gpu_hours=sum(one.gpu_hours for one in left),
         sources={source: sources[source] for source in ("history", "published", "default")},
+        one_by_one=place.one_by_one,
     )
+    nodes = place.nodes
     if nodes is None:
         return known
     gpus = sum(node.gpus for node in nodes)

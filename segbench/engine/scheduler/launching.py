@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Collection, Sequence
+from pathlib import Path
 
 from segbench.engine.data import ensure_prepared
 from segbench.engine.grid import ResourceChange, Run, run_from_dict
@@ -17,7 +18,7 @@ from segbench.engine.results.store.recovery import take_in
 from segbench.engine.run.attempt import run_attempt
 from segbench.engine.scheduler.catalogue import Datasets, known_datasets
 from segbench.engine.scheduler.driver import execute
-from segbench.engine.scheduler.events import Note, Observer, Summary
+from segbench.engine.scheduler.events import Note, Observer, Summary, ignore
 from segbench.engine.scheduler.history import read_history
 from segbench.engine.scheduler.options import LaunchOptions
 from segbench.engine.scheduler.planning import latest_statuses
@@ -28,11 +29,25 @@ from segbench.errors import SegbenchError
 
 def launch(
     request: GridRequest,
-    options: LaunchOptions,
-    observe: Observer,
+    out: Path,
+    options: LaunchOptions | None = None,
+    observe: Observer = ignore,
     prepare_progress: Callable[[str, int, int], None] | None = None,
 ) -> tuple[list[Run], Summary | None]:
     """Run what is not done yet of a request.
+
+    Parameters
+    ----------
+    request
+        What is asked for.
+    out
+        The results folder; made if missing.
+    options
+        How it is run; None for all defaults.
+    observe
+        Is told what happens.
+    prepare_progress
+        Is told what of a dataset is prepared, how much of it, and of how much.
 
     Returns
     -------
@@ -43,7 +58,7 @@ def launch(
     ------
     SegbenchError
         For unknown names, datasets that cannot be prepared, environments that cannot be built, a results folder that
-        another launch holds, and clusters that cannot hold a run. Nothing is run then.
+        another launch holds, and machines that cannot hold a run. Nothing is run then.
     """
     runs = runs_of(request, known_datasets())
     for method in sorted({run.method for run in runs}):
@@ -58,21 +73,46 @@ def launch(
         ensure_prepared(datasets.specs[name], progress=prepare_progress)
     datasets = known_datasets()
     runs = runs_of(request, datasets)
+    return runs, _run_left(runs, out, datasets, options or LaunchOptions(), observe)
 
-    return runs, _run_left(runs, datasets, options, observe)
+
+def last_options(out: Path, observe: Observer = ignore) -> LaunchOptions:
+    """Return how the last launch of a results folder was run; the defaults where there was none.
+
+    What this release does not know, of a launch by a newer one, is told and left out.
+
+    Raises
+    ------
+    SegbenchError
+        A value is not one of this release.
+    """
+    last = read_grid_file(out)
+    saved = last.get("options")
+    if saved is None:  # release 0.1 and before saved these alone, beside the runs
+        saved = {name: last[name] for name in ("address", "cpu", "timeout_s", "accelerator", "labels") if name in last}
+    options, unknown = LaunchOptions.from_saved(saved)
+    if unknown:
+        observe(Note(f"the last launch's options {', '.join(unknown)} are not known to this release: left out"))
+    return options
 
 
 def retry(
-    statuses: Collection[Status], options: LaunchOptions, observe: Observer, resources: ResourceChange | None = None
+    out: Path,
+    statuses: Collection[Status] = (Status.FAILED,),
+    options: LaunchOptions | None = None,
+    observe: Observer = ignore,
+    resources: ResourceChange | None = None,
 ) -> tuple[list[Run], Summary | None]:
     """Run those of the last launch's runs again that ended so; nothing of the grid is asked for again.
 
     Parameters
     ----------
+    out
+        The results folder of that launch.
     statuses
         How their last attempt ended.
     options
-        How they are run.
+        How they are run; None for all of the last launch's (``last_options`` gives them, to change some).
     observe
         Is told what happens.
     resources
@@ -88,9 +128,9 @@ def retry(
     SegbenchError
         Nothing was launched there, and as ``launch`` does.
     """
-    listed = [run_from_dict(raw) for raw in read_grid_file(options.out).get("runs", [])]
+    listed = [run_from_dict(raw) for raw in read_grid_file(out).get("runs", [])]
     if not listed:
-        raise SegbenchError(f"nothing was launched in {options.out}: run 'segbench grid launch', or name another --out")
+        raise SegbenchError(f"nothing was launched in {out}: run 'segbench grid launch', or name another --out")
     datasets = known_datasets()
     for run in listed:
         known = datasets.specs.get(run.task.dataset)
@@ -98,34 +138,37 @@ def retry(
             raise SegbenchError(
                 f"dataset {run.task.dataset!r} is not here any more: run 'segbench data prepare' for it"
             )
-    ended = latest_statuses(options.out)
+    ended = latest_statuses(out)
     runs = [run for run in listed if ended.get(run.id) in statuses]
     if resources is not None:
         runs = [dataclasses.replace(run, resources=resources.apply(run.resources)) for run in runs]
-    return runs, _run_left(runs, datasets, options, observe, listed)
+    if options is None:
+        options = last_options(out, observe)
+    return runs, _run_left(runs, out, datasets, options, observe, listed)
 
 
 def _run_left(
     runs: Sequence[Run],
+    out: Path,
     datasets: Datasets,
     options: LaunchOptions,
     observe: Observer,
     listed: Sequence[Run] | None = None,
 ) -> Summary | None:
     """Run what is not done of these; ``listed`` are the runs that a status shows, where they are more."""
-    writer = StoreWriter(options.out)
-    with driver_lock(options.out), launching(options.out, lambda text: observe(Note(text))) as remote:
+    writer = StoreWriter(out)
+    with driver_lock(out), launching(out, lambda text: observe(Note(text))) as remote:
         if remote.url is not None:  # the store that was fetched may be of an older schema
-            writer = StoreWriter(options.out)
+            writer = StoreWriter(out)
         remote.keep(writer)
-        recovered = take_in(options.out, writer)
+        recovered = take_in(out, writer)
         if recovered:
             observe(Note(f"took in {recovered} records that an interrupted launch had left"))
         finished = writer.finished_runs()
         left = [run for run in runs if run.id not in finished]
         if not left:
             return None
-        history = read_history(options.out, datasets.sizes)
+        history = read_history(out, datasets.sizes)
 
         def expect(run: Run, device: str) -> float:
             return expected_seconds(run, history, device=device).seconds

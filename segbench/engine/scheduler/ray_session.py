@@ -7,7 +7,6 @@ import os
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from segbench.engine.order import Node, device_of, nodes_of
@@ -80,7 +79,7 @@ def connected_cluster(address: str) -> tuple[list[Node], str]:
     """
     import ray
 
-    with connected(LaunchOptions(out=Path(), address=address)):
+    with connected(LaunchOptions(address=address)):
         found = ray.nodes()
     return nodes_of(found), device_of(found)
 

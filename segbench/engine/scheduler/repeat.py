@@ -13,6 +13,7 @@ from segbench.engine.results.store import query
 from segbench.errors import SegbenchError
 
 if TYPE_CHECKING:
+    from segbench.engine.grid import ResourceChange
     from segbench.engine.scheduler import LaunchOptions, Observer
     from segbench.engine.scheduler.request import GridRequest
 
@@ -131,8 +132,8 @@ def run_facts(out: Path, prefix: str) -> RunFacts:
 
 
 def repeat_run(
-    facts: RunFacts, options: LaunchOptions, observe: Observer, tolerance: float | None = None,
-    memory_gb: float | None = None,
+    facts: RunFacts, into: Path, options: LaunchOptions, observe: Observer, tolerance: float | None = None,
+    resources: ResourceChange | None = None,
 ) -> Repeated:  # fmt: skip
     """Run one run again, through a launch of its own into another results folder, and compare the two.
 
@@ -143,14 +144,16 @@ def repeat_run(
     ----------
     facts
         The run; it must be finished.
+    into
+        The results folder of the repetition; it must not hold the run yet.
     options
-        Of the launch; its results folder must not hold the run yet.
+        Of the launch.
     observe
         Takes the launch's events.
     tolerance
         How far a score that counts may lie off; None for the above.
-    memory_gb
-        Of the run; None for the method's card's.
+    resources
+        Of the run; what is None are the first run's devices and the memory of the method's card.
 
     Raises
     ------
@@ -163,12 +166,12 @@ def repeat_run(
         raise SegbenchError(
             f"run {facts.run['run_id']} has no result to compare with (its latest attempt: {facts.run['status']})"
         )
-    runs, summary = launch(_request(facts, options.out, memory_gb), options, observe)
+    runs, summary = launch(_request(facts, into, resources), into, options, observe)
     if summary is None:
-        raise SegbenchError(f"{options.out} holds run {runs[0].id} already: name an empty folder with --out")
+        raise SegbenchError(f"{into} holds run {runs[0].id} already: name an empty folder with --out")
     if summary.cancelled and not summary.outcomes:
         raise SegbenchError("cancelled before the run began: there is nothing to compare")
-    return compare(facts, run_facts(options.out, runs[0].id), tolerance)
+    return compare(facts, run_facts(into, runs[0].id), tolerance)
 
 
 def compare(first: RunFacts, again: RunFacts, tolerance: float | None = None) -> Repeated:
@@ -208,7 +211,7 @@ def _budget(out: Path, row: Mapping[str, Any]) -> dict[str, Any]:
         return {name: row[name] for name in ("batch_size", "epochs", "iterations", "steps_per_epoch")}
 
 
-def _request(facts: RunFacts, out: Path, memory_gb: float | None) -> GridRequest:
+def _request(facts: RunFacts, out: Path, changed: ResourceChange | None) -> GridRequest:
     """Return the grid of this one run, as a grid file beside its results."""
     from segbench.engine.grid import ResourceChange
     from segbench.engine.scheduler.request import GridRequest
@@ -223,5 +226,6 @@ def _request(facts: RunFacts, out: Path, memory_gb: float | None) -> GridRequest
     out.mkdir(parents=True, exist_ok=True)
     path = out / f"repeat-{run['run_id']}.yaml"
     path.write_text(json.dumps(content, indent=1))
-    resources = ResourceChange(num_gpus=run["num_gpus"] or None, num_cpus=run["num_cpus"] or None, memory_gb=memory_gb)
-    return GridRequest(grid_file=path, resources=resources)
+    first = {"num_gpus": run["num_gpus"] or None, "num_cpus": run["num_cpus"] or None}
+    asked = {} if changed is None else changed.model_dump(exclude_none=True)
+    return GridRequest(grid_file=path, resources=ResourceChange(**{**first, **asked}))

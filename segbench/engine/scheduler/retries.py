@@ -9,19 +9,7 @@ from dataclasses import dataclass
 from segbench.engine.grid import Run
 from segbench.engine.grid.cards import get_card
 from segbench.engine.results.record import Status
-
-
-@dataclass(frozen=True)
-class Retries:
-    """How often a run is tried again in one launch."""
-
-    failed: int = 0
-    """After an error of the method's own."""
-    lost: int = 5
-    """After the death of a worker or node."""
-    first_wait_s: float = 1.0
-    """Before the first of them; each further one waits twice as long."""
-    longest_wait_s: float = 120.0
+from segbench.engine.scheduler.options import Retries
 
 
 @dataclass(frozen=True)

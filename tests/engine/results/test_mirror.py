@@ -210,8 +210,8 @@ def test_a_launch_into_a_url_goes_on_from_what_the_url_has(tmp_path: Path) -> No
     def run(seeds: list[int]) -> list[str]:
         path.write_text(json.dumps({**grid, "seeds": seeds}))
         told: list[str] = []
-        options = LaunchOptions(out=remote.open_mirror(url), cpu=True)
-        _, summary = launch(GridRequest(grid_file=path), options, lambda e: told.append(str(e)))
+        out, options = remote.open_mirror(url), LaunchOptions(cpu=True)
+        _, summary = launch(GridRequest(grid_file=path), out, options, lambda e: told.append(str(e)))
         assert summary is not None
         assert [outcome.status for outcome in summary.outcomes] == ["done"]
         return told

@@ -42,9 +42,9 @@ DRIVER = textwrap.dedent(
     """
     import pathlib, sys
     from segbench.engine.scheduler import GridRequest, LaunchOptions, Retries, launch
-    options = LaunchOptions(out=pathlib.Path(sys.argv[2]), address=sys.argv[3], cpu=True,
+    options = LaunchOptions(address=sys.argv[3], cpu=True,
                             retries=Retries(failed=5, lost=20, first_wait_s=0.2))
-    launch(GridRequest(grid_file=pathlib.Path(sys.argv[1])), options, lambda _: None)
+    launch(GridRequest(grid_file=pathlib.Path(sys.argv[1])), pathlib.Path(sys.argv[2]), options)
     """
 )
 

@@ -70,7 +70,7 @@ def runs_of(method: str, gpus: Sequence[float], budget: BudgetChange | None = No
 def run_all(runs: Sequence[Run], out: Path, observed: list[Event] | None = None, **options: Any) -> Summary:
     """Run them on the cluster."""
     events = observed if observed is not None else []
-    given = LaunchOptions(out=out, address="the one that is connected", **options)
+    given = LaunchOptions(address="the one that is connected", **options)
     return execute(runs, {TINY.name: TINY}, given, StoreWriter(out), events.append)
 
 

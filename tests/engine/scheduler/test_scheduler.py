@@ -51,7 +51,7 @@ def grid_file(folder: Path, **changes: Any) -> Path:
 def run_grid(out: Path, path: Path, observed: list[Event] | None = None, **options: Any) -> Summary | None:
     """Launch a grid file into ``out``."""
     events = observed if observed is not None else []
-    return launch(GridRequest(grid_file=path), LaunchOptions(out=out, cpu=True, **options), events.append)[1]
+    return launch(GridRequest(grid_file=path), out, LaunchOptions(cpu=True, **options), events.append)[1]
 
 
 @pytest.mark.usefixtures("plugin")
@@ -194,7 +194,7 @@ DRIVER = textwrap.dedent(
     import pathlib, sys
     from segbench.engine.scheduler import GridRequest, LaunchOptions, launch
     launch(GridRequest(grid_file=pathlib.Path(sys.argv[1])),
-           LaunchOptions(out=pathlib.Path(sys.argv[2]), cpu=True, num_cpus=2), lambda _: None)
+           pathlib.Path(sys.argv[2]), LaunchOptions(cpu=True, num_cpus=2))
     """
 )
 
@@ -276,7 +276,7 @@ def wait_for(condition: Any, seconds: float) -> None:
 def test_a_run_that_no_node_can_hold_is_refused_at_once(tmp_path: Path) -> None:
     request = GridRequest(grid_file=grid_file(tmp_path), resources=ResourceChange(memory_gb=100_000))
     with pytest.raises(SegbenchError, match="--memory-gb"):
-        launch(request, LaunchOptions(out=tmp_path, cpu=True), lambda _: None)
+        launch(request, tmp_path, LaunchOptions(cpu=True))
     assert query(tmp_path, "select count(*) from attempts").item() == 0
 
 
@@ -288,7 +288,7 @@ def test_what_cannot_be_run_is_said_before_anything_is(tmp_path: Path) -> None:
         (GridRequest(preset="demos"), "did you mean demo"),
     ):
         with pytest.raises(SegbenchError, match=words):
-            launch(request, LaunchOptions(out=tmp_path / "out", cpu=True), lambda _: None)
+            launch(request, tmp_path / "out", LaunchOptions(cpu=True))
     assert not (tmp_path / "out").exists()
 
 

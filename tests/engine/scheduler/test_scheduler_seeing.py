@@ -56,7 +56,7 @@ def test_a_launch_is_seen_followed_retried_and_its_logs_are_read(tmp_path: Path)
     path.write_text(json.dumps({"blocks": blocks, "settings": {"threshold": {"seconds": 6}}}))
     launched = threading.Thread(
         target=launch,
-        args=(GridRequest(grid_file=path), LaunchOptions(out=out, cpu=True, timeout_s=300), lambda _: None),
+        args=(GridRequest(grid_file=path), out, LaunchOptions(cpu=True, timeout_s=300)),
     )
     launched.start()
     deadline = time.monotonic() + 120
@@ -82,13 +82,13 @@ def test_what_failed_is_tried_again_alone_and_its_log_is_read(tmp_path: Path) ->
     out, path = tmp_path / "out", tmp_path / "grid.yaml"
     blocks = [{"methods": ["threshold", "watershed"], "tasks": [TASK], "tissues": ["BV2"]}]
     path.write_text(json.dumps({"blocks": blocks, "settings": {"threshold": {"fail": "raise"}}}))
-    options = LaunchOptions(out=out, cpu=True)
-    launch(GridRequest(grid_file=path), options, lambda _: None)
+    options = LaunchOptions(cpu=True)
+    launch(GridRequest(grid_file=path), out, options)
     listed = read_grid_file(out)["runs"]
     assert json.loads(json.dumps([run_to_dict(run_from_dict(run)) for run in listed])) == listed
 
-    assert retry([Status.LOST], options, lambda _: None) == ([], None)
-    runs, summary = retry([Status.FAILED], options, lambda _: None)
+    assert retry(out, [Status.LOST]) == ([], None)
+    runs, summary = retry(out)
     assert [run.method for run in runs] == ["threshold"]
     assert summary is not None
     assert [(one.attempt, one.status) for one in summary.outcomes] == [(2, Status.FAILED)]
