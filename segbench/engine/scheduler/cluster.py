@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import math
-import subprocess
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ import yaml
 
 from segbench.engine.grid import Run
 from segbench.engine.order import Node, Shape
+from segbench.engine.scheduler.gpus import smallest_gpu_gb
 from segbench.engine.scheduler.options import LaunchOptions
 from segbench.engine.scheduler.placement import Fitted, Fitter, hosts_of, planned_hosts
 from segbench.errors import SegbenchError
@@ -115,7 +115,7 @@ class Cluster:
         import ray
         from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-        probe = ray.remote(num_cpus=0, max_retries=0)(_smallest_gpu_gb)
+        probe = ray.remote(num_cpus=0, max_retries=0)(smallest_gpu_gb)
         asked = {
             probe.options(
                 scheduling_strategy=NodeAffinitySchedulingStrategy(host.node.id, soft=False)
@@ -131,16 +131,6 @@ class Cluster:
 
 def _nothing() -> None:
     """Show by waiting for a node that one is missing."""
-
-
-def _smallest_gpu_gb() -> float:
-    """Return the memory of the smallest GPU of this node in gigabytes; 0 where nvidia-smi does not tell."""
-    query = ["nvidia-smi", "--query-gpu=memory.total", "--format=csv,noheader,nounits"]
-    try:
-        told = subprocess.run(query, capture_output=True, text=True, check=True, timeout=30).stdout
-        return min(float(line) * 2**20 / 1e9 for line in told.split("\n") if line.strip())
-    except (OSError, subprocess.SubprocessError, ValueError):
-        return 0.0
 
 
 def _autoscaler_config(options: LaunchOptions) -> dict[str, Any] | None:

@@ -1,4 +1,4 @@
-"""Runs every given run on Ray until each has ended: submission, following, retries, cancellation."""
+"""Runs every given run until each has ended, whoever executes it: submission, following, retries, cancellation."""
 
 from __future__ import annotations
 
@@ -10,16 +10,14 @@ import json
 import math
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 from segbench.engine.data import DatasetSpec
 from segbench.engine.grid import Run, run_to_dict
 from segbench.engine.grid.cards import get_card
-from segbench.engine.order import Placer, Shape, device_of
 from segbench.engine.results.launch_files import CANCEL_FILE, STATE_EVERY_S, write_driver_state, write_grid_file
 from segbench.engine.results.mirror import fetch_record, push_or_mark, url_of
 from segbench.engine.results.record import RECORD_NAME, Record, Status
@@ -28,12 +26,11 @@ from segbench.engine.results.store.recovery import next_attempt
 from segbench.engine.run import environments
 from segbench.engine.run.attempt import AttemptRequest, Outcome, attempt_row, run_attempt
 from segbench.engine.run.provenance import git_commit
-from segbench.engine.scheduler.cluster import Cluster
 from segbench.engine.scheduler.events import Finished, Note, Observer, Opened, Progressed, Started, Summary
-from segbench.engine.scheduler.metrics import GridMetrics
+from segbench.engine.scheduler.executor import Attempt, Ended, Executor
+from segbench.engine.scheduler.inline import InlineExecutor
 from segbench.engine.scheduler.options import LaunchOptions
-from segbench.engine.scheduler.placement import Fitted
-from segbench.engine.scheduler.ray_session import Session, connected, set_ray_environment
+from segbench.engine.scheduler.ray_executor import on_ray
 from segbench.engine.scheduler.record_queue import RecordQueue
 from segbench.engine.scheduler.retries import again
 from segbench.errors import SegbenchError
@@ -44,7 +41,6 @@ Expect = Callable[[Run, str], float]
 _TICK_S = 0.25
 _FOLLOWED = 32
 """Running attempts whose progress is read a tick: files on a shared mount are slow to open."""
-_NODES_EVERY_S = 5.0
 _CANCEL_PATIENCE_S = 30.0
 _BRIEF_S = 2.0
 
@@ -55,11 +51,11 @@ def execute(
     options: LaunchOptions,
     writer: StoreWriter,
     observe: Observer,
-    attempt: Callable[[AttemptRequest], Outcome] = run_attempt,
+    attempt: Attempt = run_attempt,
     expect: Expect | None = None,
     listed: Sequence[Run] | None = None,
 ) -> Summary:
-    """Run every given run on Ray until each has ended; the caller holds the driver's lock.
+    """Run every given run until each has ended; the caller holds the driver's lock.
 
     A KeyboardInterrupt, or ``segbench grid cancel``, cancels what is left:
     subprocesses are ended, what had finished stays.
@@ -71,15 +67,15 @@ def execute(
     datasets
         By name.
     options
-        How.
+        How, and by which executor.
     writer
         Of the store; its results folder is the one that all is left in.
     observe
         Is told what happens.
     attempt
-        What a Ray task does.
+        What is done for each run.
     expect
-        The longest expected is run first; None for the order as given.
+        Ray is given the longest expected first; None for the order as given, which the inline executor keeps to.
     listed
         What ``grid status`` and ``grid retry`` take for the launch's runs; None for those that are run.
 
@@ -88,38 +84,19 @@ def execute(
     SegbenchError
         Ray cannot be reached or started, no node can ever hold one of the runs, or results cannot be written.
     """
-    set_ray_environment(options)
-    import ray
-
     out = writer.out.absolute()
     (out / CANCEL_FILE).unlink(missing_ok=True)
-    with connected(options) as session:
-        cluster = Cluster(options, any(run.resources.gpu_memory_gb for run in runs))
-        fitted = _fit_all(runs, cluster, observe)
-        if options.address is None:
+    with _opened(options, attempt, runs, expect is not None) as executor:
+        fitted = _fit_all(runs, executor, observe)
+        if executor.local:
             for name in sorted({get_card(run.method).environment for run in runs}):
-                environments.ensure(name, gpu=cluster.use_gpu, progress=lambda line: observe(Note(line)))
-        device = device_of(ray.nodes()) if cluster.use_gpu else "cpu"
-        driver = _Driver(
-            datasets,
-            out,
-            options,
-            writer,
-            observe,
-            cluster,
-            session,
-            attempt,
-            -math.inf if expect is None else _BRIEF_S,
-        )
-        for run, given in zip(runs, fitted, strict=True):
-            driver.add(
-                dataclasses.replace(run, resources=given.resources),
-                given,
-                0.0 if expect is None else expect(run, device),
-            )
+                environments.ensure(name, gpu=executor.use_gpu, progress=lambda line: observe(Note(line)))
+        driver = _Driver(datasets, out, options, writer, observe, executor)
+        for run in fitted:
+            driver.add(run, 0.0 if expect is None else expect(run, executor.device))
         try:
             write_grid_file(out, map(run_to_dict, runs if listed is None else listed), {"options": options.saved()})
-            observe(Opened(len(runs), session.dashboard))
+            observe(Opened(len(runs), executor.dashboard))
             try:
                 driver.work()
             except KeyboardInterrupt:
@@ -135,11 +112,22 @@ def execute(
         return Summary(tuple(driver.outcomes.values()), driver.cancelled)
 
 
-def _fit_all(runs: Sequence[Run], cluster: Cluster, observe: Observer) -> list[Fitted]:
-    fitted = [cluster.fit(run) for run in runs]
+@contextlib.contextmanager
+def _opened(options: LaunchOptions, attempt: Attempt, runs: Sequence[Run], lengths_known: bool) -> Iterator[Executor]:
+    if options.executor == "inline":
+        yield InlineExecutor(options, attempt)
+        return
+    gpu_memory = any(run.resources.gpu_memory_gb for run in runs)
+    with on_ray(options, attempt, gpu_memory, _BRIEF_S if lengths_known else -math.inf) as executor:
+        yield executor
+
+
+def _fit_all(runs: Sequence[Run], executor: Executor, observe: Observer) -> list[Run]:
+    """Return the runs with the resources that they get."""
+    fitted = [executor.fit(run) for run in runs]
     for note in dict.fromkeys(note for given in fitted for note in given.notes):
         observe(Note(note))
-    return fitted
+    return [dataclasses.replace(run, resources=given.resources) for run, given in zip(runs, fitted, strict=True)]
 
 
 @dataclass
@@ -147,7 +135,6 @@ class _Task:
     """A run that has not ended."""
 
     run: Run
-    shape: Shape
     seconds: float
     """Expected."""
     ended: Counter[Status] = field(default_factory=Counter)
@@ -156,7 +143,7 @@ class _Task:
 
 @dataclass
 class _Flight:
-    """An attempt that Ray has."""
+    """An attempt that the executor has."""
 
     task: _Task
     request: AttemptRequest
@@ -167,44 +154,34 @@ class _Flight:
 
 @dataclass
 class _Driver:
+    """The bookkeeping of a launch, whoever runs its attempts."""
+
     datasets: Mapping[str, DatasetSpec]
     out: Path
     options: LaunchOptions
     writer: StoreWriter
     observe: Observer
-    cluster: Cluster
-    session: Session
-    attempt: Callable[[AttemptRequest], Outcome] = run_attempt
-    brief_s: float = -math.inf
-    """Runs that are expected to last no longer are handed to Ray one ahead."""
+    executor: Executor
     outcomes: dict[str, Outcome] = field(default_factory=dict)
     """The last of every run that has had one."""
     cancelled: bool = False
     _tasks: dict[str, _Task] = field(default_factory=dict)
-    _waiting: Counter[Shape] = field(default_factory=Counter)
     _later: list[tuple[float, int, _Task]] = field(default_factory=list)
     """Runs to be tried again, by when."""
-    _flights: dict[Any, _Flight] = field(default_factory=dict)
+    _flights: dict[str, _Flight] = field(default_factory=dict)
     _ended: Counter[Status] = field(default_factory=Counter)
 
     def __post_init__(self) -> None:
-        import ray
-
-        # max_calls=0: the method's subprocess holds the GPU's memory, not the worker, so the worker can be kept
-        self._ray_task = ray.remote(max_retries=0, max_calls=0)(self.attempt)
         self._commit = git_commit()
-        self._placer = Placer(self.cluster.nodes)
         self._records = RecordQueue(self.out, self.writer)
-        self._metrics = GridMetrics()
         self._order = itertools.count()
-        self._turn: deque[Any] = deque()
-        self._last_tick = self._last_state = self._last_nodes = time.monotonic()
+        self._turn: deque[_Flight] = deque()
+        self._last_tick = self._last_state = time.monotonic()
 
-    def add(self, run: Run, given: Fitted, seconds: float) -> None:
+    def add(self, run: Run, seconds: float) -> None:
         """Let a run wait."""
-        task = _Task(run, given.shape, seconds)
-        self._tasks[run.id] = task
-        self._wait(task)
+        self._tasks[run.id] = _Task(run, seconds)
+        self.executor.add(run, seconds)
 
     def work(self) -> None:
         """Do everything that waits; raises KeyboardInterrupt where someone asked to cancel."""
@@ -212,9 +189,10 @@ class _Driver:
         while self._tasks:
             now = time.monotonic()
             while self._later and self._later[0][0] <= now:
-                self._wait(heapq.heappop(self._later)[2])
-            for placed in (*self._placer.next(now), *self._placer.behind(self.brief_s)):
-                self._submit(self._tasks[placed.key], placed.node)
+                task = heapq.heappop(self._later)[2]
+                self.executor.add(task.run, task.seconds)
+            for run_id in self.executor.ready():
+                self._submit(self._tasks[run_id])
             self._collect(_TICK_S)
             self._take_in()
             self._tick()
@@ -222,104 +200,78 @@ class _Driver:
 
     def cancel(self) -> None:
         """End what runs and drop what waits."""
-        import ray
-
         self.cancelled = True
-        self.observe(Note(f"cancelling {len(self._flights)} attempts; a second Ctrl-C leaves them to Ray"))
+        self.observe(Note(f"cancelling {len(self._flights)} attempts; a second Ctrl-C waits for none of them"))
         self._later.clear()
-        for reference in self._flights:
-            ray.cancel(reference, force=False)
+        self.executor.cancel()
         deadline = time.monotonic() + _CANCEL_PATIENCE_S
         while self._flights and time.monotonic() < deadline:
             self._collect(_TICK_S)
         self._take_in(last=True)
 
     def tell_state(self, ended: bool = False) -> None:
-        """Write where the launch stands for other processes and machines, and tell Ray's metrics."""
-        running = {flight.task.run.id: flight.request.attempt for flight in self._flights.values()}
-        in_use = self._placer.gpus_in_use
-        gpus = sum(node.gpus for node in self.cluster.nodes)
-        waiting = self._waiting.total() + len(self._later)
+        """Write where the launch stands for other processes and machines, and tell the executor."""
+        running = {run_id: flight.request.attempt for run_id, flight in self._flights.items()}
+        waiting = len(self._tasks) - len(running)
         counts = {status.value: n for status, n in self._ended.items() if n}
         state = {
             "ended": ended,
             "counts": counts,
             "waiting": waiting,
             "running": running,
-            "gpus_in_use": in_use,
-            "gpus": gpus,
-            "dashboard": self.session.dashboard,
+            "gpus_in_use": self.executor.gpus_in_use,
+            "gpus": self.executor.gpus,
+            "dashboard": self.executor.dashboard,
         }
         write_driver_state(self.out, state)
-        self._metrics.tell(counts, waiting, len(running), in_use, gpus)
+        self.executor.tell(counts, waiting, len(running))
 
     def close(self) -> None:
         """End what belongs to this launch alone."""
         self._records.close()
-        self.cluster.stop()
 
     def _take_in(self, last: bool = False) -> None:
         for note in self._records.flush(last):
             self.observe(Note(note))
 
-    def _wait(self, task: _Task) -> None:
-        self._placer.add(task.run.id, task.shape, task.seconds)
-        self._waiting[task.shape] += 1
-
-    def _submit(self, task: _Task, node: str) -> None:
-        from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
-
-        self._waiting[task.shape] -= 1
+    def _submit(self, task: _Task) -> None:
         run, out = task.run, self.out
         request = AttemptRequest(
             run=run, attempt=next_attempt(out / "runs" / run.id), dataset=self.datasets[run.task.dataset], out=out,
-            use_gpu=self.cluster.use_gpu, submitted_at=time.time(), git_commit=self._commit,
+            use_gpu=self.executor.use_gpu, submitted_at=time.time(), git_commit=self._commit,
             timeout_s=self.options.timeout_s, checkpoint_every_s=self.options.checkpoint_every_s,
         )  # fmt: skip
         # claimed here, so that the next attempt's number is free even if this one dies before it begins
         request.folder.parent.mkdir(parents=True, exist_ok=True)
         request.folder.mkdir(exist_ok=True)
-        shape = task.shape
-        reference = self._ray_task.options(
-            num_cpus=shape.cpus, num_gpus=shape.gpus, memory=int(shape.memory_gb * 1e9),
-            name=f"{run.method} {run.task.name} {run.train_tissue} {run.id}",
-            # where any node will do, another may take it if this one has just died
-            scheduling_strategy=NodeAffinitySchedulingStrategy(node, soft=shape.nodes is None),
-        ).remote(request)  # fmt: skip
-        self._flights[reference] = _Flight(task, request)
-        self._turn.append(reference)
+        self._flights[run.id] = flight = _Flight(task, request)
+        self._turn.append(flight)
+        self.executor.submit(request)
 
     def _collect(self, timeout_s: float) -> None:
         """Wait until an attempt ends, and take all that have."""
-        import ray
-
         if not self._flights:
             time.sleep(min(timeout_s, max(0.0, self._later[0][0] - time.monotonic())) if self._later else timeout_s)
             return
-        references = list(self._flights)
-        ready, rest = ray.wait(references, num_returns=1, timeout=timeout_s)
-        if ready and rest:
-            ready += ray.wait(rest, num_returns=len(rest), timeout=0)[0]
-        for reference in ready:
-            self._finish(reference)
+        for ended in self.executor.wait(timeout_s, self._tick):
+            self._finish(ended)
 
-    def _finish(self, reference: Any) -> None:
-        flight = self._flights.pop(reference)
+    def _finish(self, ended: Ended) -> None:
+        flight = self._flights.pop(ended.run_id)
         task, request = flight.task, flight.request
         try:
             fetch_record(request.out, request.folder)
             record = Record.read(request.folder / RECORD_NAME)
         except (FileNotFoundError, ValueError, SegbenchError):
-            status, crash = _ray_end(reference)
+            status, crash = ended.why()
             record = Record(attempt=attempt_row(request, status, crash, datetime.now(UTC), {}), phases={})
             record.write(request.folder)
             push_or_mark(url_of(request.out), request.folder)
         row = record.attempt
         if row.status is Status.LOST:
-            self._last_nodes = 0.0  # its node may be gone: look at once
+            self.executor.suspect()  # its node may be gone
         ap50 = next((e.ap50 for e in record.evaluations if e.test_tissue == "all"), None)
         outcome = Outcome(row.run_id, row.attempt, row.status, row.error, ap50)
-        self._placer.ended(row.run_id)
         self._records.add(record)
         self.outcomes[row.run_id] = outcome
         task.ended[row.status] += 1
@@ -344,36 +296,19 @@ class _Driver:
             if (self.out / CANCEL_FILE).exists():
                 (self.out / CANCEL_FILE).unlink()
                 raise KeyboardInterrupt
-        if now - self._last_nodes >= _NODES_EVERY_S:
-            self._last_nodes = now
-            self._take_nodes()
+        self.executor.refresh()
         if now - self._last_state >= STATE_EVERY_S:
             self._last_state = now
             self.tell_state()
-
-    def _take_nodes(self) -> None:
-        """Take over the cluster as it is now, and ask an autoscaler for what is missing."""
-        if self.cluster.refresh():
-            self._placer.set_nodes(self.cluster.nodes)
-            for task in self._tasks.values():
-                # where only some nodes will do, those may have changed
-                if task.shape.nodes is not None:
-                    shape = self.cluster.fit(task.run).shape
-                    if shape != task.shape and self._placer.remove(task.run.id):
-                        self._waiting[task.shape] -= 1
-                        task.shape = shape
-                        self._wait(task)
-        self.cluster.ask_for(+self._waiting)
 
     def _follow(self) -> None:
         """Read the progress of some of the running attempts, in turns."""
         read = 0
         for _ in range(len(self._turn)):
-            reference = self._turn.popleft()
-            flight = self._flights.get(reference)
-            if flight is None:
+            flight = self._turn.popleft()
+            if self._flights.get(flight.request.run.id) is not flight:
                 continue  # it has ended
-            self._turn.append(reference)
+            self._turn.append(flight)
             if read == _FOLLOWED:
                 break
             self._read_progress(flight)
@@ -397,23 +332,3 @@ class _Driver:
             flight.read += len(whole) + 1
             with contextlib.suppress(json.JSONDecodeError):  # a node that died while it wrote
                 self.observe(Progressed(flight.request.run, json.loads(whole.rpartition(b"\n")[2])))
-
-
-def _ray_end(reference: Any) -> tuple[Status, str]:
-    """Return how a task ended as far as Ray knows, for an attempt that left no record."""
-    import ray
-
-    try:
-        ray.get(reference)
-    except ray.exceptions.TaskCancelledError:
-        return Status.CANCELLED, "cancelled before it began"
-    except ray.exceptions.RayTaskError as error:
-        return Status.FAILED, f"{type(error.cause).__name__}: {error.cause}"
-    except ray.exceptions.OutOfMemoryError:
-        return (
-            Status.OUT_OF_MEMORY,
-            "its node ran out of memory, and Ray ended the attempt: reserve more with --memory-gb",
-        )
-    except ray.exceptions.RayError as error:
-        return Status.LOST, f"the worker died: {type(error).__name__}: {str(error).splitlines()[0]}"
-    return Status.LOST, "the attempt left no record"

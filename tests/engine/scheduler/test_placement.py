@@ -274,7 +274,7 @@ def test_mask_rcnn_trains_in_two_processes_as_it_would_on_two_gpus(tmp_path: Pat
         pytest.skip(f"the torch environment is not built: {error}")
     small = {"model.backbone.depth": 18, "model.neck.in_channels": [64, 128, 256, 512], "model.backbone.init_cfg": None}
     runs = runs_of(
-        "mask-rcnn", [2], BudgetChange(epochs=2, batch_size=2), options=small, proposals=50, rois=32, crop="128"
+        "mask-rcnn", [2], BudgetChange(epochs=2, batch_size=2), options=small, proposals=50, rois=32, crop=128
     )
     runs = [
         dataclasses.replace(run, resources=dataclasses.replace(run.resources, num_cpus=2, memory_gb=4.0))
