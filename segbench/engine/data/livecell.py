@@ -120,8 +120,8 @@ class LivecellSource(Source):
                 "annotations": [digest(path) for path in self._annotations[split]],
                 "images": [[image.name, digest(image.path)] for image in self._split(split)],
             }
-            # cells that seem to be outlined twice are read another way than they were: only such data change
-            | ({"outlined_twice": n} if (n := sum(_nearly_equal_boxes(i.cells) for i in self._split(split))) else {})
+            # data with cells that are outlined twice are read another way than they were: only their content changes
+            | ({"outlined_twice": n} if (n := sum(map(_count_outlined_twice, self._split(split)))) else {})
             for split in self.counts()
         }
 
@@ -301,13 +301,17 @@ def _shared(one: _Placed, other: _Placed) -> int:
     return int((here & second[top - y1 : bottom - y1, left - x1 : right - x1]).sum())
 
 
-def _nearly_equal_boxes(cells: tuple[Segmentation, ...]) -> int:
-    """Return how many pairs of cells may be one outlined twice, by the boxes of their polygons."""
+def _count_outlined_twice(image: _Image) -> int:
+    """Return how many cells of an image are left out as outlined twice, looking only at those whose boxes are near."""
     boxes = [
         (points[:, 1].min(), points[:, 0].min(), points[:, 1].max(), points[:, 0].max())
-        for points in (np.concatenate(cell).reshape(-1, 2) for cell in cells if not isinstance(cell, dict))
+        for points in (np.concatenate(cell).reshape(-1, 2) for cell in image.cells if not isinstance(cell, dict))
     ]
-    return len(_near(np.array(boxes, np.float64).reshape(-1, 4)))
+    near = _near(np.array(boxes, np.float64).reshape(-1, 4))
+    outlines = [cell for cell in image.cells if not isinstance(cell, dict)]
+    masks = [_mask(outlines[n], image.height, image.width) for n in sorted({n for pair in near for n in pair})]
+    areas = np.array([int(mask.sum()) for mask, _, _ in masks], np.int64)
+    return len(_outlined_twice(masks, areas))
 
 
 def _mask(cell: Segmentation, height: int, width: int) -> _Placed:
