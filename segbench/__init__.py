@@ -13,13 +13,15 @@ TYPE_CHECKING = False  # as typing has it, whose import would take longer than a
 if TYPE_CHECKING:
     from typing import Any
 
+    from segbench.analysis.result import Result
+    from segbench.analysis.results import Results
     from segbench.engine.metrics.bootstrap import confidence_intervals
     from segbench.engine.metrics.cells import cell_metrics
     from segbench.engine.metrics.coco_json import CocoEvaluation
     from segbench.engine.metrics.evaluation import Evaluation, Scores
     from segbench.engine.metrics.scoring import evaluate, evaluate_coco, sweep
     from segbench.engine.metrics.sweep import Sweep
-    from segbench.errors import SegbenchError
+    from segbench.errors import ResultsWarning, SegbenchError
     from segbench.methods.base import ImageStack, Method, Progress
     from segbench.methods.card import Budget, Card, Resources, Usability
     from segbench.methods.checkpoints import Checkpoints
@@ -42,6 +44,9 @@ __all__ = [
     "Method",
     "Progress",
     "Resources",
+    "Result",
+    "Results",
+    "ResultsWarning",
     "Scores",
     "SegbenchError",
     "Sweep",
@@ -54,13 +59,15 @@ __all__ = [
 ]
 
 _HOMES = {
+    "analysis.result": ("Result",),
+    "analysis.results": ("Results",),
     "engine.metrics.bootstrap": ("confidence_intervals",),
     "engine.metrics.cells": ("cell_metrics",),
     "engine.metrics.coco_json": ("CocoEvaluation",),
     "engine.metrics.evaluation": ("Evaluation", "Scores"),
     "engine.metrics.scoring": ("evaluate", "evaluate_coco", "sweep"),
     "engine.metrics.sweep": ("Sweep",),
-    "errors": ("SegbenchError",),
+    "errors": ("ResultsWarning", "SegbenchError"),
     "methods.base": ("ImageStack", "Method", "Progress"),
     "methods.card": ("Budget", "Card", "Resources", "Usability"),
     "methods.checkpoints": ("Checkpoints",),

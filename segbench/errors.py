@@ -13,6 +13,28 @@ class SegbenchError(Exception):
     ----------
     message
         What was wrong and what would be right, in one line.
+
+    Examples
+    --------
+    >>> import segbench
+    >>> try:
+    ...     segbench.Results.published().ranking(part="friedmann")
+    ... except segbench.SegbenchError as error:
+    ...     print(error)
+    unknown part of ranking 'friedmann'; did you mean friedman? Known: components, differences, friedman
+    """
+
+
+class ResultsWarning(UserWarning):
+    """What limits the figures of an analysis: what was left out, averaged or not computable.
+
+    Examples
+    --------
+    Told once a place, as every warning; to have none of them:
+
+    >>> import warnings
+    >>> import segbench
+    >>> warnings.simplefilter("ignore", segbench.ResultsWarning)
     """
 
 

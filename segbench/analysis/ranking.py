@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
+from os import PathLike
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,7 @@ from segbench.analysis.result import Result, list_names, unique
 from segbench.analysis.runtime import group_means, input_of, scalability_scores
 from segbench.analysis.scores import LEVEL, RESAMPLES, Floats, interval
 from segbench.analysis.source import Source, read_sql
+from segbench.analysis.usability import score_usability, usability_of
 from segbench.errors import SegbenchError, unknown_name
 
 USABILITY, SCALABILITY, ACCURACY = "usability", "scalability", "accuracy"
@@ -27,7 +29,7 @@ def rank_methods(
     source: Source,
     *,
     weights: Mapping[str, float] | None = None,
-    usability: Mapping[str, float] | None = None,
+    usability: Mapping[str, float] | str | PathLike[str] | None = None,
     resamples: int = RESAMPLES,
     seed: int = 0,
 ) -> Result:
@@ -49,7 +51,8 @@ def rank_methods(
         Weights of components: ``usability``, ``scalability``, a task's name, or ``accuracy`` for every task. 1 where
         none is given; a component of weight 0 is left out, and not missed.
     usability
-        Method to usability (0..1), instead of the study's composite.
+        Method to usability (0..1), instead of the study's composite; or the path of a CSV file with raw scores, as
+        `score_usability` takes it.
     resamples, seed
         Of the bootstrap over test images and seeds: the engine leaves each run's scores in the same 200 draws of
         images, which is then the most. Where a run has none, test tissues (weighted by their images) are resampled in
@@ -70,6 +73,8 @@ def rank_methods(
     sql, health = read_sql("ranking"), source.health()
     scores = source.frame(sql).with_columns(input_of().alias("input"))
     wanted = _check_weights(weights or {}, scores["task"].unique().to_list())
+    if isinstance(usability, str | PathLike):
+        usability = usability_of(score_usability(source, scores=usability))
     tissues, images = source.frame(read_sql("ranking_tissues")), source.frame(read_sql("ranking_resamples"))
     warnings = [*health.warnings, *health.hardware]
     findings: list[str] = []

@@ -48,8 +48,8 @@ def recommend_methods(
 
     A method is scored on the tissue where it was, else over the whole test set; trained on all tissues where that was
     done, else on the same tissue, else on the one with the best score. With two channels at hand, single-channel models
-    are candidates too. A results folder with no candidate is answered from the published scores, and the result says
-    so.
+    are candidates too. A results folder with no results or no candidate is answered from the published scores, and the
+    result says so.
 
     Parameters
     ----------
@@ -77,7 +77,11 @@ def recommend_methods(
     """
     check_metric(metric)
     layout, channels = _check(target, channels, images, gpu_hours, gpus)
-    warnings = list(source.health().warnings)
+    warnings: list[str] = []
+    if source.empty:
+        warnings.append(f"there are no results in {source.folder}: this is answered from the published scores")
+        source = Source.of_published()
+    warnings += source.health().warnings
     found, chosen, sql = source, _candidates(source, target, layout, channels, tissue, metric), read_sql("recommend")
     if not chosen.height and not source.published:
         found = Source.of_published()

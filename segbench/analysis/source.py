@@ -15,6 +15,7 @@ from segbench.engine.grid.cards import get_card
 from segbench.engine.results import store
 from segbench.engine.study import scores as published
 from segbench.engine.study.tissues import LIVECELL_CHANNELS, TISSUENET_CHANNELS, TISSUENET_TARGETS
+from segbench.errors import SegbenchError
 
 
 @dataclass(frozen=True)
@@ -32,22 +33,36 @@ class Health:
 class Source:
     """Answers SQL over the store's tables and views; made by ``of_results`` or ``of_published``."""
 
-    def __init__(self, label: str, ask: Callable[[str, Sequence[Any]], pl.DataFrame], *, published: bool) -> None:
+    def __init__(
+        self,
+        label: str,
+        ask: Callable[[str, Sequence[Any]], pl.DataFrame],
+        *,
+        published: bool,
+        folder: Path | None = None,
+    ) -> None:
         self.label = label
         """Named in captions and warnings: ``results in DIR``, ``the published scores``."""
         self.published = published
         """True for the published table."""
+        self.folder = folder
+        """The results folder that is read, where that is what is read."""
         self._ask = ask
 
     @classmethod
     def of_results(cls, out: Path) -> Source:
         """Return the source that reads the store of a results folder; it is opened for each question only."""
-        return cls(f"the results in {out}", functools.partial(store.query, out), published=False)
+        return cls(f"the results in {out}", functools.partial(store.query, out), published=False, folder=out)
 
     @classmethod
     def of_published(cls) -> Source:
         """Return the source that answers from the published scores of 18 methods (138 models)."""
         return cls("the published scores", _published_query(), published=True)
+
+    @property
+    def empty(self) -> bool:
+        """True where a results folder has no store yet."""
+        return self.folder is not None and not store.store_path(self.folder).is_file()
 
     def frame(self, sql: str, parameters: Sequence[Any] = ()) -> pl.DataFrame:
         """Return the rows of one query; raises SegbenchError where the store cannot be read."""
@@ -101,8 +116,19 @@ def _published_query() -> Callable[[str, Sequence[Any]], pl.DataFrame]:
     connection.register("published", pl.DataFrame(_published_rows(), infer_schema_length=None).to_arrow())
     connection.execute((importlib.resources.files("segbench.analysis.published") / "views.sql").read_text())
 
+    connection.execute("set enable_external_access = false")
+
     def ask(sql: str, parameters: Sequence[Any] = ()) -> pl.DataFrame:
-        frame = pl.from_arrow(connection.sql(sql, params=list(parameters)).to_arrow_table())
+        try:
+            # there is no read-only database in memory
+            kinds = {statement.type for statement in connection.extract_statements(sql)}
+            if kinds - {duckdb.StatementType.SELECT, duckdb.StatementType.EXPLAIN}:
+                raise SegbenchError("the published scores cannot be changed: write a select")
+            frame = pl.from_arrow(connection.sql(sql, params=list(parameters)).to_arrow_table())
+        except duckdb.Error as error:
+            raise SegbenchError(
+                " ".join(line.strip() for line in str(error).splitlines()[:2] if line.strip())
+            ) from None
         assert isinstance(frame, pl.DataFrame)
         return frame
 

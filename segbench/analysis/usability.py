@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from os import PathLike
 from pathlib import Path
 
 import numpy as np
@@ -45,7 +46,7 @@ class RawUsability:
     """Who says so, or where it is written."""
 
 
-def read_usability(path: Path) -> tuple[RawUsability, ...]:
+def read_usability(path: str | PathLike[str]) -> tuple[RawUsability, ...]:
     """Read scores from a CSV with the columns method, code_maintenance, ease_of_use, hardware_support and source.
 
     Raises
@@ -55,7 +56,7 @@ def read_usability(path: Path) -> tuple[RawUsability, ...]:
         one is unknown).
     """
     try:
-        text = path.read_text(encoding="utf-8-sig")
+        text = Path(path).read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise SegbenchError(f"cannot read the usability scores {path}: {error}") from None
     reader = csv.DictReader(text.splitlines())
@@ -76,7 +77,7 @@ def read_usability(path: Path) -> tuple[RawUsability, ...]:
     return tuple(rows.values())
 
 
-def score_usability(source: Source, *, scores: Sequence[RawUsability] | None = None) -> Result:
+def score_usability(source: Source, *, scores: Sequence[RawUsability] | str | PathLike[str] | None = None) -> Result:
     """Return the usability of every method of a source.
 
     Each of the three scores is z-scored over the methods that have all three, mapped through the normal distribution
@@ -88,7 +89,7 @@ def score_usability(source: Source, *, scores: Sequence[RawUsability] | None = N
     source
         Where the methods are.
     scores
-        Raw scores; None takes those of the methods' cards.
+        Raw scores, or the path of a CSV file with them (`read_usability`); None takes those of the methods' cards.
 
     Returns
     -------
@@ -96,6 +97,8 @@ def score_usability(source: Source, *, scores: Sequence[RawUsability] | None = N
     or 'unknown'.
     """
     sql, health = read_sql("usability"), source.health()
+    if isinstance(scores, str | PathLike):
+        scores = read_usability(scores)
     known = source.frame(sql)
     cards = all_cards()
     raw = _from_cards() if scores is None else {score.method: score for score in scores}

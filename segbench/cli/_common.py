@@ -103,6 +103,26 @@ def print_table(
             console.print("no rows")
 
 
+def numbers_by_name(given: Sequence[str], flag: str, wanted: str) -> dict[str, float]:
+    """Return the numbers of ``NAME=NUMBER`` texts by name; another text raises SegbenchError.
+
+    Examples
+    --------
+    >>> numbers_by_name(["usability=0", "accuracy=2.5"], "--weight", "NAME=NUMBER")
+    {'usability': 0.0, 'accuracy': 2.5}
+    """
+    from segbench.errors import SegbenchError
+
+    numbers: dict[str, float] = {}
+    for text in given:
+        name, _, number = text.partition("=")
+        try:
+            numbers[name] = float(number)
+        except ValueError:
+            raise SegbenchError(f"{flag} takes {wanted}, found {text!r}") from None
+    return numbers
+
+
 def _plain(value: Any) -> Any:
     import json
 

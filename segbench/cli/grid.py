@@ -185,8 +185,7 @@ def status(
         watch_launch(out, every)
         return
     found = grid_status(out)
-    columns = ("run_id", "method", "task", "train_tissue", "seed", "status", "doing", "error", "log")
-    print_table([{column: row[column] for column in columns} for row in found.rows], format)
+    print_table(found.frame(), format)
     if format is Format.TABLE:
         counts = ", ".join(f"{n} {name}" for name, n in sorted(found.counts().items()))
         launch = f"a launch runs (process {found.pid} on {found.host})" if found.driven else "no launch runs"

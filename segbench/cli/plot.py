@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from segbench.cli._common import DEFAULT_OUT, print_table
+from segbench.cli._common import DEFAULT_OUT, print_table, results_folder
 
 
 def plot(
@@ -15,7 +15,16 @@ def plot(
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="The file: .svg, .png, .pdf, or .html for its section.")
     ] = None,
-    out: Annotated[Path, typer.Option("--out", envvar="SEGBENCH_OUT", help="The results folder.")] = DEFAULT_OUT,
+    out: Annotated[
+        Path,
+        typer.Option(
+            "--out",
+            envvar="SEGBENCH_OUT",
+            parser=results_folder,
+            metavar="DIR|URL",
+            help="The results folder, or a URL (s3://...).",
+        ),
+    ] = DEFAULT_OUT,
     metric: Annotated[str, typer.Option("--metric", help="accuracy, map, ap50, ap75, ar, ar50 or ar75.")] = "accuracy",
     train: Annotated[str, typer.Option("--train", help="The training tissue, for figures that show one.")] = "all",
 ) -> None:
@@ -29,19 +38,12 @@ def plot(
 
       segbench plot dilation -o dilation.svg --metric map
     """
-    from segbench.analysis.report import build_report, write_report
-    from segbench.analysis.report.drawing import draw, find_plot, plots
-    from segbench.analysis.report.model import Source
+    from segbench.analysis.results import Results
     from segbench.errors import SegbenchError
 
     if name is None:
-        print_table([{"name": found.name, "title": found.figure.title} for found in plots(Source(out)).values()])
+        print_table(Results(out).figures())
         return
     if output is None:
         raise SegbenchError("name the file: segbench plot NAME -o FILE.svg (or .png, .pdf, .html)")
-    if output.suffix.lower() == ".html":
-        section, _, number = name.rpartition("-")
-        write_report(build_report(out, sections=[section if number.isdigit() else name]), output)
-    else:
-        draw(find_plot(Source(out), name), output, metric, train)
-    typer.echo(f"figure: {output}")
+    typer.echo(f"figure: {Results(out).plot(name, output, metric=metric, train=train)}")

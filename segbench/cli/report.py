@@ -45,23 +45,22 @@ def report(
 
       segbench report --compare last-month/results.duckdb --with-published
     """
-    from segbench.analysis.report import build_report, write_report, write_site
+    from segbench.analysis.results import Results
     from segbench.errors import SegbenchError
 
     if output is not None and static_dir is not None:
         raise SegbenchError("--output and --static-dir exclude each other: one names a file, the other a folder")
     keys = [key.strip() for key in sections.split(",") if key.strip()]
-    path = static_dir / "index.html" if static_dir else output or out / "report.html"
 
-    def write() -> None:
-        built = build_report(out, title, keys, compare, with_published, linked=static_dir is not None)
-        if static_dir:
-            write_site(built, static_dir)
-        else:
-            write_report(built, path)
+    def write() -> Path:
+        path = Results(out).report(
+            static_dir or output, title=title, sections=keys, compare=compare, with_published=with_published,
+            static=static_dir is not None,
+        )  # fmt: skip
         typer.echo(f"report: {path} ({path.stat().st_size / 1e6:.1f} MB)")
+        return path
 
-    write()
+    path = write()
     if open_it:
         import webbrowser
 
@@ -70,7 +69,7 @@ def report(
         _watch(out, write)
 
 
-def _watch(out: Path, write: Callable[[], None], every_s: float = 5.0) -> None:
+def _watch(out: Path, write: Callable[[], Path], every_s: float = 5.0) -> None:
     """Write again after each change of the store, until the user stops it."""
     import time
 

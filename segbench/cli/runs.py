@@ -34,25 +34,9 @@ def list_(
 
       segbench runs list --method stardist --status failed --format json
     """
-    from segbench.engine.results.record import Status
-    from segbench.engine.results.store import query
-    from segbench.errors import unknown_name
+    from segbench.analysis.results import Results
 
-    if status is not None and status not in set(Status):
-        raise unknown_name("status", status, [known.value for known in Status])
-    frame = query(
-        out,
-        "select runs.run_id, runs.method, runs.task, runs.train_tissue, runs.seed, runs.status, "
-        "runs.attempt as attempts, scored.ap50, timings.train_s, runs.host, runs.started_at "
-        "from runs_latest as runs left join timings using (run_id) "
-        "left join accuracy as scored on scored.run_id = runs.run_id and scored.test_task = runs.task "
-        "and scored.test_tissue = 'all' and scored.operation = 'none' "
-        "where coalesce(runs.method = $1, true) and coalesce(runs.task = $2, true) "
-        "and coalesce(runs.status = $3, true) "
-        "order by runs.started_at desc",
-        [method, task, status],
-    )
-    print_table(frame, format)
+    print_table(Results(out).runs(method=method, task=task, status=status), format)
 
 
 @app.command()

@@ -24,6 +24,6 @@ def sql(
 
       segbench sql "select method, test_tissue, ap50 from accuracy where train_tissue = 'all'" --format csv
     """
-    from segbench.engine.results.store import query as run_query
+    from segbench.analysis.results import Results
 
-    print_table(run_query(out, query), format)
+    print_table(Results(out).query(query), format)

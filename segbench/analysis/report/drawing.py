@@ -13,7 +13,7 @@ from typing import Any
 import polars as pl
 
 from segbench.analysis.report.model import METRIC, METRICS, TRAINED_ON, Content, Figure, Missing, Source
-from segbench.analysis.report.page import choose_sections
+from segbench.analysis.report.page import build_report, choose_sections, write_report
 from segbench.errors import SegbenchError, unknown_name
 
 FORMATS = ("svg", "png", "pdf")
@@ -76,6 +76,12 @@ def find_plot(source: Source, name: str) -> Plot:
     if name not in found:
         raise unknown_name("figure", name, found)
     return found[name]
+
+
+def write_section(out: Path, name: str, path: Path) -> None:
+    """Write the section of a figure as a page of its own; raises SegbenchError where there is no such section."""
+    section, _, number = name.rpartition("-")
+    write_report(build_report(out, sections=[section if number.isdigit() else name]), path)
 
 
 def draw(plot: Plot, path: Path, metric: str = "accuracy", train: str = "all") -> None:

@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from segbench.engine.results.launch_files import CANCEL_FILE, is_driven, read_driver_state, read_grid_file
 from segbench.engine.results.record import RECORD_NAME
@@ -17,7 +17,11 @@ from segbench.engine.results.store import query, store_path
 from segbench.engine.results.store.recovery import attempt_number, attempts_of
 from segbench.errors import SegbenchError, unknown_name
 
+if TYPE_CHECKING:
+    import polars as pl
+
 _KEYS = ("run_id", "method", "task", "train_tissue", "seed")
+_COLUMNS = (*_KEYS, "status", "doing", "error", "log")
 _TAIL_BYTES = 64 * 1024
 _FOLLOW_S = 0.5
 
@@ -35,6 +39,13 @@ class GridStatus:
     does now), error, log."""
     launch: Mapping[str, Any]
     """What the launch last wrote of itself: see ``LaunchState``."""
+
+    def frame(self) -> pl.DataFrame:
+        """Return ``rows`` as a Polars frame."""
+        import polars as pl
+
+        types = {**dict.fromkeys(_COLUMNS, pl.String), "seed": pl.Int64}
+        return pl.DataFrame([{name: row[name] for name in _COLUMNS} for row in self.rows], schema=types)
 
     def counts(self) -> Counter[str]:
         """Return how many runs have each status."""
