@@ -107,7 +107,9 @@ def main() -> None:
         out = Path(folder)
         print(f"{fill(out, options.seeds):,} evaluations")
         slowest = 0.0
-        tasks = {name: lambda source, name=name: analyse(name, source) for name in ANALYSES}
+        tasks = {
+            name: lambda source, name=name: analyse(name, source) for name, one in ANALYSES.items() if not one.required
+        }
         tasks["training-data"] = lambda source: recommend_training_data(
             source, tissue="Breast", task="tissuenet-wholecell-2ch"
         )

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
+import importlib
+import inspect
 import json
+import shutil
 import subprocess
 import sys
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +19,10 @@ import pytest
 from typer.testing import CliRunner
 
 import segbench
+from segbench.analysis import ANALYSES
 from segbench.cli.app import app
+from segbench.engine.results.record import AttemptRow, EvaluationRow, Record, Status, TissueRow
+from segbench.engine.results.store import StoreWriter
 from segbench.errors import SegbenchError
 
 HEAVY = ("numpy", "polars", "duckdb", "pydantic", "ray", "numba", "scipy", "pyarrow", "typing")
@@ -204,3 +212,186 @@ def test_a_sweep_refuses_what_it_cannot_do() -> None:
         SegbenchError, match=r"evaluation is of type .*; give what evaluate\(truth, predictions\) returns"
     ):
         segbench.cell_metrics(MAP)
+
+
+# Every analysis with options that differ from their defaults, as Python and the command line take them
+ASKED: dict[str, tuple[dict[str, Any], list[str]]] = {
+    "ranking": ({"weights": {"usability": 0, "accuracy": 2}}, ["-w", "usability=0", "--weight", "accuracy=2"]),
+    "runtime": ({"watts": 300}, ["--watts", "300"]),
+    "usability": ({}, []),
+    "channels": ({"metric": "ap50"}, ["--metric", "ap50"]),
+    "morphology": ({}, []),
+    "regression": ({"metric": "ap75", "exclude": ["Skin"]}, ["-m", "ap75", "-x", "Skin"]),
+    "transfer": ({"metric": "ar"}, ["--metric", "ar"]),
+    "training-data": (
+        {"tissue": "Breast", "task": "tissuenet-nuclear-1ch"},
+        ["Breast", "--task", "tissuenet-nuclear-1ch"],
+    ),
+    "modality": ({"metric": "map"}, ["-m", "map"]),
+    "dilation": ({"fixed_um": 3.5}, ["--fixed-um", "3.5"]),
+    "recommend": ({"target": "nuclear", "channels": 1, "gpus": 0}, ["--target", "nuclear", "-c", "1", "--gpus", "0"]),
+}
+
+
+TISSUES = ("all", "Breast", "Colon", "Epidermis", "Gi", "Immune", "Pancreas", "Skin")
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a results folder on which every analysis has something to say."""
+    out = tmp_path_factory.mktemp("results")
+    records = [
+        _record(method, f"tissuenet-{target}-{n}ch", tissue, quality)
+        for method, quality in (("quick", 0.5), ("slow", 0.6))
+        for target in ("nuclear", "wholecell")
+        for n in (1, 2)
+        for tissue in ("all", "Breast", "Skin")
+    ]
+    StoreWriter(out).add(records)
+    return out
+
+
+def _record(method: str, task: str, train_tissue: str, quality: float) -> Record:
+    _, target, n_channels = task.split("-")
+    other = task.replace(target, "wholecell" if target == "nuclear" else "nuclear")
+    digits = hashlib.sha256(f"{method} {task} {train_tissue}".encode()).hexdigest()[:12]
+    start = datetime(2026, 1, 1, tzinfo=UTC) + timedelta(microseconds=int(digits, 16) % 10**9)
+
+    def scored(test_task: str, tissue: str, score: float, **more: Any) -> EvaluationRow:
+        metrics = dict.fromkeys(("map", "ap50", "ap75", "ar", "ar50", "ar75"), score)
+        return EvaluationRow(
+            test_task=test_task, test_tissue=tissue, **metrics, n_images=5, n_truth=50, n_predictions=50, **more
+        )
+
+    evaluations = [
+        scored(test_task, tissue, quality + 0.1 * (tissue == train_tissue) - 0.2 * (test_task != task) - 0.01 * n)
+        for test_task in (task, other)
+        for n, tissue in enumerate(TISSUES)
+    ]
+    if target == "nuclear" and n_channels == "1ch":
+        evaluations += [
+            scored(other, tissue, quality - abs(radius - 2) / 10, operation="dilate", radius=radius)
+            for tissue in ("all", "Breast", "Skin")
+            for radius in (1, 2, 3)
+        ]
+    shapes = [
+        TissueRow(
+            dataset_fingerprint="f" * 16, dataset="tissuenet", split=split, target=target, tissue=tissue,
+            n_images=10 * n + 3, n_cells=100, area=90.0 + n * n, elongation=0.7 - n % 3 / 50, convexity=0.9,
+            pixel_size_um=0.5,
+        )
+        for split in ("train", "test")
+        for n, tissue in enumerate(TISSUES)
+    ]  # fmt: skip
+    attempt = AttemptRow(
+        run_id=digits, attempt=1, status=Status.DONE, method=method, method_title=method.title(), method_revision=1,
+        family="stardist", environment="tensorflow", category="cell-specific", trained=True, attention=False, task=task,
+        dataset="tissuenet", dataset_kind="tissuenet", dataset_fingerprint="f" * 16,
+        channels=["nuclear", "membrane"][: int(n_channels[0])], n_channels=int(n_channels[0]), target=target,
+        train_tissue=train_tissue, seed=0, settings={}, batch_size=8, epochs=50, usability=quality, n_train_images=100,
+        segbench_version="0", host="h", num_cpus=1, num_gpus=1, started_at=start, ended_at=start,
+        folder=f"runs/{digits}/attempt-001",
+    )  # fmt: skip
+    return Record(
+        attempt=attempt, phases={"train": 3600 * quality}, evaluations=evaluations, images=[], resamples=[], history=[],
+        tissues=shapes,
+    )  # fmt: skip
+
+
+@pytest.mark.filterwarnings("ignore::segbench.ResultsWarning")
+@pytest.mark.parametrize("name", ANALYSES)
+def test_an_analysis_in_python_is_what_the_command_prints(store: Path, name: str) -> None:
+    options, arguments = ASKED[name]
+    results = segbench.Results(store)
+    frame = getattr(results, name.replace("-", "_"))(**options)
+    assert frame.height
+    assert same(frame, asked("analyze", name, *arguments, "--out", store))
+    for part in ANALYSES[name].parts:
+        other = getattr(results, name.replace("-", "_"))(**options, part=part)
+        assert same(other, asked("analyze", name, *arguments, "--part", part, "--out", store))
+        assert other.equals(results.analyse(name, **options).part(part))
+    published = segbench.Results.published().analyse(name, **options)
+    assert same(published.table, asked("analyze", name, *arguments, "--store", "published"))
+
+
+@pytest.mark.parametrize("name", ANALYSES)
+def test_an_analysis_has_the_same_options_everywhere(name: str) -> None:
+    analysis = ANALYSES[name]
+    module, function = analysis.home.split(":")
+    answer = inspect.signature(getattr(importlib.import_module(f"segbench.analysis.{module}"), function)).parameters
+    method = inspect.signature(getattr(segbench.Results, name.replace("-", "_"))).parameters
+    assert set(method) - {"self", "part"} == {option.name for option in analysis.options} <= set(answer)
+    assert ("part" in method) == bool(analysis.parts)
+    for option in analysis.options:
+        missing = inspect.Parameter.empty
+        wanted = missing if option.required else option.default
+        assert method[option.name].default == answer[option.name].default == wanted, option.name
+    assert set(segbench.Results.published().analyse(name, **ASKED[name][0]).parts) == set(analysis.parts)
+
+
+def test_queries_runs_leaderboard_and_status_are_what_the_commands_print(store: Path) -> None:
+    results = segbench.Results(str(store))
+    sql = "select method, count(*) as n from accuracy group by method order by method"
+    assert same(results.query(sql), asked("sql", sql, "--out", store))
+    assert results.query("select count(*) from runs_latest where method = ?", ["slow"]).item() == 12
+    assert same(results.leaderboard(), asked("sql", "select * from leaderboard", "--out", store))
+    assert same(results.runs(method="quick"), asked("runs", "list", "-m", "quick", "--out", store))
+    assert results.runs(task="tissuenet-nuclear-1ch", status="done").height == 6
+    assert same(results.status(), asked("grid", "status", "--out", store))
+    with pytest.raises(SegbenchError, match="unknown status 'don'; did you mean done"):
+        results.runs(status="don")
+
+
+def test_results_are_read_only(store: Path) -> None:
+    before = (store / "results.duckdb").read_bytes()
+    for results in (segbench.Results(store), segbench.Results.published()):
+        for sql in ("delete from attempts", "create table mine as select 1", "drop view leaderboard"):
+            with pytest.raises(SegbenchError):
+                results.query(sql)
+        with pytest.raises(SegbenchError, match=r"disabled by configuration|Permission"):
+            results.query("select * from read_csv('/etc/hostname')")
+        assert results.leaderboard().height
+    assert (store / "results.duckdb").read_bytes() == before
+
+
+def test_what_limits_an_analysis_is_a_warning_that_points_at_the_caller(store: Path) -> None:
+    with pytest.warns(segbench.ResultsWarning) as told:
+        segbench.Results(store).ranking()
+    assert {warning.filename for warning in told} == {__file__}
+    assert any("ranking: study: Friedman's test needs three methods" in str(warning.message) for warning in told)
+    findings = segbench.Results(store).analyse("ranking").findings
+    assert findings[0].startswith("study: Quick ranks first of 2 methods")
+
+
+def test_a_report_and_a_figure_are_written_where_they_are_told(store: Path, tmp_path: Path) -> None:
+    results = segbench.Results(store)
+    path = results.report(tmp_path / "mine.html", title="Mine", sections=["overview"], with_published=True)
+    assert "<title>Mine</title>" in path.read_text()
+    assert results.report(sections=["overview"]) == store / "report.html"
+    assert results.report(tmp_path / "site", sections=["runs"], static=True) == tmp_path / "site" / "index.html"
+    assert (tmp_path / "site" / "plotly.min.js").is_file()
+    names = results.figures()["name"].to_list()
+    drawn = results.plot(names[0], tmp_path / "figure.svg")
+    assert drawn.read_text().startswith("<?xml")
+    for refused, message in (
+        (lambda: results.report(static=True), "path is missing"),
+        (lambda: results.report(sections=["overvew"]), "did you mean overview"),
+        (lambda: segbench.Results.published().report(), "the published scores have no report"),
+        (lambda: segbench.Results.published().status(), "the published scores have no status"),
+        (lambda: segbench.Results(tmp_path / "none").ranking(), "no results in"),
+        (lambda: results.ranking(part="friedmann"), "did you mean friedman"),
+        (lambda: results.analyse("ranking", weight={}), "unknown option of ranking 'weight'; did you mean weights"),
+        (lambda: results.analyse("training-data", tissue="Skin"), "training-data needs task"),
+    ):
+        with pytest.raises(SegbenchError, match=message):
+            refused()
+
+
+def test_results_of_a_url_are_read_from_its_newest_snapshot(store: Path, tmp_path: Path) -> None:
+    there = tmp_path / "bucket"
+    there.mkdir()
+    shutil.copy(store / "results.duckdb", there)
+    results = segbench.Results(f"file://{there}")
+    assert results.leaderboard().equals(segbench.Results(store).leaderboard())
+    assert repr(results) == f"Results('file://{there}')"
+    assert repr(segbench.Results.published()) == "Results.published()"

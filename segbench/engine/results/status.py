@@ -102,7 +102,7 @@ def grid_status(out: Path) -> GridStatus:
     if store_path(out).exists():
         sql = (
             "select run_id, method, task, train_tissue, seed, status, null as doing, error, "
-            "folder || '/log.txt' as log from runs_latest order by started_at"
+            "folder || '/log.txt' as log from runs_latest order by started_at, run_id"
         )
         rows = {row["run_id"]: row for row in query(out, sql).to_dicts()}
     running = state.get("running", {}) if driven else {}
