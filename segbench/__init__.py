@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from segbench.methods.checkpoints import Checkpoints
     from segbench.methods.job import Job
     from segbench.methods.predictions import Instances, LabelInstances, MaskInstances
+    from segbench.methods.setting import Setting
 
 __version__ = "0.1.0"
 
@@ -49,6 +50,7 @@ __all__ = [
     "ResultsWarning",
     "Scores",
     "SegbenchError",
+    "Setting",
     "Sweep",
     "Usability",
     "cell_metrics",
@@ -73,6 +75,7 @@ _HOMES = {
     "methods.checkpoints": ("Checkpoints",),
     "methods.job": ("Job",),
     "methods.predictions": ("Instances", "LabelInstances", "MaskInstances"),
+    "methods.setting": ("Setting",),
 }
 
 

@@ -6,12 +6,13 @@ import hashlib
 import importlib
 import inspect
 import json
+import re
 import shutil
 import subprocess
 import sys
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import polars as pl
@@ -69,6 +70,18 @@ def test_importing_loads_nothing_and_dir_names_everything() -> None:
     )
     with pytest.raises(AttributeError, match="no attribute 'evaluat'"):
         segbench.evaluat  # noqa: B018 - raises
+
+
+def test_every_name_is_in_the_reference_and_has_an_example() -> None:
+    told = re.findall(
+        r"^::: segbench\.(\w+)$", (Path(__file__).parents[1] / "docs" / "api.md").read_text(), re.MULTILINE
+    )
+    assert sorted(told) == sorted(segbench.__all__) == list(segbench.__all__)
+    assert get_args(segbench.Instances) == (segbench.LabelInstances, segbench.MaskInstances)
+    for name in set(segbench.__all__) - {"Instances"}:
+        doc = inspect.getdoc(getattr(segbench, name)) or ""
+        assert re.search(r"Examples\n-{8}\n(.*\n)*?>>> (import segbench|from segbench import)", doc), name
+        assert getattr(segbench, name).__module__.startswith("segbench."), name  # its module's doctests are run
 
 
 def test_a_methods_author_needs_numpy_alone() -> None:

@@ -12,7 +12,15 @@ from segbench.errors import unknown_name
 
 @dataclass(frozen=True)
 class Result:
-    """The answer of one analysis; the command line and the dashboard show all of it."""
+    """The answer of one analysis; the command line and the dashboard show all of it.
+
+    Examples
+    --------
+    >>> import segbench
+    >>> result = segbench.Results.published().analyse("modality")
+    >>> result.name, result.source, result.table.height, result.warnings
+    ('modality', 'the published scores', 0, ('the published table has no model applied to the other modality',))
+    """
 
     name: str
     """The analysis's name on the command line."""

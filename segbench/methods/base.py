@@ -19,7 +19,21 @@ from segbench.methods.predictions import Instances, Kind
 
 
 class ImageStack(Sequence[npt.NDArray[np.float32]]):
-    """Windows of a prepared split, read one at a time from the memory-mapped arrays."""
+    """Windows of a prepared split, read one at a time from the memory-mapped arrays.
+
+    Examples
+    --------
+    >>> import pathlib, tempfile
+    >>> from segbench import ImageStack
+    >>> from segbench.methods import Arrays
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     paths = [pathlib.Path(folder, name) for name in ("images.npy", "labels.npy")]
+    ...     np.save(paths[0], np.zeros((5, 2, 32, 32), np.float32))
+    ...     np.save(paths[1], np.ones((5, 32, 32), np.int32))
+    ...     stack = ImageStack(Arrays(str(paths[0]), channels=(1,), rows=(0, 3, 4), labels=str(paths[1])))
+    ...     len(stack), stack.n_channels, stack.size, stack[1].shape, int(stack.labels(1).max())
+    (3, 1, (32, 32), (1, 32, 32), 1)
+    """
 
     def __init__(self, arrays: Arrays) -> None:
         self._images = np.load(arrays.images, mmap_mode="r")
@@ -63,7 +77,19 @@ class DivergedError(RuntimeError):
 
 
 class Progress:
-    """Tells the engine where a run stands: one JSON line a call, to a file and to a stream."""
+    """Tells the engine where a run stands: one JSON line a call, to a file and to a stream.
+
+    Examples
+    --------
+    >>> import pathlib, tempfile
+    >>> from segbench import Progress
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     progress = Progress(pathlib.Path(folder, "progress.jsonl"))
+    ...     progress.phase("train")
+    ...     progress.train(epoch=1, epochs=20, loss=0.25)
+    >>> progress.history
+    [{'epoch': 1, 'step': None, 'loss': 0.25, 'val_loss': None}]
+    """
 
     def __init__(self, path: Path, stream: TextIO | None = None) -> None:
         self._file = path.open("a", buffering=1)
@@ -132,6 +158,35 @@ class Method(ABC):
     compiling) belongs in ``load`` as far as the library lets it. For methods that are not trained it calls
     ``import_library``, ``load`` and ``predict``; for a trained method with a job without training data
     ``import_library``, ``restore`` and ``predict``.
+
+    Examples
+    --------
+    A method that is not trained, whole: every pixel above the image's mean belongs to the one cell.
+
+    >>> from segbench import Budget, Card, LabelInstances, Method
+    >>> class Mean(Method):
+    ...     card = Card(
+    ...         name="mean",
+    ...         title="Mean",
+    ...         family="mean",
+    ...         environment="engine",
+    ...         category="classical",
+    ...         trained=False,
+    ...         attention=False,
+    ...         budget=Budget(batch_size=1),
+    ...     )
+    ...
+    ...     def import_library(self, job): ...
+    ...     def load(self, job, train, val): ...
+    ...     def train(self, job, progress, checkpoints): ...
+    ...     def save(self, folder): ...
+    ...     def restore(self, job, folder): ...
+    ...     def predict(self, job, images):
+    ...         for image in images:
+    ...             yield LabelInstances((image[0] > image[0].mean()).astype(np.int32), np.ones(1))
+    >>> found = list(Mean().predict(None, [np.array([[[0.0, 0.2, 0.9]]], np.float32)]))
+    >>> found[0].labels
+    array([[0, 0, 1]], dtype=int32)
     """
 
     card: ClassVar[Card]

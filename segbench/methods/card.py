@@ -19,7 +19,15 @@ NAME = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*")
 
 @dataclass(frozen=True)
 class Budget:
-    """How long to train: epochs or iterations, with the batch size over all devices."""
+    """How long to train: epochs or iterations, with the batch size over all devices.
+
+    Examples
+    --------
+    >>> from segbench import Budget
+    >>> budget = Budget(batch_size=8, epochs=500)
+    >>> budget.unit, budget.scaled(0.01).epochs
+    ('epochs', 5)
+    """
 
     batch_size: int
     """Images a training step, summed over all devices."""
@@ -63,7 +71,14 @@ class Budget:
 
 @dataclass(frozen=True)
 class Resources:
-    """What one run asks of Ray; each can be overridden at launch."""
+    """What one run asks of Ray; each can be overridden at launch.
+
+    Examples
+    --------
+    >>> from segbench import Resources
+    >>> Resources(num_gpus=0.5, num_cpus=4, memory_gb=12)  # two such runs share a GPU
+    Resources(num_gpus=0.5, num_cpus=4, memory_gb=12, gpu_memory_gb=None)
+    """
 
     num_gpus: float = 1.0
     """GPUs a run: a fraction below 1, 1, or several on one node. Ignored where the cluster has no GPU."""
@@ -89,7 +104,14 @@ class Resources:
 
 @dataclass(frozen=True)
 class Usability:
-    """How usable a method is; a score that is not known is None, never invented."""
+    """How usable a method is; a score that is not known is None, never invented.
+
+    Examples
+    --------
+    >>> from segbench import Usability
+    >>> Usability(code_maintenance=8, ease_of_use=6, source="our own trial, May 2026").is_known
+    True
+    """
 
     composite: float | None = None
     """A composite in 0..1, as the study has one; segbench computes one where the three scores are known."""
@@ -121,7 +143,26 @@ class Usability:
 
 @dataclass(frozen=True)
 class Card:
-    """What is known of a method before it runs; SegbenchError names the first field that does not hold."""
+    """What is known of a method before it runs; SegbenchError names the first field that does not hold.
+
+    Examples
+    --------
+    >>> from segbench import Budget, Card, Setting
+    >>> card = Card(
+    ...     name="my-net",
+    ...     title="My Net",
+    ...     family="my-nets",
+    ...     environment="torch",
+    ...     category="cell-specific",
+    ...     trained=True,
+    ...     attention=False,
+    ...     budget=Budget(batch_size=8, epochs=100),
+    ...     libraries=("torch",),
+    ...     settings={"depth": Setting(4, "how often the network halves an image", minimum=1)},
+    ... )
+    >>> card.defaults
+    {'depth': 4}
+    """
 
     name: str
     """Its name on the command line and in the store: lower case, digits and hyphens."""

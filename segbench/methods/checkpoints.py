@@ -32,6 +32,7 @@ class Checkpoints:
 
     Examples
     --------
+    >>> from segbench import Checkpoints
     >>> Checkpoints(None).latest() is None
     True
     """

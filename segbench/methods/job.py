@@ -58,7 +58,24 @@ class Devices:
 
 @dataclass(frozen=True)
 class Job:
-    """One run for one method's subprocess. Written by the engine, read by ``python -m segbench.methods``."""
+    """One run for one method's subprocess. Written by the engine, read by ``python -m segbench.methods``.
+
+    Examples
+    --------
+    >>> from segbench import Budget, Job
+    >>> from segbench.methods import Arrays, Task
+    >>> job = Job(
+    ...     run_id="0123456789ab",
+    ...     method="segbench.methods.watershed:Watershed",
+    ...     task=Task("cells-nuclear-1ch", "cells", ("nuclear",), "nuclear"),
+    ...     budget=Budget(batch_size=1),
+    ...     seed=0,
+    ...     output="out",
+    ...     predict={"test": Arrays("images.npy", channels=(0,))},
+    ... )
+    >>> job.command(Path("job.json"), python="python")
+    ['python', '-m', 'segbench.methods', 'job.json']
+    """
 
     run_id: str
     method: str

@@ -15,7 +15,13 @@ import numpy.typing as npt
 
 @dataclass(frozen=True)
 class LabelInstances:
-    """The instances of one image that do not overlap."""
+    """The instances of one image that do not overlap.
+
+    Examples
+    --------
+    >>> from segbench import LabelInstances
+    >>> found = LabelInstances(np.array([[1, 1, 0, 2]], np.int32), np.array([0.9, 0.4]))  # of cell 1, of cell 2
+    """
 
     labels: npt.NDArray[np.int32]
     """(H, W), 0 for background, instances numbered 1..k without gaps."""
@@ -25,7 +31,16 @@ class LabelInstances:
 
 @dataclass(frozen=True)
 class MaskInstances:
-    """The instances of one image that may overlap."""
+    """The instances of one image that may overlap.
+
+    Examples
+    --------
+    >>> from segbench import MaskInstances
+    >>> masks = np.array([[[1, 1, 0]], [[0, 1, 1]]], dtype=bool)
+    >>> found = MaskInstances([run_lengths(mask) for mask in masks], np.array([0.9, 0.4]))
+    >>> [counts.tolist() for counts in found.counts]
+    [[0, 2, 1], [1, 2]]
+    """
 
     counts: list[npt.NDArray[np.uint32]]
     """One array a mask: COCO's uncompressed run lengths in column-major order, background first."""

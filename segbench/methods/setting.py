@@ -20,6 +20,7 @@ class Setting:
 
     Examples
     --------
+    >>> from segbench import Setting
     >>> rays = Setting(32, "directions in which a cell's border is predicted", minimum=3)
     >>> rays.allowed()
     'a whole number of at least 3'

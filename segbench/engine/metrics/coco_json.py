@@ -41,7 +41,26 @@ _EVERY_AREA = (0.0, 1e5**2)
 
 @dataclass(frozen=True)
 class CocoEvaluation:
-    """COCO's scores of a JSON file of truth and one of predictions."""
+    """COCO's scores of a JSON file of truth and one of predictions; what `evaluate_coco` returns.
+
+    Examples
+    --------
+    >>> import json, pathlib, tempfile
+    >>> import segbench
+    >>> cell = {"image_id": 1, "category_id": 3, "bbox": [2, 2, 4, 4]}
+    >>> truth = {
+    ...     "images": [{"id": 1, "height": 9, "width": 9}],
+    ...     "categories": [{"id": 3, "name": "cell"}],
+    ...     "annotations": [{**cell, "id": 1, "area": 16}],
+    ... }
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     paths = pathlib.Path(folder, "truth.json"), pathlib.Path(folder, "found.json")
+    ...     for path, content in zip(paths, (truth, [{**cell, "score": 0.5}])):
+    ...         _ = path.write_text(json.dumps(content))
+    ...     result = segbench.evaluate_coco(*paths, iou="bbox")
+    >>> result.categories, result.n_truth, result.metrics()["ar"]
+    ((3,), 1, 1.0)
+    """
 
     precision: npt.NDArray[np.float64] = field(repr=False)
     """(T, R, K, A, M): IoU thresholds, recalls, categories, area ranges (first all), limits of detections."""
