@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
-from segbench.engine.grid import Run
-from segbench.engine.order import CPU, GPU, Ask, Node, Placer, Shape, simulate, uniform_nodes
+from segbench.engine.order import CPU, GPU, Ask, simulate, uniform_nodes
 from segbench.engine.results.record import Status
 from segbench.engine.scheduler.options import LaunchOptions
+from segbench.engine.scheduler.placement import Fitter, Host
 from segbench.engine.scheduler.planning import Planned
 from segbench.engine.scheduler.ray_session import connected_cluster
 from segbench.errors import SegbenchError
@@ -65,12 +66,17 @@ class Forecast:
 class Place:
     """Where a plan's runs are expected to go."""
 
-    nodes: Sequence[Node] | None = None
+    options: LaunchOptions = field(default_factory=LaunchOptions)
+    """What they may use there."""
+    hosts: Sequence[Host] | None = None
     """None where they are not known: no end of the whole is expected then."""
     device: str | None = None
     """What they run on, as ``expected_seconds`` takes it."""
-    one_by_one: bool = False
-    """One run after the other."""
+
+    @property
+    def one_by_one(self) -> bool:
+        """Whether what is told are the hours of one run after the other: nothing is known of what runs beside what."""
+        return self.hosts is None and (self.options.cpu or self.options.executor == "inline")
 
 
 def place_of(options: LaunchOptions, gpus: int | None = None, gpus_per_node: int = 8) -> Place:
@@ -85,25 +91,29 @@ def place_of(options: LaunchOptions, gpus: int | None = None, gpus_per_node: int
         raise SegbenchError("give one of --address (that cluster) and --gpus (an imagined one), found both")
     device = CPU if options.cpu else options.accelerator
     if options.executor == "inline":
-        return Place(device=device, one_by_one=True)
+        return Place(options, device=device)
     if options.address is not None:
-        nodes, found = connected_cluster(options.address)
-        if options.cpu:
-            nodes = [dataclasses.replace(node, gpus=0) for node in nodes]
-        return Place(nodes, device or found)
+        hosts, found = connected_cluster(options.address)
+        # its memory is asked for by a launch alone: what is not known is taken to be enough
+        hosts = [dataclasses.replace(host, gpu_memory_gb=host.gpu_memory_gb or math.inf) for host in hosts]
+        return Place(options, hosts, device or found)
     if gpus is not None:
-        return Place(uniform_nodes(gpus, gpus_per_node), options.accelerator or GPU)
-    return Place(device=device, one_by_one=options.cpu)
+        imagined = [
+            Host(node, options.accelerator, math.inf, options.labels) for node in uniform_nodes(gpus, gpus_per_node)
+        ]
+        return Place(options, imagined, device or GPU)
+    return Place(options, device=device)
 
 
-def forecast(planned: Sequence[Planned], place: Place = Place()) -> Forecast:
-    """Return what the runs that are not done would take; on a cluster without GPUs they are placed by their cores.
+def forecast(planned: Sequence[Planned], place: Place | None = None) -> Forecast:
+    """Return what the runs that are not done would take; where nodes are known they are placed as a launch places them.
 
     Raises
     ------
     SegbenchError
         No node can hold one of the runs.
     """
+    place = place or Place()
     left = [one for one in planned if one.status != Status.DONE]
     sources = Counter(one.expected.source for one in left)
     known = Forecast(
@@ -113,32 +123,19 @@ def forecast(planned: Sequence[Planned], place: Place = Place()) -> Forecast:
         sources={source: sources[source] for source in ("history", "published", "default")},
         one_by_one=place.one_by_one,
     )
-    nodes = place.nodes
-    if nodes is None:
+    if place.hosts is None:
         return known
-    gpus = sum(node.gpus for node in nodes)
-    cores = max((node.cpus for node in nodes), default=0.0)
-    asks = []
-    placer = Placer(nodes)
-    for one in left:
-        asked = shape(one.run, use_gpu=gpus > 0, cores=cores)
-        if not placer.can_hold(asked):
-            raise SegbenchError(
-                f"{one.run.method} asks for {asked.gpus:g} GPUs and {asked.memory_gb:g} GB of memory on one node; "
-                f"the nodes have {max((n.gpus for n in nodes), default=0)} GPUs at most: "
-                "change --num-gpus, --memory-gb or the nodes"
-            )
-        asks.append(Ask(one.run.id, asked, one.expected.seconds))
+    nodes = [host.node for host in place.hosts]
+    gpus = 0 if place.options.cpu else sum(node.gpus for node in nodes)
+    fitter = Fitter(place.hosts, gpus > 0, place.options.accelerator, place.options.labels)
+    asks = [Ask(one.run.id, fitter.fit(one.run).shape, one.expected.seconds) for one in left]
     return dataclasses.replace(
-        known, gpus=gpus, nodes=len(nodes), makespan_h=simulate(asks, nodes).makespan_s / 3600,
+        known,
+        gpus=gpus,
+        nodes=len(nodes),
+        makespan_h=simulate(asks, nodes).makespan_s / 3600,
         gpu_hours=known.gpu_hours if gpus else 0.0,
-    )  # fmt: skip
-
-
-def shape(run: Run, use_gpu: bool, cores: float) -> Shape:
-    """Return what a run asks of a node; it takes what cores the largest node has where it asks for more."""
-    wanted = run.resources
-    return Shape(wanted.num_gpus if use_gpu else 0.0, min(wanted.num_cpus, cores), wanted.memory_gb)
+    )
 
 
 def _figure(value: float) -> str:

@@ -10,8 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from segbench.engine.order import Node, device_of, nodes_of
+from segbench.engine.order import device_of
 from segbench.engine.scheduler.options import LaunchOptions
+from segbench.engine.scheduler.placement import Host, hosts_of
 from segbench.errors import SegbenchError
 
 
@@ -70,7 +71,7 @@ def connected(options: LaunchOptions) -> Iterator[Session]:
             ray.shutdown()
 
 
-def connected_cluster(address: str) -> tuple[list[Node], str]:
+def connected_cluster(address: str) -> tuple[list[Host], str]:
     """Return the living nodes of a running Ray cluster and the kind of its GPUs, as ``device_of`` gives it.
 
     Raises
@@ -82,7 +83,7 @@ def connected_cluster(address: str) -> tuple[list[Node], str]:
 
     with connected(LaunchOptions(address=address)):
         found = ray.nodes()
-    return nodes_of(found), device_of(found)
+    return hosts_of(found), device_of(found)
 
 
 def _job_config() -> Any:

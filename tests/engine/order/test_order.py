@@ -382,11 +382,40 @@ class TestPlan:
 
     @pytest.mark.usefixtures("local_ray")
     def test_the_connected_cluster_is_asked_for_its_nodes(self) -> None:
-        (node,), device = connected_cluster("auto")
+        (host,), device = connected_cluster("auto")
+        node = host.node
         assert (node.gpus, node.cpus) == (8, 1.0)
         assert node.memory_gb > 0.1
         assert node.id == ray.nodes()[0]["NodeID"]
         assert device != "cpu"
+
+    def test_the_plan_places_runs_by_what_the_launch_would_say(self, tmp_path: Path) -> None:
+        def told(*words: str) -> str:
+            command = ["grid", "plan", "-p", "paper", "-m", "swin-s", "--tissue", "all", "--out", str(tmp_path)]
+            result = CliRunner().invoke(app, [*command, *words])
+            return str(result.exception) if isinstance(result.exception, SegbenchError) else result.output
+
+        # a label and a kind of GPU are taken to be there where the GPUs are imagined
+        on_eight = told("--gpus", "8", "--accelerator", "A100", "--label", "zone=a")
+        assert on_eight == told("--gpus", "8")
+        assert "5 runs to do" in on_eight
+        assert "on no GPU" in told("--gpus", "8", "--cpu")
+        assert "one after the other" in told("--inline")
+        assert "one after the other" in told("--cpu", "--timeout", "5", "--retries", "2")
+        assert "found both" in told("--gpus", "8", "--address", "auto")
+
+    @pytest.mark.usefixtures("local_ray")
+    def test_the_plan_asks_of_a_cluster_what_the_launch_would_ask(self, tmp_path: Path) -> None:
+        command = ["grid", "plan", "-p", "paper", "-m", "swin-s", "--address", "auto", "--out", str(tmp_path)]
+        for words, refusal in (
+            (["--label", "zone=a"], "no node has --label zone=a"),
+            (["--accelerator", "A100"], "unknown accelerator"),
+        ):
+            failed = CliRunner().invoke(app, [*command, "--memory-gb", "0.1", *words])
+            assert isinstance(failed.exception, SegbenchError)
+            assert refusal in str(failed.exception)
+        planned = CliRunner().invoke(app, [*command, "--memory-gb", "0.1"])
+        assert "h on 8 GPUs (1 node)" in planned.output, planned.exception
 
     def test_dead_nodes_and_mixed_gpus_are_told_apart(self) -> None:
         nodes = [
