@@ -41,9 +41,13 @@ def test_every_option_of_a_launch_can_be_typed() -> None:
 
 @pytest.mark.parametrize(
     ("command", "groups"),
-    [(grid.plan, (Asked, Needs, How)), (grid.launch, (Asked, Needs, How)), (grid.retry, (Needs, How)),
-     (runs.repeat, (Needs, How))],
-)  # fmt: skip
+    [
+        (grid.plan, (Asked, Needs, How)),
+        (grid.launch, (Asked, Needs, How)),
+        (grid.retry, (Needs, How)),
+        (runs.repeat, (Needs, How)),
+    ],
+)
 def test_the_commands_take_the_same_options(command: object, groups: tuple[type, ...]) -> None:
     taken = inspect.signature(command).parameters  # type: ignore[arg-type]
     for group in groups:

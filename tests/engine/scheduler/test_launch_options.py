@@ -26,10 +26,17 @@ def unlike_the_defaults(folder: Path) -> LaunchOptions:
     config = folder / "cluster.yaml"
     config.write_text(json.dumps({"available_node_types": {"big": {"resources": {"CPU": 64}, "max_workers": 0}}}))
     options = LaunchOptions(
-        executor="inline", address="the one that is connected", cpu=True, num_cpus=2, timeout_s=300.0,
-        checkpoint_every_s=7.0, accelerator="A100", labels={"zone": "a"}, cluster_file=config,
+        executor="inline",
+        address="the one that is connected",
+        cpu=True,
+        num_cpus=2,
+        timeout_s=300.0,
+        checkpoint_every_s=7.0,
+        accelerator="A100",
+        labels={"zone": "a"},
+        cluster_file=config,
         retries=Retries(failed=1, lost=2, first_wait_s=0.1, longest_wait_s=3.0),
-    )  # fmt: skip
+    )
     for given, default in ((options, LaunchOptions()), (options.retries, Retries())):
         for name in type(given).model_fields:
             assert getattr(given, name) != getattr(default, name), f"{name} is its default"
