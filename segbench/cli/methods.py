@@ -80,6 +80,26 @@ def show(
 
 
 @app.command()
+def new(
+    name: Annotated[str, typer.Argument(help="The new method's name: lower case, digits and hyphens.")],
+    to: Annotated[Path, typer.Option("--to", help="The folder in which its own folder is made.")] = Path(),
+) -> None:
+    """Write a small package with a method that trains: its module, entry points, lock and test.
+
+    Examples:
+
+      segbench methods new bright-pixels
+
+      segbench methods new bright-pixels --to ~/methods
+    """
+    from segbench.engine.run.new_method import write_package
+
+    folder = write_package(name, to)
+    typer.echo(f"{folder}: {', '.join(str(p.relative_to(folder)) for p in sorted(folder.rglob('*.*')) if p.is_file())}")
+    typer.echo(f"next: pip install -e {folder}, segbench methods check {name}")
+
+
+@app.command()
 def install(
     names: Annotated[
         list[str] | None, typer.Argument(help="Environments or methods; all that can be run by default.")

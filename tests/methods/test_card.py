@@ -13,10 +13,16 @@ from segbench.methods import Budget, Card, Resources, Setting, Usability
 from segbench.methods.setting import check_values
 
 GOOD: dict[str, Any] = {
-    "name": "fancy", "title": "Fancy", "family": "acme", "environment": "engine", "category": "classical",
-    "trained": True, "attention": False, "budget": Budget(batch_size=8, epochs=5),
+    "name": "fancy",
+    "title": "Fancy",
+    "family": "acme",
+    "environment": "engine",
+    "category": "classical",
+    "trained": True,
+    "attention": False,
+    "budget": Budget(batch_size=8, epochs=5),
     "settings": {"depth": Setting(4, "layers of the network", minimum=1)},
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize(
@@ -42,7 +48,7 @@ GOOD: dict[str, Any] = {
         ("check_settings", {"dept": 1}, "field check_settings: unknown setting 'dept'; did you mean depth"),
         ("check_settings", {"depth": 0}, "field check_settings.depth: found 0; allowed: a whole number of at least 1"),
     ],
-)  # fmt: skip
+)
 def test_a_card_names_the_field_what_was_found_and_what_is_allowed(field: str, value: Any, said: str) -> None:
     Card(**GOOD)
     with pytest.raises(SegbenchError, match=said) as error:

@@ -65,9 +65,13 @@ Choice = Mapping[str, Any]
 
 
 def card(
-    name: str, title: str, libraries: tuple[str, ...], choices: Iterable[str], settings: Mapping[str, Setting],
+    name: str,
+    title: str,
+    libraries: tuple[str, ...],
+    choices: Iterable[str],
+    settings: Mapping[str, Setting],
     **facts: Any,
-) -> Card:  # fmt: skip
+) -> Card:
     """Return a card with what the family shares; ``choices`` are the names of the method's post-processings."""
     chosen = Setting(
         "upstream", "upstream's own, another named one, or the best on validation windows", choices=(*choices, "tuned")

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import subprocess
 import sys
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -243,3 +245,68 @@ def test_uv_is_told_what_pip_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PIP_INDEX_URL", "https://mirror/simple")
     options = list(environments._uv_options(environments._pip_settings()))
     assert {"--find-links=/one", "--find-links=/two", "--index-url=https://mirror/simple"} <= set(options)
+
+
+Add = Callable[..., Path]
+
+
+def test_a_distribution_brings_an_environment_of_its_own(add_distribution: Add, installer: str, tmp_path: Path) -> None:
+    lock = "acme_net/locks/acme.txt"
+    files = {"acme_net/__init__.py": "raise RuntimeError('not to be imported')\n", lock: f"{NAME}==1.0\n"}
+    folder = add_distribution("acme-net", files, environments="acme = acme_net:locks")
+    assert "acme" in lock_files.environment_names()
+    assert environments.lock_versions("acme") == {NAME: "1.0"}
+    said: list[str] = []
+    first = environments.ensure("acme", gpu=True, progress=said.append)
+    assert said[0].startswith(f"acme-any: installing 1 packages with {installer}")
+    assert first.python.parents[1].name.startswith(f"acme-any-{first.lock_hash}-cp3")
+    assert environments.find("acme", gpu=False) == first
+    assert ask(first, "import segbench_tiny; print(segbench_tiny.VERSION)").stdout == "1.0\n"
+
+    write_wheel(tmp_path / "wheels", "2.0")
+    (folder / lock).write_text(f"{NAME}==2.0\n")
+    second = environments.ensure("acme", gpu=False)
+    assert (second.versions, second.lock_hash != first.lock_hash) == ({NAME: "2.0"}, True)
+    assert first.python.exists()
+
+
+@pytest.mark.parametrize(
+    ("files", "declared", "said"),
+    [
+        ({}, "acme_net:locks", "environment 'acme' of distribution acme: acme_net:locks names no installed package"),
+        ({"acme_net/__init__.py": ""}, "acme_net:locks", "environment 'acme' of distribution acme has no lock"),
+        ({"acme_net/l/acme-cpu.txt": f"{NAME}>=1\n"}, "acme_net:l", "line 1: found 'segbench-tiny>=1'; a lock's lines"),
+        ({"acme_net/l/acme-gpu.txt": f"{NAME}==1.0\n"}, "acme_net:l", ""),
+    ],
+)
+def test_locks_that_do_not_hold_are_told(
+    add_distribution: Add, files: dict[str, str], declared: str, said: str
+) -> None:
+    add_distribution("acme", files, environments=f"acme = {declared}")
+    if said:
+        with pytest.raises(SegbenchError, match=re.escape(said)):
+            environments.lock_versions("acme")
+        assert "acme" in str(environments.problem_of("acme"))
+    else:
+        assert environments.lock_versions("acme") == {NAME: "1.0"}, "the other build's, where there is one lock"
+    assert environments.lock_versions("tiny") == {NAME: "1.0"}
+
+
+def test_an_environments_name_belongs_to_one_distribution(add_distribution: Add) -> None:
+    add_distribution("acme", {"acme_net/l/both.txt": f"{NAME}==1.0\n"}, environments="both = acme_net:l")
+    add_distribution("umbrella", {"umbrella_net/l/both.txt": f"{NAME}==1.0\n"}, environments="both = umbrella_net:l")
+    with pytest.raises(SegbenchError, match=r"more than one distribution brings an environment 'both': .*uninstall"):
+        environments.ensure("both", gpu=False)
+
+
+def test_a_folder_of_the_users_hides_no_module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    here = tmp_path / "here"
+    (here / "segbench").mkdir(parents=True)
+    for name in ("segbench/__init__.py", "json.py", "pip.py", "venv.py", "compileall.py", "segbench_tiny.py"):
+        (here / name).write_text("raise RuntimeError('the wrong one')\n")
+    monkeypatch.chdir(here)
+    monkeypatch.setattr(environments, "_find_uv", lambda: None)
+    built = environments.ensure("tiny", gpu=False)
+    assert environments._installed_in(built.python)[NAME] == "1.0"
+    done = ask(built, "import segbench_tiny, segbench.methods.card")
+    assert done.returncode == 0, done.stderr
