@@ -10,9 +10,6 @@ from segbench.engine.study import scores as published
 if TYPE_CHECKING:
     import polars as pl
 
-SOURCE = "the scores table of the SegGal site, of the study BoomStarcuc/Cell-Segmentation-Benchmark"
-"""Where the figures were read, for captions."""
-
 
 def scores() -> pl.DataFrame:
     """Return the published table: method, task, train_tissue, accuracy, usability (0..1), hours (null where unknown).

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 from segbench.engine.grid.cards import all_cards, broken_methods, distribution_of, get_card, method_names
 from segbench.engine.run.environments import problem_of
-from segbench.engine.run.lock_files import environment_names
+from segbench.engine.run.lock_files import declared_by, environment_names, is_shipped
 from segbench.errors import unknown_name
 from segbench.methods.card import Card
 
@@ -30,14 +31,21 @@ class Installed:
 def installed_methods() -> list[Installed]:
     """Return every method that a distribution declares, by name; one that is broken stops none of the others."""
     found = [Installed(one.name, one.distribution, "broken", None, one.reason) for one in broken_methods()]
+    problem_with = functools.cache(_problem)
     for name, card in all_cards().items():
         owner = distribution_of(name)
-        problem = problem_of(card.environment) if card.implemented else None
+        problem = problem_with(card.environment, owner) if card.implemented else None
         if problem is not None:
             found.append(Installed(name, owner, "broken", card, f"method {name!r} of distribution {owner}: {problem}"))
         else:
             found.append(Installed(name, owner, "ready" if card.implemented else "planned", card))
     return sorted(found, key=lambda one: one.name)
+
+
+def _problem(environment: str, owner: str) -> str | None:
+    if is_shipped(environment) and environment in declared_by(owner):
+        return f"it brings an environment {environment!r}, which is the name of one of segbench's; give it another"
+    return problem_of(environment)
 
 
 def environments_of(names: Sequence[str] | None = None) -> list[str]:

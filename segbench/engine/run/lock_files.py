@@ -69,6 +69,16 @@ def environment_names() -> list[str]:
     return sorted({ENGINE, *_own(), *(entry.name for entry in entry_points(group=GROUP))})
 
 
+def is_shipped(environment: str) -> bool:
+    """Return whether an environment is segbench's own: its name is no other distribution's."""
+    return environment == ENGINE or environment in _own()
+
+
+def declared_by(distribution: str) -> set[str]:
+    """Return the names of the environments that a distribution says it brings."""
+    return {entry.name for entry in entry_points(group=GROUP) if _owner(entry) == distribution}
+
+
 def lock_files(environment: str) -> LockFiles:
     """Return an environment's lock files.
 
@@ -78,9 +88,9 @@ def lock_files(environment: str) -> LockFiles:
         No such environment (with the nearest names), two distributions that bring it, one that takes a name of
         segbench's, or one whose folder is not there.
     """
-    declared = {entry.value: entry for entry in entry_points(group=GROUP) if entry.name == environment}
     if environment in _own():
         return LockFiles(environment, LOCKS)
+    declared = {entry.value: entry for entry in entry_points(group=GROUP) if entry.name == environment}
     if not declared:
         raise unknown_name("environment", environment, environment_names())
     if len(declared) > 1 or environment == ENGINE:
