@@ -27,6 +27,13 @@ from segbench.paths import cache_folder
 PLUGIN = Path(__file__).parent / "plugin"
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark what starts a Ray of its own as slow."""
+    for item in items:
+        if "ray_variables" in getattr(item, "fixturenames", ()):
+            item.add_marker(pytest.mark.slow)
+
+
 @pytest.fixture(scope="session", autouse=True)
 def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """Give the tests a cache folder of their own, with only the built environments of the user's cache in it."""
