@@ -93,7 +93,7 @@ def test_the_installed_wheel_runs_a_grid_in_a_folder_of_its_own(installed: Path,
     assert "Usage" in run(program, "--help", cwd=tmp_path)
     run(program, "data", "prepare", "synthetic", "--layout", "livecell", "--name", "tiny", "--scale", "0.2",
         cwd=tmp_path, **variables)  # fmt: skip
-    launch = (program, "grid", "launch", "--dataset", "tiny", "--method", "watershed", "--cpu")
+    launch = (program, "grid", "launch", "--dataset", "tiny", "--method", "watershed", "--inline")
     assert "1 done" in run(*launch, cwd=tmp_path, **variables)
     assert "nothing to run" in run(*launch, cwd=tmp_path, **variables)
     run(program, "report", cwd=tmp_path, **variables)

@@ -61,6 +61,9 @@ def is_run(block: Block) -> bool:
     return block.language != "text" and block.mark != "not run"
 
 
+BEGINNINGS = (ROOT / "README.md", ROOT / "docs" / "index.md")
+"""Pages whose reader has no results yet."""
+
 CODE = {page: [block for block in blocks_of(page) if is_run(block)] for page in PAGES}
 
 
@@ -140,7 +143,7 @@ def ready(shell: Shell, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("ready")
     shell(
         "segbench data prepare synthetic --layout tissuenet --name tiny --scale 0.2\n"
-        "segbench grid launch --dataset tiny --method watershed --task tiny-nuclear-1ch --cpu",
+        "segbench grid launch --dataset tiny --method watershed --task tiny-nuclear-1ch --inline",
         folder,
     )
     return folder / "segbench-results"
@@ -199,7 +202,8 @@ def test_the_page_does_what_it_says(
     page: Path, tmp_path: Path, asked: Path, shell: Shell, ready: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pictures(tmp_path)
-    results(tmp_path, ready)
+    if page not in BEGINNINGS:
+        results(tmp_path, ready)
     monkeypatch.chdir(tmp_path)
     names: dict[str, object] = {"__name__": "__main__"}
     for block in CODE[page]:
