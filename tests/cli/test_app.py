@@ -81,6 +81,7 @@ def test_a_mistake_ends_in_one_line_and_status_2(
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_plans_are_printed_for_programs() -> None:
     for preset, count in (("paper", 138), ("full", 954)):
         rows = json.loads(segbench("grid", "plan", "--preset", preset, "--format", "json").stdout)
@@ -91,6 +92,7 @@ def test_plans_are_printed_for_programs() -> None:
     assert [row["method"] for row in table] == ["watershed"] * 2 + ["stardist"] * 2 + ["cellpose"] * 2
 
 
+@pytest.mark.slow
 def test_status_and_sql_read_the_store(tmp_path: Path, make_record: Callable[..., Record]) -> None:
     StoreWriter(tmp_path).add(
         [make_record(), make_record("b" * 12, status=Status.FAILED, error="[bold]killed[/bold]", method="m")]

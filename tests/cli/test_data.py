@@ -81,6 +81,7 @@ def test_preparing_again_tells_the_same_without_work(nuclei: Path, cache: Path) 
     assert not again.stderr
 
 
+@pytest.mark.slow
 def test_a_synthetic_dataset_of_ones_own_is_prepared_by_name(cache: Path) -> None:  # noqa: ARG001
     result = _run(
         "prepare",

@@ -86,6 +86,7 @@ def test_cells_intervals_and_rows_an_image(folders: tuple[Path, Path], tmp_path:
     assert intervals["map"]["low"] < intervals["map"]["value"] < intervals["map"]["high"]
 
 
+@pytest.mark.slow
 def test_a_runs_predictions_are_read_with_their_scores(folders: tuple[Path, Path], tmp_path: Path) -> None:
     with PredictionWriter(tmp_path / "predictions", "labels", 3, 24, 30) as writer:
         for shift in (2, 1, 0):
@@ -96,6 +97,7 @@ def test_a_runs_predictions_are_read_with_their_scores(folders: tuple[Path, Path
     assert rows("sweep", folders[0], tmp_path / "predictions", "--dilate", "0")[0]["map"] == ours["map"]
 
 
+@pytest.mark.slow
 def test_sweep_prints_a_row_a_radius(tmp_path: Path) -> None:
     eroded = tmp_path / "eroded.npy"
     small = np.zeros((3, 24, 30), np.int32)

@@ -47,6 +47,7 @@ def test_a_folder_without_results_is_told_in_one_line(tmp_path: Path) -> None:
     assert not (tmp_path / "none").exists()
 
 
+@pytest.mark.slow
 def test_watch_writes_again_when_results_come_in(tmp_path: Path, make_record: object) -> None:
     writer = StoreWriter(tmp_path)
     writer.add([make_record()])  # type: ignore[operator]

@@ -90,6 +90,7 @@ def test_comparing_tells_scores_and_context_apart(tmp_path: Path, make_record: M
     assert not compare(facts[0], run_facts(tmp_path / "d", "a"), tolerance=1).agrees
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("local_ray", "plugin")
 def test_a_run_is_repeated_for_real_and_compared(tmp_path: Path) -> None:
     out, again = tmp_path / "out", tmp_path / "again"
@@ -121,6 +122,7 @@ def test_a_run_is_repeated_for_real_and_compared(tmp_path: Path) -> None:
     assert "the two do not agree: scores that count lie at most 0.2 apart" in other.output
 
 
+@pytest.mark.slow
 def test_a_run_without_a_result_is_not_repeated(tmp_path: Path, make_record: MakeRecord) -> None:
     StoreWriter(tmp_path).add([make_record(status=Status.FAILED, error="x")])
     with pytest.raises(SegbenchError, match="no result to compare with"):

@@ -21,6 +21,7 @@ def source(results: Path) -> Source:
     return Source(results)
 
 
+@pytest.mark.slow
 def test_every_figure_of_the_report_is_drawn(source: Source, tmp_path: Path) -> None:
     found = plots(source)
     without = {"examples", "compare", "published"}

@@ -44,6 +44,7 @@ def html(built: Report) -> str:
     return built.html
 
 
+@pytest.mark.slow
 def test_every_section_has_data_and_says_in_words_what_it_shows(built: Report) -> None:
     assert built.empty == ()
     assert built.filled == tuple(section.key for section in SECTIONS if not section.optional)

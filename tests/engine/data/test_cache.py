@@ -194,6 +194,7 @@ def _start(spec: DatasetSpec) -> subprocess.Popen[str]:
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
+@pytest.mark.slow
 def test_a_killed_preparation_looks_unfinished_and_is_cleaned_away(cache: Path, write_folder: WriteFolder) -> None:
     process = _start(DatasetSpec("x", "synthetic", None, {"layout": "livecell", "train": 100}))
     assert process.stdout is not None

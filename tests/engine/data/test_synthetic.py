@@ -23,6 +23,7 @@ def test_tissues_are_the_studys() -> None:
     assert tuple(CELL_TYPES) == LIVECELL_TISSUES
 
 
+@pytest.mark.slow
 def test_images_are_the_same_in_any_order_and_differ_by_seed() -> None:
     def images(seed: int) -> list[RawImage]:
         source = SyntheticSource({"layout": "livecell", "seed": seed, "train": 1, "val": 1, "test": 1})

@@ -77,6 +77,7 @@ def test_cell_metrics_equal_their_definitions() -> None:
     assert columns["merges"].sum() >= 5
 
 
+@pytest.mark.slow
 def test_disjoint_masks_have_the_metrics_of_their_label_map() -> None:
     rng = np.random.default_rng(12)
     truth = [label_map(rng, (24, 24), int(rng.integers(1, 10))) for _ in range(60)]

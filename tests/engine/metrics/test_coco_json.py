@@ -54,6 +54,7 @@ def random_dataset(rng: np.random.Generator, score_kind: str) -> tuple[dict[str,
     return dataset | {"categories": [{"id": k, "name": str(k)} for k in category_ids]}, results
 
 
+@pytest.mark.slow
 @settings(max_examples=400, deadline=None, derandomize=True, database=None, suppress_health_check=list(HealthCheck))
 @given(
     seed=st.integers(0, 2**32 - 1),

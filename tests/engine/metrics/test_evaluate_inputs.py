@@ -141,6 +141,7 @@ def test_progress_counts_to_the_last_image(maps) -> None:
         assert told[-1] == 30
 
 
+@pytest.mark.slow
 def test_a_livecell_sized_set_is_streamed_in_little_memory() -> None:
     """1,564 maps of 520x704 with 3,000 cells each are 4.6 GB and 4.7 million cells: under 300 MB beyond the maps."""
     labels = np.zeros((520, 704), np.int32)

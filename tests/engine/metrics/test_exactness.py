@@ -23,6 +23,7 @@ def assert_equal(ours: Scores, theirs: Scores) -> None:
     assert (ours.n_images, ours.n_truth) == (theirs.n_images, theirs.n_truth)
 
 
+@pytest.mark.slow
 @cases
 @given(
     seed=st.integers(0, 2**32 - 1),
@@ -53,6 +54,7 @@ def test_label_maps_equal_pycocotools(
         assert unequal_elements(scores_of_range, reference_scores(images, max_detections, BOUNDS[name])) == 0
 
 
+@pytest.mark.slow
 @cases
 @given(
     seed=st.integers(0, 2**32 - 1),

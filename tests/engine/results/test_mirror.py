@@ -201,6 +201,7 @@ def test_a_record_that_another_machine_wrote_is_fetched(url: str, tmp_path: Path
     assert not (tmp_path / "runs").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("local_ray", "plugin")
 def test_a_launch_into_a_url_goes_on_from_what_the_url_has(tmp_path: Path) -> None:
     url = f"file://{tmp_path}/bucket/results"

@@ -101,6 +101,7 @@ def test_cell_metrics_add_windows_up(tmp_path: Path, make_record: MakeRecord) ->
     assert rows["skin"] == (0, 0, 0, 0, 0, 0, 0)
 
 
+@pytest.mark.slow
 def test_readers_read_while_the_writer_writes(tmp_path: Path, make_record: MakeRecord) -> None:
     writer = StoreWriter(tmp_path)
     reader = textwrap.dedent(
@@ -251,6 +252,7 @@ def test_migrations_are_applied_in_order_once_and_all_or_none(tmp_path: Path, ma
     assert query(tmp_path, "select count(*) from attempts").item() == 1
 
 
+@pytest.mark.slow
 def test_a_held_store_makes_the_intake_wait_on_disk_and_not_the_launch(tmp_path: Path, make_record: MakeRecord) -> None:
     told: list[str] = []
     intake = Intake(tmp_path, StoreWriter(tmp_path), told.append)

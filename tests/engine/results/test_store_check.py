@@ -94,6 +94,7 @@ def test_every_kind_of_fault_is_found_and_named(results: Path, make_record: Make
     assert all("\n" not in fault.detail for fault in found.faults)
 
 
+@pytest.mark.slow
 def test_a_changed_row_of_each_table_is_seen(results: Path) -> None:
     for table, change in (
         ("phases", "seconds = seconds + 1"),
