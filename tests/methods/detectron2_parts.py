@@ -122,6 +122,27 @@ def training_gives_every_parameter_a_gradient(folder: Path) -> None:
     assert not missing, missing
 
 
+def half_precision_gives_the_losses_of_single_precision(folder: Path) -> None:
+    # autocast on the processor goes through the same code as on a GPU; a scaler multiplies the loss there, too
+    torch.manual_seed(0)
+    model = CenterMask2().build(TINY, NORMALISATION).train()
+    batch = [{"image": torch.rand(3, 64, 64), "instances": _data.instances_of(labels_of_three())} for _ in range(2)]
+    found = []
+    for half in (False, True):
+        torch.manual_seed(7)
+        model.zero_grad()
+        model.loss_normalizer = 300.0
+        with EventStorage(0), torch.autocast("cpu", dtype=torch.float16, enabled=half):
+            losses = model(batch)
+        (sum(losses.values()) * 256).backward()
+        found.append({name: float(loss.detach()) for name, loss in losses.items()})
+    broken = [n for n, p in model.named_parameters() if p.grad is not None and not p.grad.isfinite().all()]
+    assert not broken, broken
+    # ten bits of mantissa, through some forty layers: a few per cent
+    for name, loss in found[0].items():
+        assert abs(found[1][name] - loss) <= 0.02 + 0.05 * abs(loss), (name, loss, found[1][name])
+
+
 def published_backbones_are_as_large_as_published(folder: Path) -> None:
     # ResNeSt-200 has 70.2 M parameters with its classifier of 2.05 M (Zhang et al., table 1)
     for name, stages, millions in (

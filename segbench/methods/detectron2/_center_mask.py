@@ -191,24 +191,47 @@ class CenterMask(FCOS):  # type: ignore[misc]
         """Return FCOS's three losses and those of the masks and of their IoUs."""
         losses: dict[str, torch.Tensor] = super().forward_training(images, features, predictions, gt_instances)
         with torch.no_grad():
-            copies = [[level.detach().clone() for level in kind] for kind in predictions]
+            # boxes are decoded in float32: half precision knows whole pixels only from 1,024 on, and halves from 512
+            copies = [[level.detach().float().clone() for level in kind] for kind in predictions]
             proposals = super().forward_inference(images, features, copies)
             regions = self._regions(proposals, gt_instances)
         pooled = self._pool(features, [r.proposal_boxes for r in regions], images.image_sizes)
-        logits = self.mask_head(pooled)[:, 0]
+        logits = self.mask_head(pooled)[:, 0].float()
         truth = torch.cat([r.gt_masks.crop_and_resize(r.proposal_boxes.tensor, 2 * _POOLED) for r in regions])
         losses["loss_mask"] = F.binary_cross_entropy_with_logits(logits, truth.to(logits.dtype))
         if self.mask_iou_head is not None:
-            predicted = self.mask_iou_head(pooled, logits.sigmoid()[:, None])
+            predicted = self.mask_iou_head(pooled, logits.sigmoid()[:, None].to(pooled.dtype)).float()
             target = mask_iou_targets(logits.detach() > 0, truth, regions)
             errors = (predicted - target)[target > 0]
             # half the squared error, as upstream has it; no overlap at all teaches nothing
             losses["loss_mask_iou"] = 0.5 * errors.square().mean() if len(errors) else predicted.sum() * 0
         return losses
 
+    def losses(
+        self,
+        anchors: Any,
+        pred_logits: Any,
+        gt_labels: Any,
+        pred_anchor_deltas: Any,
+        gt_boxes: Any,
+        pred_centerness: Any,
+    ) -> dict[str, torch.Tensor]:
+        """Return FCOS's three losses, in float32 also under autocast.
+
+        In half precision detectron2's ``Box2BoxTransformLinear.apply_deltas`` makes half boxes, into which fvcore's
+        ``giou_loss`` cannot write.
+        """
+        logits, deltas, centerness = (
+            [level.float() for level in kind] for kind in (pred_logits, pred_anchor_deltas, pred_centerness)
+        )
+        with torch.autocast(logits[0].device.type, enabled=False):
+            losses: dict[str, torch.Tensor] = super().losses(anchors, logits, gt_labels, deltas, gt_boxes, centerness)
+        return losses
+
     def forward_inference(self, images: Any, features: list[torch.Tensor], predictions: Any) -> list[Instances]:
         """Return FCOS's boxes with ``pred_masks`` (N, 1, 28, 28) and the scores of the class."""
-        found: list[Instances] = super().forward_inference(images, features, predictions)
+        in_float32 = [[level.float() for level in kind] for kind in predictions]
+        found: list[Instances] = super().forward_inference(images, features, in_float32)
         for n, (instances, size) in enumerate(zip(found, images.image_sizes, strict=True)):
             here = [feature[n : n + 1] for feature in features]
             masks, scores = [features[0].new_zeros((0, 1, 2 * _POOLED, 2 * _POOLED))], [instances.scores[:0]]

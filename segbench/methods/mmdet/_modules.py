@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
-from mmdet.registry import DATA_SAMPLERS, DATASETS
+from mmdet.models.dense_heads import Mask2FormerHead
+from mmdet.registry import DATA_SAMPLERS, DATASETS, MODELS
 from mmdet.structures import DetDataSample
 from mmdet.structures.mask import BitmapMasks
 from mmengine.dist import get_dist_info
@@ -139,6 +140,23 @@ class CellWindows(Dataset):  # type: ignore[misc]
         if n % ORIENTATIONS >= 2:
             image, labels = image[..., ::-1, :], labels[..., ::-1, :]
         return sample(image, masks_of(labels), window)
+
+
+@MODELS.register_module()
+class Float32Mask2FormerHead(Mask2FormerHead):  # type: ignore[misc]
+    """Mask2Former's head with its matching and losses in float32, also under autocast.
+
+    Upstream multiplies the number of masks by 12,544 points in the type of the class scores, which is infinite in half
+    precision from six masks on (mmdetection #10909).
+    """
+
+    def loss_by_feat(self, all_cls_scores: Any, all_mask_preds: Any, *rest: Any) -> dict[str, torch.Tensor]:
+        """Return the losses of every decoder layer."""
+        with torch.autocast(all_cls_scores[0].device.type, enabled=False):
+            losses: dict[str, torch.Tensor] = super().loss_by_feat(
+                [scores.float() for scores in all_cls_scores], [masks.float() for masks in all_mask_preds], *rest
+            )
+        return losses
 
 
 @DATA_SAMPLERS.register_module()

@@ -122,6 +122,7 @@ def _two_stages(model: Any, settings: Mapping[str, Any]) -> None:
 
 def _queries(model: Any, settings: Mapping[str, Any]) -> None:
     head = model.panoptic_head
+    head.type = "Float32Mask2FormerHead"  # in _modules.py
     head.num_queries = settings["queries"]
     for part in (head, model.panoptic_fusion_head):
         part.num_things_classes, part.num_stuff_classes = 1, 0

@@ -157,6 +157,37 @@ def check_400_boxes_of_the_first_stage_come_out_as_400_instances() -> None:
     assert len(found.masks) == 400
 
 
+def check_mask2former_has_the_losses_of_single_precision_in_half() -> None:
+    from mmdet.registry import MODELS
+    from mmengine.structures import InstanceData
+
+    settings = {**METHODS["mask2former"].card.defaults, "queries": 20}
+    config = build_config(RECIPES["mask2former"], settings, SEEN).model
+    head = MODELS.build({**config.panoptic_head, "train_cfg": config.train_cfg, "test_cfg": config.test_cfg})
+    assert head.num_points == 12544
+    torch.manual_seed(0)
+    # nine cells: upstream's number of points times masks is infinite in half precision from six on
+    masks = torch.zeros(9, 48, 48)
+    for n in range(9):
+        masks[n, 16 * (n // 3) + 2 : 16 * (n // 3) + 13, 16 * (n % 3) + 2 : 16 * (n % 3) + 13] = 1
+    truth = [InstanceData(labels=torch.zeros(9, dtype=torch.long), masks=masks)]
+    scores, predicted = torch.randn(2, 1, 20, 2), torch.randn(2, 1, 20, 12, 12)
+
+    def losses(half: bool) -> dict[str, float]:
+        torch.manual_seed(1)
+        kind = torch.float16 if half else torch.float32
+        inputs = [one.clone().to(kind).requires_grad_() for one in (scores, predicted)]
+        with torch.autocast("cpu", dtype=torch.float16, enabled=half):
+            found = head.loss_by_feat(*inputs, truth, [{"img_shape": (48, 48)}])
+        sum(found.values()).backward()
+        assert all(one.grad.isfinite().all() for one in inputs)
+        return {name: float(value) for name, value in found.items()}
+
+    whole, half = losses(False), losses(True)
+    for name, loss in whole.items():
+        assert abs(half[name] - loss) <= 0.01 + 0.01 * abs(loss), (name, loss, half[name])
+
+
 def check_the_schedule_keeps_its_shape_for_any_length() -> None:
     card = METHODS["mask-rcnn"].card
     for epochs in (1, 100):
