@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from segbench.methods import Budget, Card, Checkpoints, ImageStack, Job, LabelInstances, Method, Progress
+from segbench.methods import Budget, Card, Checkpoints, ImageStack, Job, LabelInstances, Method, Progress, Setting
 
 
 class Toy(Method):
@@ -28,7 +28,7 @@ class Toy(Method):
         attention=False,
         budget=Budget(batch_size=2, epochs=3),
         libraries=("scipy",),
-        settings={"do": "well"},
+        settings={"do": Setting("well", "how a run goes")},
         score_rule="always one half",
     )
 
