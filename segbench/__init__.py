@@ -21,6 +21,9 @@ if TYPE_CHECKING:
     from segbench.engine.metrics.evaluation import Evaluation, Scores
     from segbench.engine.metrics.scoring import evaluate, evaluate_coco, sweep
     from segbench.engine.metrics.sweep import Sweep
+    from segbench.engine.scheduler.forecast import Forecast
+    from segbench.engine.scheduler.grids import Launched, LaunchedRun, Plan, launch, plan
+    from segbench.engine.scheduler.planning import Planned
     from segbench.errors import ResultsWarning, SegbenchError
     from segbench.methods.base import ImageStack, Method, Progress
     from segbench.methods.card import Budget, Card, Resources, Usability
@@ -37,12 +40,17 @@ __all__ = [
     "Checkpoints",
     "CocoEvaluation",
     "Evaluation",
+    "Forecast",
     "ImageStack",
     "Instances",
     "Job",
     "LabelInstances",
+    "Launched",
+    "LaunchedRun",
     "MaskInstances",
     "Method",
+    "Plan",
+    "Planned",
     "Progress",
     "Resources",
     "Result",
@@ -57,6 +65,8 @@ __all__ = [
     "confidence_intervals",
     "evaluate",
     "evaluate_coco",
+    "launch",
+    "plan",
     "sweep",
 ]
 
@@ -69,6 +79,9 @@ _HOMES = {
     "engine.metrics.evaluation": ("Evaluation", "Scores"),
     "engine.metrics.scoring": ("evaluate", "evaluate_coco", "sweep"),
     "engine.metrics.sweep": ("Sweep",),
+    "engine.scheduler.forecast": ("Forecast",),
+    "engine.scheduler.grids": ("Launched", "LaunchedRun", "Plan", "launch", "plan"),
+    "engine.scheduler.planning": ("Planned",),
     "errors": ("ResultsWarning", "SegbenchError"),
     "methods.base": ("ImageStack", "Method", "Progress"),
     "methods.card": ("Budget", "Card", "Resources", "Usability"),

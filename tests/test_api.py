@@ -22,6 +22,8 @@ from typer.testing import CliRunner
 import segbench
 from segbench.analysis import ANALYSES
 from segbench.cli.app import app
+from segbench.engine.data import DatasetSpec
+from segbench.engine.data.registry import register
 from segbench.engine.results.record import AttemptRow, EvaluationRow, Record, Status, TissueRow
 from segbench.engine.results.store import StoreWriter
 from segbench.errors import SegbenchError
@@ -408,3 +410,86 @@ def test_results_of_a_url_are_read_from_its_newest_snapshot(store: Path, tmp_pat
     assert results.leaderboard().equals(segbench.Results(store).leaderboard())
     assert repr(results) == f"Results('file://{there}')"
     assert repr(segbench.Results.published()) == "Results.published()"
+
+
+GRID = {"methods": ["watershed"], "tasks": ["face-wholecell"], "seeds": [0, 1]}
+
+
+@pytest.fixture(scope="module")
+def tiny() -> None:
+    """Register a synthetic dataset of a few windows."""
+    register(DatasetSpec("face", "synthetic", None, {"layout": "livecell", "seed": 11, "scale": 0.01}))
+
+
+@pytest.mark.usefixtures("tiny")
+def test_a_plan_is_what_the_command_prints(tmp_path: Path) -> None:
+    file = tmp_path / "grid.yaml"
+    file.write_text(json.dumps(GRID))
+    planned = segbench.plan(grid=GRID, out=tmp_path)
+    assert [(one.run.method, one.run.seed, one.status) for one in planned] == [
+        ("watershed", 0, "to do"),
+        ("watershed", 1, "to do"),
+    ]
+    assert repr(planned) == "Plan(2 to do)"
+    assert planned[:1][0] is planned[0]
+    assert planned.frame().equals(segbench.plan(grid=str(file), out=tmp_path).frame())
+    assert same(planned.frame(), asked("grid", "plan", "--grid", file, "--out", tmp_path))
+    paper = segbench.plan(preset="paper", methods="swin-s", budget_scale=0.5, num_gpus=0.5, out=tmp_path)
+    options = ["--preset", "paper", "--method", "swin-s", "--budget-scale", "0.5", "--num-gpus", "0.5"]
+    assert same(paper.frame(), asked("grid", "plan", *options, "--out", tmp_path))
+    assert paper.forecast().runs == len(paper) == 53
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"preset": "papr"}, "did you mean paper"),
+        ({"preset": "paper", "dataset": "synthetic"}, "give one of preset, grid and dataset, found preset and dataset"),
+        ({"grid": {"methods": ["watershed"]}}, "grid: field tasks: Field required"),
+        ({"grid": {**GRID, "sedes": [1]}}, "grid: unknown field 'sedes'; did you mean seeds"),
+        ({"grid": {**GRID, "settings": {"watershed": {"smothing": 1}}}}, "grid: settings.watershed: unknown setting"),
+        ({"grid": ["watershed"]}, "grid: a grid is a mapping"),
+        ({"grid": "absent.yaml"}, "cannot read the grid file absent.yaml"),
+        ({"methods": ["watershd"], "preset": "demo"}, "did you mean watershed"),
+        ({"methods": 3}, "methods is 3; give one str, or a list of them"),
+        ({"seeds": ["1"]}, "seeds has '1'; give one int"),
+        ({"epochs": 0}, "epochs: Input should be greater than 0, found 0"),
+        ({"num_gpus": 1.5}, "num_gpus: Value error, above 1 it must be a whole number, found 1.5"),
+        ({"executor": "rai"}, "launch option executor: Input should be 'ray' or 'inline', found 'rai'"),
+    ],
+)
+def test_a_grid_that_cannot_be_is_told_in_one_line(options: dict[str, Any], message: str, tmp_path: Path) -> None:
+    for ask in (segbench.plan, segbench.launch):
+        with pytest.raises(SegbenchError, match=message) as error:
+            ask(**options, out=tmp_path / "out")
+        assert "\n" not in str(error.value)
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.usefixtures("tiny", "local_ray")
+def test_a_grid_is_launched_inline_and_on_ray_with_the_same_result(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    inline = segbench.launch(grid=GRID, out=tmp_path / "inline", executor="inline", cpu=True, progress=True)
+    assert inline.counts() == {"done": 2}
+    assert "watershed / face-wholecell / all seed 1" in capsys.readouterr().err
+    ray = segbench.launch(grid=GRID, out=str(tmp_path / "ray"), executor="ray", cpu=True)
+    assert capsys.readouterr().err == ""
+    columns = ["run_id", "method", "task", "train_tissue", "seed", "status", "ap50", "error"]
+    assert ray.frame().select(columns).equals(inline.frame().select(columns))
+    here, there = segbench.Results(inline.out), segbench.Results(ray.out)
+    sql = "select * exclude attempt from evaluations order by all"
+    assert here.query(sql).equals(there.query(sql))
+    assert here.leaderboard()["ap50"].to_list() == pytest.approx([sum(one.ap50 or 0 for one in inline) / 2])
+    assert set(here.status()["status"]) == {"done"}
+    again = segbench.launch(grid=GRID, out=inline.out, executor="inline", cpu=True)
+    assert again.frame().equals(inline.frame())
+    assert segbench.plan(grid=GRID, out=inline.out).forecast().runs == 0
+
+
+@pytest.mark.usefixtures("tiny")
+def test_runs_that_fail_are_told_not_raised(tmp_path: Path) -> None:
+    failed = segbench.launch(grid={**GRID, "seeds": [0]}, out=tmp_path, executor="inline", cpu=True, timeout_s=0.001)
+    assert [one.status for one in failed.failed] == ["timeout"]
+    assert failed.failed[0].error
+    assert repr(failed) == f"Launched(1 timeout in {str(tmp_path)!r})"

@@ -73,23 +73,19 @@ class Asked:
 
     def request(self, resources: ResourceChange) -> GridRequest:
         """Return what is asked for, each run with these resources."""
-        from segbench.engine.grid import BudgetChange, Filters
         from segbench.engine.scheduler import GridRequest
 
-        return GridRequest(
+        given = {"scale": self.budget_scale, "epochs": self.epochs, "iterations": self.iterations}
+        return GridRequest.of(
             preset=self.preset,
-            grid_file=self.grid,
+            grid=self.grid,
             dataset=self.dataset,
-            filters=Filters(
-                methods=tuple(self.method or ()),
-                tasks=tuple(self.task or ()),
-                tissues=tuple(self.tissue or ()),
-                seeds=tuple(self.seed or ()),
-            ),
-            budget=BudgetChange(
-                scale=self.budget_scale, epochs=self.epochs, iterations=self.iterations, batch_size=self.batch_size
-            ),
-            resources=resources,
+            methods=self.method,
+            tasks=self.task,
+            tissues=self.tissue,
+            seeds=self.seed,
+            budget={**given, "batch_size": self.batch_size},
+            resources=resources.model_dump(),
         )
 
 

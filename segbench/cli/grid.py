@@ -74,8 +74,8 @@ def launch(asked: Asked, needs: Needs, how: How, out: OutOption = DEFAULT_OUT) -
       segbench grid launch --preset paper --address auto --out /shared/results
       --accelerator A100 --timeout 200000 --retries 1
     """
-    from segbench.cli._progress import LaunchDisplay
     from segbench.engine.scheduler import launch as run_launch
+    from segbench.engine.scheduler.display import LaunchDisplay
 
     request, options = asked.request(needs.change()), how.options()
     with LaunchDisplay() as display:
@@ -117,10 +117,10 @@ def retry(
 
       segbench grid retry --status timeout --without timeout
     """
-    from segbench.cli._progress import LaunchDisplay
     from segbench.engine.results.record import Status
     from segbench.engine.scheduler import last_options
     from segbench.engine.scheduler import retry as run_retry
+    from segbench.engine.scheduler.display import LaunchDisplay
     from segbench.errors import unknown_name
 
     ways = [way for way in Status if way is not Status.DONE]

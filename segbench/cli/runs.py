@@ -99,7 +99,7 @@ def repeat(
     """
     import tempfile
 
-    from segbench.cli._progress import LaunchDisplay
+    from segbench.engine.scheduler.display import LaunchDisplay
     from segbench.engine.scheduler.repeat import repeat_run, run_facts
 
     facts = run_facts(source, run_id)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -62,8 +63,25 @@ def read_grid(path: Path) -> GridSpec:
         raise SegbenchError(f"cannot read the grid file {path}: {error.strerror}") from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise SegbenchError(f"{path} is not YAML: {' '.join(str(error).split())}") from None
-    if not isinstance(raw, dict):
-        raise SegbenchError(f"{path}: a grid is a mapping with methods, tasks, ..., found {type(raw).__name__}")
+    return grid_of(raw, str(path))
+
+
+def grid_of(raw: Any, where: str) -> GridSpec:
+    """Return the grid of what a grid file holds; ``where`` begins the errors.
+
+    Raises
+    ------
+    SegbenchError
+        A field does not fit: the error names the field and what was found.
+
+    Examples
+    --------
+    >>> spec = grid_of({"methods": ["watershed"], "tasks": ["synthetic-nuclear-1ch"], "seeds": [0, 1]}, "grid")
+    >>> spec.blocks[0].seeds
+    (0, 1)
+    """
+    if not isinstance(raw, Mapping):
+        raise SegbenchError(f"{where}: a grid is a mapping with methods, tasks, ..., found {type(raw).__name__}")
     one_block = "blocks" not in raw
     if one_block:
         keys = [key for key in Block.model_fields if key in raw]
@@ -78,9 +96,10 @@ def read_grid(path: Path) -> GridSpec:
         if first["type"] == "extra_forbidden":
             *outer, name = keys
             of = f" of {'.'.join(outer)}" if outer else ""
-            raise SegbenchError(f"{path}: {unknown_name(f'field{of}', name, _fields(outer))}") from None
-        where = ".".join(keys)
-        raise SegbenchError(f"{path}: field {where}: {first['msg']}, found {str(first['input'])[:80]!r}") from None
+            raise SegbenchError(f"{where}: {unknown_name(f'field{of}', name, _fields(outer))}") from None
+        raise SegbenchError(
+            f"{where}: field {'.'.join(keys)}: {first['msg']}, found {str(first['input'])[:80]!r}"
+        ) from None
 
 
 def _fields(outer: list[str]) -> list[str]:

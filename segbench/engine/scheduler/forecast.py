@@ -19,7 +19,15 @@ from segbench.errors import SegbenchError
 
 @dataclass(frozen=True)
 class Forecast:
-    """What is left to do of a plan, and when it would have ended on a cluster."""
+    """What is left to do of a plan, and when it would have ended on a cluster.
+
+    Examples
+    --------
+    >>> import segbench
+    >>> forecast = segbench.plan(preset="paper", out="no-results-yet", gpus=450).forecast()
+    >>> forecast.runs, forecast.gpus, forecast.nodes, forecast.makespan_h > 24
+    (138, 450, 57, True)
+    """
 
     runs: int
     """Left to do."""

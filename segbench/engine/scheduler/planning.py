@@ -18,7 +18,15 @@ from segbench.methods.card import Budget
 
 @dataclass(frozen=True)
 class Planned:
-    """A run with what is known of it."""
+    """A run of a grid with what is known of it.
+
+    Examples
+    --------
+    >>> import segbench
+    >>> first = segbench.plan(preset="paper", methods="stardist")[0]
+    >>> first.run.method, first.run.train_tissue, first.run.resources.num_gpus
+    ('stardist', 'all', 1)
+    """
 
     run: Run
     status: str

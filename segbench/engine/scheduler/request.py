@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from os import PathLike
 from pathlib import Path
+from typing import Any, TypeVar
+
+from pydantic import ValidationError
 
 from segbench.engine.grid import (
     Block,
@@ -13,6 +18,7 @@ from segbench.engine.grid import (
     ResourceChange,
     Run,
     expand,
+    grid_of,
     preset,
     read_grid,
 )
@@ -23,20 +29,97 @@ from segbench.engine.scheduler.catalogue import Datasets
 from segbench.engine.study.tissues import ALL_TISSUES
 from segbench.errors import SegbenchError, unknown_name
 
+_T = TypeVar("_T", str, int)
+_Change = TypeVar("_Change", BudgetChange, ResourceChange)
 _EXAMPLE_METHODS = ("watershed", "stardist", "cellpose")
 
 
 @dataclass(frozen=True)
 class GridRequest:
-    """What a user asked for on the command line."""
+    """What a user asks for; one of preset, grid file, grid and dataset at most."""
 
     preset: str | None = None
     grid_file: Path | None = None
+    grid: GridSpec | None = None
+    """Where it is in no file."""
     dataset: str | None = None
     """Every task of this dataset; with no preset and no grid file."""
     filters: Filters = field(default_factory=Filters)
     budget: BudgetChange = field(default_factory=BudgetChange)
     resources: ResourceChange = field(default_factory=ResourceChange)
+
+    @classmethod
+    def of(
+        cls,
+        *,
+        preset: str | None = None,
+        grid: str | PathLike[str] | Mapping[str, Any] | None = None,
+        dataset: str | None = None,
+        methods: str | Sequence[str] | None = None,
+        tasks: str | Sequence[str] | None = None,
+        tissues: str | Sequence[str] | None = None,
+        seeds: int | Sequence[int] | None = None,
+        budget: Mapping[str, Any] | None = None,
+        resources: Mapping[str, Any] | None = None,
+    ) -> GridRequest:
+        """Return the request of values that are not checked yet.
+
+        Parameters
+        ----------
+        preset, dataset
+            By name.
+        grid
+            The path of a grid file, or what would stand in it.
+        methods, tasks, tissues, seeds
+            One, or several; empty or None for all of the grid.
+        budget, resources
+            What differs from the methods' cards, by the fields of `BudgetChange` and `ResourceChange`.
+
+        Raises
+        ------
+        SegbenchError
+            A value is not what it should be: the error names it.
+
+        Examples
+        --------
+        >>> GridRequest.of(preset="demo", methods="watershed", seeds=3).filters
+        Filters(methods=('watershed',), tasks=(), tissues=(), seeds=(3,))
+        """
+        in_a_file = isinstance(grid, str | PathLike)
+        return cls(
+            preset=preset,
+            grid_file=Path(grid) if isinstance(grid, str | PathLike) else None,
+            grid=None if grid is None or in_a_file else grid_of(grid, "grid"),
+            dataset=dataset,
+            filters=Filters(
+                methods=_several("methods", methods, str),
+                tasks=_several("tasks", tasks, str),
+                tissues=_several("tissues", tissues, str),
+                seeds=_several("seeds", seeds, int),
+            ),
+            budget=_change(BudgetChange, budget or {}),
+            resources=_change(ResourceChange, resources or {}),
+        )
+
+
+def _several(name: str, given: Any, kind: type[_T]) -> tuple[_T, ...]:
+    values = () if given is None else (given,) if isinstance(given, kind) else given
+    if not isinstance(values, Iterable) or isinstance(values, str | Mapping):
+        raise SegbenchError(f"{name} is {given!r}; give one {kind.__name__}, or a list of them")
+    found = tuple(values)
+    for value in found:
+        if not isinstance(value, kind) or isinstance(value, bool):
+            raise SegbenchError(f"{name} has {value!r}; give one {kind.__name__}, or a list of them")
+    return found
+
+
+def _change(model: type[_Change], given: Mapping[str, Any]) -> _Change:
+    try:
+        return model.model_validate(given)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"]))
+        raise SegbenchError(f"{where}: {first['msg']}, found {first['input']!r}") from None
 
 
 def runs_of(request: GridRequest, datasets: Datasets) -> list[Run]:
@@ -55,13 +138,15 @@ def runs_of(request: GridRequest, datasets: Datasets) -> list[Run]:
 
 
 def _grid_spec(request: GridRequest, datasets: Datasets) -> tuple[GridSpec, Filters]:
-    given = [name for name in ("preset", "grid_file", "dataset") if getattr(request, name) is not None]
+    given = [name for name in ("preset", "grid_file", "grid", "dataset") if getattr(request, name) is not None]
     if len(given) > 1:
-        raise SegbenchError(f"give one of --preset, --grid and --dataset, found {len(given)}")
+        raise SegbenchError(f"give one of preset, grid and dataset, found {' and '.join(given)}")
     if request.preset is not None:
         return preset(request.preset), request.filters
     if request.grid_file is not None:
-        return _checked(request.grid_file), request.filters
+        return _checked(read_grid(request.grid_file), str(request.grid_file)), request.filters
+    if request.grid is not None:
+        return _checked(request.grid, "grid"), request.filters
     filters = request.filters
     if request.dataset is None and not filters.tasks:
         return _demo(filters), filters
@@ -83,12 +168,11 @@ def _grid_spec(request: GridRequest, datasets: Datasets) -> tuple[GridSpec, Filt
     return GridSpec(blocks=(block,)), Filters()
 
 
-def _checked(grid_file: Path) -> GridSpec:
-    spec = read_grid(grid_file)
+def _checked(spec: GridSpec, where: str) -> GridSpec:
     try:
         check_changes(spec)
     except SegbenchError as error:
-        raise SegbenchError(f"{grid_file}: {error}") from None
+        raise SegbenchError(f"{where}: {error}") from None
     return spec
 
 
