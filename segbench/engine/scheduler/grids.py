@@ -108,7 +108,7 @@ class LaunchedRun:
     >>> run = segbench.plan(preset="demo", methods="watershed")[0].run
     >>> one = segbench.LaunchedRun(run, "timeout", ap50=None, train_s=None, error="stopped after 60 s")
     >>> one.run.task.name, one.status
-    ('synthetic-nuclear-2ch', 'timeout')
+    ('synthetic-nuclear-1ch', 'timeout')
     """
 
     run: Run
