@@ -96,6 +96,7 @@ def test_the_demos_watershed_has_the_same_ids_and_scores_as_on_ray(tmp_path: Pat
     assert check_store(inline).faults == ()
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("plugin")
 def test_runs_are_done_one_after_the_other_and_seen_while_they_are(tmp_path: Path) -> None:
     events: list[Event] = []
@@ -117,6 +118,7 @@ def test_runs_are_done_one_after_the_other_and_seen_while_they_are(tmp_path: Pat
     assert not is_driven(tmp_path)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("plugin")
 def test_what_fails_is_tried_again_as_on_ray(tmp_path: Path) -> None:
     options = INLINE.changed(retries=Retries(failed=1, first_wait_s=0.1), timeout_s=60)
@@ -137,6 +139,7 @@ def test_what_fails_is_tried_again_as_on_ray(tmp_path: Path) -> None:
     assert [(one.attempt, one.status) for one in summary.outcomes] == [(2, Status.TIMEOUT)]
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("plugin")
 def test_a_launch_is_cancelled_from_elsewhere(tmp_path: Path) -> None:
     events: list[Event] = []
@@ -156,6 +159,7 @@ def test_a_launch_is_cancelled_from_elsewhere(tmp_path: Path) -> None:
     assert grid_status(tmp_path).counts()["cancelled"] == 1
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("plugin")
 def test_ctrl_c_ends_the_run_and_leaves_its_record(tmp_path: Path) -> None:
     register(TINY)
