@@ -18,6 +18,7 @@ import duckdb
 from segbench.analysis import ANALYSES, analyse
 from segbench.analysis.source import Source
 from segbench.analysis.transfer import recommend_training_data
+from segbench.engine.results.folder import ResultsFolder
 from segbench.engine.results.store import StoreWriter
 from segbench.engine.study.tissues import LIVECELL_TISSUES, TISSUENET_TISSUES
 
@@ -84,9 +85,9 @@ from (select distinct dataset, target from tasks) join names using (dataset),
 
 def fill(out: Path, seeds: int) -> int:
     """Fill a store with the full grid; return its number of evaluations."""
-    StoreWriter(out)
+    StoreWriter(ResultsFolder(out))
     parameters = {"tissuenet": ["all", *TISSUENET_TISSUES], "livecell": ["all", *LIVECELL_TISSUES], "seeds": seeds}
-    with duckdb.connect(out / "results.duckdb") as connection:
+    with duckdb.connect(ResultsFolder(out).store) as connection:
         connection.execute("select setseed(0.5)")
         for statement in FILL.split(";\n"):
             if statement.strip():
@@ -119,7 +120,7 @@ def main() -> None:
             for _ in range(4):
                 start = time.perf_counter()
                 # A source of its own each time: nothing is remembered from one question to the next
-                result = task(Source.of_results(out))
+                result = task(Source.of_results(ResultsFolder(out)))
                 times.append(time.perf_counter() - start)
             slowest = max(slowest, times[0])
             print(f"{name:<14} {times[0]:>8.2f} {statistics.median(times[1:]):>9.2f} {result.table.height:>8}")

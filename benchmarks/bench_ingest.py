@@ -13,6 +13,7 @@ reading and inserting takes longer than the limit.
 from __future__ import annotations
 
 import argparse
+import itertools
 import resource
 import sys
 import tempfile
@@ -22,10 +23,13 @@ from pathlib import Path
 
 import duckdb
 
-from segbench.engine.results.record import AttemptRow, EvaluationRow, HistoryRow, ImageTable, Record, Status
-from segbench.engine.results.store import StoreWriter, store_path
+from segbench.engine.results.attempts import AttemptFolder
+from segbench.engine.results.folder import ResultsFolder
+from segbench.engine.results.record import AttemptRow, EvaluationRow, HistoryRow, ImageTable, Record
+from segbench.engine.results.statuses import Status
+from segbench.engine.results.store import StoreWriter
 from segbench.engine.results.store.frames import frames
-from segbench.engine.results.store.recovery import record_paths, take_in
+from segbench.engine.results.store.recovery import take_in
 
 TASK = "tissuenet-nuclear-1ch"
 TISSUES = ("all", *(f"tissue-{n:02d}" for n in range(11)))
@@ -77,7 +81,7 @@ def make_record(n: int, windows: int) -> Record:
         peak_memory_bytes=9_000_000_000,
         started_at=start,
         ended_at=start + timedelta(hours=2),
-        folder=f"runs/{run_id}/attempt-001",
+        folder=AttemptFolder(Path(), run_id, 1).relative,
     )
     counts: dict[str, list[int] | list[float] | list[str]] = {
         "image": list(range(windows)),
@@ -106,21 +110,20 @@ def write_records(out: Path, count: int, windows: int) -> int:
     total = 0
     for n in range(count):
         record = make_record(n, windows)
-        folder = out / record.attempt.folder
-        folder.mkdir(parents=True)
-        total += (folder / "record.json").write_text(record.model_dump_json(indent=1))
+        path = ResultsFolder(out).attempt_at(record.attempt.folder).make().record
+        total += path.write_text(record.model_dump_json(indent=1))
     return total
 
 
 def time_peer(out: Path, count: int) -> tuple[float, int]:
     """Insert records with executemany, a row an INSERT; return seconds, reading included, and rows."""
     path = out / "peer"
-    StoreWriter(path)
+    StoreWriter(ResultsFolder(path))
     start, rows = time.perf_counter(), 0
-    with duckdb.connect(store_path(path)) as connection:
+    with duckdb.connect(ResultsFolder(path).store) as connection:
         connection.begin()
-        for _, (_, _, record) in zip(range(count), record_paths(out), strict=False):
-            for table, frame in frames(connection, [Record.read(record)]).items():
+        for attempt in itertools.islice(ResultsFolder(out).recorded(), count):
+            for table, frame in frames(connection, [attempt.read_record()]).items():
                 if not frame.is_empty():
                     marks = ", ".join("?" * frame.width)
                     connection.executemany(
@@ -145,10 +148,10 @@ def main() -> None:
         print(f"{options.records:,} records, {size / options.records / 1e3:.1f} kB each")
 
         start, start_cpu = time.perf_counter(), time.process_time()
-        writer = StoreWriter(out)
-        assert take_in(out, writer) == options.records
+        writer = StoreWriter(ResultsFolder(out))
+        assert take_in(ResultsFolder(out), writer) == options.records
         taken, cpu = time.perf_counter() - start, time.process_time() - start_cpu
-        with duckdb.connect(store_path(out), read_only=True) as connection:
+        with duckdb.connect(ResultsFolder(out).store, read_only=True) as connection:
             rows = sum(
                 connection.execute(f"select count(*) from {table}").fetchall()[0][0]
                 for table in ("attempts", "phases", "evaluations", "images", "history")
@@ -158,14 +161,14 @@ def main() -> None:
         )
 
         start = time.perf_counter()
-        for _, _, path in record_paths(out):
-            Record.read(path)
+        for attempt in ResultsFolder(out).recorded():
+            attempt.read_record()
         reading = time.perf_counter() - start
         print(f"of which reading       {reading:8.2f} s")
         start = time.perf_counter()
-        assert take_in(out, writer) == 0
+        assert take_in(ResultsFolder(out), writer) == 0
         print(f"nothing new to take in {time.perf_counter() - start:8.2f} s")
-        print(f"store {store_path(out).stat().st_size / 1e6:.0f} MB; memory at most {_peak_mb():.0f} MB")
+        print(f"store {ResultsFolder(out).store.stat().st_size / 1e6:.0f} MB; memory at most {_peak_mb():.0f} MB")
 
         seconds, peer_rows = time_peer(out, min(options.peer, options.records))
         print(f"executemany            {seconds:8.2f} s  {peer_rows / seconds:12,.0f} rows/s  ({peer_rows:,} rows)")

@@ -19,6 +19,8 @@ import numpy as np
 
 from segbench.analysis.report import build_report, write_report
 from segbench.engine.grid.cards import all_cards
+from segbench.engine.results.attempts import AttemptFolder
+from segbench.engine.results.folder import ResultsFolder
 from segbench.engine.results.record import AttemptRow, EvaluationRow, HistoryRow, Record, Status, TissueRow
 from segbench.engine.results.store import StoreWriter
 from segbench.engine.study.tissues import LIVECELL_TISSUES, TISSUENET_TISSUES
@@ -137,7 +139,7 @@ def make_record(n: int, card: Card, task: str, train: str) -> Record:
             num_gpus=1,
             started_at=start,
             ended_at=start + timedelta(seconds=hours),
-            folder=f"runs/{run_id}/attempt-001",
+            folder=AttemptFolder(Path(), run_id, 1).relative,
         ),
         phases={
             "wait": 5.0,
@@ -196,10 +198,9 @@ def write_examples(out: Path, records: list[Record]) -> int:
         prediction = np.roll(truth, draw.integers(-2, 3, 2), axis=(1, 2))
         lost = draw.random(truth.max() + 1) < 0.15
         prediction = np.where(lost[prediction], 0, prediction).astype(np.int32)
-        folder = out / attempt.folder
-        folder.mkdir(parents=True)
+        folder = ResultsFolder(out).attempt_at(attempt.folder).make()
         np.savez(
-            folder / "examples.npz",
+            folder.example_arrays,
             rows=np.arange(per_task),
             images=images,
             truth=truth,
@@ -214,7 +215,7 @@ def write_examples(out: Path, records: list[Record]) -> int:
             "images": [f"image-{k}" for k in range(per_task)],
             "channels": attempt.channels,
         }
-        (folder / "examples.json").write_text(json.dumps(meta))
+        folder.example_facts.write_text(json.dumps(meta))
     return per_task * len(TASKS)
 
 
@@ -274,11 +275,11 @@ def main() -> int:
         out = folder or Path(temporary) / "results"
         begin = time.monotonic()
         records = full_grid()
-        StoreWriter(out).add(records)
+        StoreWriter(ResultsFolder(out)).add(records)
         print(f"examples: {write_examples(out, records)} images; made in {time.monotonic() - begin:.1f} s")
         begin, used = time.monotonic(), time.process_time()
-        report = build_report(out)
-        path = out / "report.html"
+        report = build_report(ResultsFolder(out))
+        path = ResultsFolder(out).report
         write_report(report, path)
         seconds, size = time.monotonic() - begin, path.stat().st_size / 1e6
         print(

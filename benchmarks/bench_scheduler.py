@@ -40,9 +40,13 @@ import psutil
 
 from segbench.engine.data import DatasetSpec, dataset_tasks, dataset_tissues, ensure_prepared
 from segbench.engine.grid import Block, Catalogue, DatasetFacts, GridSpec, Run, cards, expand
-from segbench.engine.results.record import Record, Status
+from segbench.engine.results.folder import ResultsFolder
+from segbench.engine.results.record import Record
+from segbench.engine.results.statuses import Status
 from segbench.engine.results.store import StoreWriter
-from segbench.engine.run.attempt import AttemptRequest, Outcome, attempt_row, run_attempt
+from segbench.engine.run.attempt import run_attempt
+from segbench.engine.run.request import AttemptRequest
+from segbench.engine.run.rows import attempt_row
 from segbench.engine.scheduler import Event, Finished, LaunchOptions
 from segbench.engine.scheduler.driver import execute
 
@@ -205,28 +209,33 @@ class Bench:
             AttemptRequest(run=run, attempt=1, dataset=DATASET, out=out, use_gpu=False, submitted_at=time.time())
             for run in runs
         ]
-        outcomes = ray.get([task.remote(request) for request in requests])
-        assert all(outcome.status is Status.DONE for outcome in outcomes), outcomes[:1]
+        ray.get([task.remote(request) for request in requests])
+        ended = [request.folder.recorded_attempt().get("status") for request in requests]
+        assert ended == [Status.DONE] * len(runs), ended[:1]
 
     def _execute(
         self,
         runs: list[Run],
-        attempt: Callable[[AttemptRequest], Outcome] | None = None,
+        attempt: Callable[[AttemptRequest], None] | None = None,
         observe: Callable[[Event], None] = lambda _: None,
     ) -> None:
         out = self._out()
         given = {} if attempt is None else {"attempt": attempt}
         options = LaunchOptions(cpu=True)
         summary = execute(
-            runs, {DATASET.name: DATASET}, options, StoreWriter(out), observe, expect=lambda *_: 0.0, **given
+            runs,
+            {DATASET.name: DATASET},
+            options,
+            StoreWriter(ResultsFolder(out)),
+            observe,
+            expect=lambda *_: 0.0,
+            **given,
         )
         assert summary.count(Status.DONE) == len(runs), [o for o in summary.outcomes if o.status is not Status.DONE][:1]
 
-    def _out(self) -> Path:
+    def _out(self) -> ResultsFolder:
         self._rounds += 1
-        out = self.folder / f"out-{self._rounds}"
-        out.mkdir()
-        return out
+        return ResultsFolder(self.folder / f"out-{self._rounds}").make()
 
 
 def nothing(number: int) -> int:
@@ -239,12 +248,10 @@ def tuned(config: dict[str, int]) -> dict[str, int]:
     return {"score": config["seed"]}
 
 
-def only_record(request: AttemptRequest) -> Outcome:
+def only_record(request: AttemptRequest) -> None:
     """Leave the record of a finished attempt, and do nothing else."""
-    request.folder.mkdir(parents=True, exist_ok=True)
     row = attempt_row(request, Status.DONE, None, datetime.now(UTC), {})
-    Record(attempt=row, phases={"wait": 0.0, "predict": 0.0}).write(request.folder)
-    return Outcome(request.run.id, request.attempt, Status.DONE, None, None)
+    request.folder.make().write_record(Record(attempt=row, phases={"wait": 0.0, "predict": 0.0}))
 
 
 def runs_of(method: str, n: int) -> list[Run]:

@@ -30,6 +30,7 @@ from segbench.engine.metrics import evaluate_prediction_set
 from segbench.engine.run import environments
 from segbench.engine.run.check import draw_discs
 from segbench.methods import Arrays, Budget, Devices, Job, PredictionSet, Task
+from segbench.methods.folder import JobFolder
 
 
 @dataclass(frozen=True)
@@ -168,23 +169,24 @@ def learn(method: str, preset: Preset, folder: Path) -> Learnt:
         settings={**card.defaults, **preset.settings},
         devices=Devices(num_cpus=1),
     )
-    path = folder / "job.json"
-    job.write(path)
+    files = JobFolder(Path(job.output))
+    files.path.mkdir(exist_ok=True)
+    job.write(files.job)
     environment = environments.ensure(card.environment, gpu=False)
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     variables = environments.subprocess_env(environment, ("segbench", job.method.partition(":")[0]))
-    subprocess.run(job.command(path, environment.python), env=variables, stdout=subprocess.DEVNULL, check=False)
+    subprocess.run(job.command(files.job, environment.python), env=variables, stdout=subprocess.DEVNULL, check=False)
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
-    result = json.loads((folder / "run" / "result.json").read_text())
+    result = json.loads(files.result.read_text())
     if result["status"] != "done":
-        raise RuntimeError(f"{method}: {result['error']}\n{(folder / 'run' / 'log.txt').read_text()[-2000:]}")
+        raise RuntimeError(f"{method}: {result['error']}\n{files.log.read_text()[-2000:]}")
     losses = [point["loss"] for point in result["history"] if point["loss"] is not None]
     tenth = max(1, len(losses) // 10)
     return Learnt(
         first_loss=float(np.mean(losses[:tenth])),
         last_loss=float(np.mean(losses[-tenth:])),
-        ap50_train=ap50(folder, "train"),
-        ap50_test=ap50(folder, "test"),
+        ap50_train=ap50(folder, files, "train"),
+        ap50_test=ap50(folder, files, "test"),
         train_s=result["timings"]["train"],
         cpu_s=after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime,
         peak_gb=result["peak_memory_bytes"] / 1e9,
@@ -200,10 +202,10 @@ def draw(folder: Path, split: str, n: int, preset: Preset, seed: int) -> Arrays:
     return Arrays(str(folder / f"{split}_images.npy"), channels, None, str(folder / f"{split}_labels.npy"))
 
 
-def ap50(folder: Path, split: str) -> float:
+def ap50(folder: Path, files: JobFolder, split: str) -> float:
     """Return the pooled AP50 of a split's predictions."""
     truth = np.load(folder / f"{split}_labels.npy")
-    return float(evaluate_prediction_set(truth, PredictionSet(folder / "run" / "predictions" / split)).pooled.ap50)
+    return float(evaluate_prediction_set(truth, PredictionSet(files.predictions(split))).pooled.ap50)
 
 
 def main() -> int:
@@ -228,7 +230,7 @@ def main() -> int:
                 sys.stderr.write(f"{error}\n")
                 failed += 1
                 continue
-            result = json.loads((folder / "run" / "result.json").read_text())
+            result = json.loads(JobFolder(folder / "run").result.read_text())
         table.add_row(
             method,
             str(result["iterations"]),

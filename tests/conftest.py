@@ -19,9 +19,9 @@ from segbench.engine.results.record import (
     ImageTable,
     Record,
     ResampleTable,
-    Status,
     TissueRow,
 )
+from segbench.engine.results.statuses import Status
 from segbench.paths import cache_folder
 
 PLUGIN = Path(__file__).parent / "plugin"

@@ -24,6 +24,7 @@ from segbench.analysis import ANALYSES
 from segbench.cli.app import app
 from segbench.engine.data import DatasetSpec
 from segbench.engine.data.registry import register
+from segbench.engine.results.folder import ResultsFolder
 from segbench.engine.results.record import AttemptRow, EvaluationRow, Record, Status, TissueRow
 from segbench.engine.results.store import StoreWriter
 from segbench.errors import SegbenchError
@@ -262,7 +263,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
         for n in (1, 2)
         for tissue in ("all", "Breast", "Skin")
     ]
-    StoreWriter(out).add(records)
+    StoreWriter(ResultsFolder(out)).add(records)
     return out
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from segbench.engine.results.folder import ResultsFolder
 from segbench.engine.results.store import query
 
 
@@ -27,7 +28,9 @@ def test_the_demo_trains_scores_ranks_and_shows_three_methods(tmp_path: Path) ->
     assert "3 done" in segbench(*launch, out=tmp_path)
     assert "nothing to run: all 3 runs" in segbench(*launch, out=tmp_path)
 
-    board = query(tmp_path, "select method, ap50, train_s from leaderboard where task = 'synthetic-nuclear-1ch'").rows()
+    board = query(
+        ResultsFolder(tmp_path), "select method, ap50, train_s from leaderboard where task = 'synthetic-nuclear-1ch'"
+    ).rows()
     assert {method for method, _, _ in board} == {"watershed", "stardist", "cellpose"}
     assert all(ap50 > 0.3 for _, ap50, _ in board), board
     assert {method for method, _, seconds in board if seconds is not None} == {"stardist", "cellpose"}
@@ -35,8 +38,10 @@ def test_the_demo_trains_scores_ranks_and_shows_three_methods(tmp_path: Path) ->
         "select method, arg_min(loss, point) > arg_max(loss, point) "
         "from history join attempts using (run_id, attempt) group by 1"
     )
-    assert dict(query(tmp_path, falls).rows()) == {"stardist": True, "cellpose": True}
-    versions = dict(query(tmp_path, "select method, versions->>method from attempts where trained").rows())
+    assert dict(query(ResultsFolder(tmp_path), falls).rows()) == {"stardist": True, "cellpose": True}
+    versions = dict(
+        query(ResultsFolder(tmp_path), "select method, versions->>method from attempts where trained").rows()
+    )
     assert versions == {"stardist": "0.9.2", "cellpose": "3.1.1.3"}
 
     segbench("report", out=tmp_path)

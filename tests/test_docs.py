@@ -17,6 +17,7 @@ from markdown_it import MarkdownIt
 from markdown_it.token import Token
 
 import segbench
+from segbench.engine.results.folder import ResultsFolder
 from segbench.engine.results.store import StoreWriter, query
 
 ROOT = Path(__file__).parent.parent
@@ -106,8 +107,10 @@ def test_the_site_is_built_with_no_broken_link_anchor_or_name(tmp_path: Path) ->
 
 
 def test_every_table_and_view_is_documented(tmp_path: Path) -> None:
-    StoreWriter(tmp_path)
-    found = query(tmp_path, "select table_name from information_schema.tables where table_schema = 'main'")
+    StoreWriter(ResultsFolder(tmp_path))
+    found = query(
+        ResultsFolder(tmp_path), "select table_name from information_schema.tables where table_schema = 'main'"
+    )
     text = (DOCS / "schema.md").read_text()
     assert {name for name in found["table_name"] if f"| `{name}` |" not in text} == {"migrations"}
 

@@ -12,6 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from segbench.engine.results.attempts import RECORD_NAME
+from segbench.engine.results.folder import ResultsFolder
 from segbench.engine.results.record import Record
 from segbench.engine.results.store import StoreWriter
 
@@ -42,8 +44,8 @@ def results(tmp_path: Path, make_record: Callable[..., Record]) -> Path:
     record = make_record(RUN)
     folder = out / record.attempt.folder
     folder.mkdir(parents=True)
-    record.write(folder)
-    StoreWriter(out).add([record])
+    record.write(folder / RECORD_NAME)
+    StoreWriter(ResultsFolder(out)).add([record])
     return out
 
 

@@ -17,6 +17,7 @@ import pytest
 from markdown_it import MarkdownIt
 from PIL import Image
 
+from segbench.engine.results.folder import ResultsFolder
 from segbench.engine.results.record import Record
 from segbench.engine.results.store import StoreWriter, query
 
@@ -156,7 +157,7 @@ def asked(tmp_path_factory: pytest.TempPathFactory, make_record: Callable[..., R
     lung = make_record().evaluations[0].model_copy(update={"test_tissue": "lung"})
     done = make_record(settings={"flow_threshold": 0.4}, versions={"stardist": "0.9.2"})
     failed = make_record("b" * 12, status="failed", error="killed", log_tail="the end")
-    StoreWriter(folder).add([done.model_copy(update={"evaluations": [*done.evaluations, lung]}), failed])
+    StoreWriter(ResultsFolder(folder)).add([done.model_copy(update={"evaluations": [*done.evaluations, lung]}), failed])
     return folder
 
 
@@ -171,7 +172,7 @@ def run_block(block: Block, folder: Path, asked: Path, shell: Shell, names: dict
         # empty lines before it, so that a traceback names the page's lines
         exec(compile("\n" * block.line + block.text, str(ROOT / block.place.split(":")[0]), "exec"), names)
     else:
-        assert query(asked, block.text).height > 0, f"{block.place} finds nothing"
+        assert query(ResultsFolder(asked), block.text).height > 0, f"{block.place} finds nothing"
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping, Sequence
-from os import PathLike, fspath
+from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from segbench.analysis.registry import analyse
 from segbench.analysis.source import Source
-from segbench.engine.results.mirror import is_url, open_mirror, url_of
+from segbench.engine.results.folder import ResultsFolder
+from segbench.engine.results.mirror import open_results
 from segbench.engine.results.status import grid_status
 from segbench.errors import ResultsWarning, SegbenchError
 
@@ -55,12 +56,13 @@ class Results:
     138
     """
 
-    def __init__(self, folder: str | PathLike[str] = "segbench-results") -> None:
-        given = fspath(folder)
-        self.folder: Path | None = open_mirror(given) if is_url(given) else Path(folder)
+    def __init__(self, folder: str | PathLike[str] | ResultsFolder = "segbench-results") -> None:
+        out = folder if isinstance(folder, ResultsFolder) else open_results(folder)
+        self.folder: Path | None = out.path
         """Where the results lie on this machine: the folder itself, or the mirror of a URL; None for the published
         scores."""
-        self._source = Source.of_results(self.folder)
+        self._out: ResultsFolder | None = out
+        self._source = Source.of_results(out)
 
     @classmethod
     def published(cls) -> Results:
@@ -75,7 +77,7 @@ class Results:
         [('tissuenet-nuclear-2ch', 'all'), ('tissuenet-nuclear-1ch', 'all')]
         """
         results = cls.__new__(cls)
-        results.folder, results._source = None, Source.of_published()
+        results.folder, results._out, results._source = None, None, Source.of_published()
         return results
 
     def query(self, sql: str, parameters: Sequence[Any] = ()) -> pl.DataFrame:
@@ -544,7 +546,7 @@ class Results:
         folder = self._own_folder("report")
         if static and path is None:
             raise SegbenchError("path is missing: name the folder of the static site")
-        target = folder / "report.html" if path is None else Path(path)
+        target = folder.report if path is None else Path(path)
         beside = None if compare is None else Path(compare)
         built = build_report(folder, title, sections, beside, with_published, linked=static)
         if static:
@@ -600,12 +602,10 @@ class Results:
             warnings.warn(f"{name}: {sentence}", ResultsWarning, stacklevel=3)
         return table
 
-    def _own_folder(self, what: str) -> Path:
-        if self.folder is None:
+    def _own_folder(self, what: str) -> ResultsFolder:
+        if self._out is None:
             raise SegbenchError(f"the published scores have no {what}: ask Results(folder)")
-        return self.folder
+        return self._out
 
     def __repr__(self) -> str:
-        if self.folder is None:
-            return "Results.published()"
-        return f"Results({url_of(self.folder) or str(self.folder)!r})"
+        return "Results.published()" if self._out is None else f"Results({str(self._out)!r})"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from segbench.analysis.source import Source
-from segbench.engine.results.record import Status
+from segbench.engine.results.statuses import ENDED
 from segbench.errors import unknown_name
 
 if TYPE_CHECKING:
@@ -34,6 +34,6 @@ def list_runs(
     SegbenchError
         There is no such status.
     """
-    if status is not None and status not in set(Status):
-        raise unknown_name("status", status, [known.value for known in Status])
+    if status is not None and status not in ENDED:
+        raise unknown_name("status", status, ENDED)
     return source.frame(_SQL, [method, task, status])

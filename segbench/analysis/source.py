@@ -6,13 +6,13 @@ import functools
 import importlib.resources
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import polars as pl
 
 from segbench.engine.grid.cards import get_card
 from segbench.engine.results import store
+from segbench.engine.results.folder import ResultsFolder
 from segbench.engine.study import scores as published
 from segbench.engine.study.tissues import LIVECELL_CHANNELS, TISSUENET_CHANNELS, TISSUENET_TARGETS
 from segbench.errors import SegbenchError
@@ -39,7 +39,7 @@ class Source:
         ask: Callable[[str, Sequence[Any]], pl.DataFrame],
         *,
         published: bool,
-        folder: Path | None = None,
+        folder: ResultsFolder | None = None,
     ) -> None:
         self.label = label
         """Named in captions and warnings: ``results in DIR``, ``the published scores``."""
@@ -50,7 +50,7 @@ class Source:
         self._ask = ask
 
     @classmethod
-    def of_results(cls, out: Path) -> Source:
+    def of_results(cls, out: ResultsFolder) -> Source:
         """Return the source that reads the store of a results folder; it is opened for each question only."""
         return cls(f"the results in {out}", functools.partial(store.query, out), published=False, folder=out)
 
@@ -62,7 +62,7 @@ class Source:
     @property
     def empty(self) -> bool:
         """True where a results folder has no store yet."""
-        return self.folder is not None and not store.store_path(self.folder).is_file()
+        return self.folder is not None and not self.folder.has_store()
 
     def frame(self, sql: str, parameters: Sequence[Any] = ()) -> pl.DataFrame:
         """Return the rows of one query; raises SegbenchError where the store cannot be read."""

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import enum
+import os
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+
+from segbench.engine.results.folder import ResultsFolder
 
 if TYPE_CHECKING:
     import polars as pl
@@ -36,24 +39,25 @@ def tell_notes(notes: Sequence[str]) -> None:
         typer.echo(f"note: {note}", err=True)
 
 
-def results_folder(out: str | Path) -> Path:
+def results_folder(out: str | os.PathLike[str] | ResultsFolder) -> ResultsFolder:
     """Return the results folder that ``--out`` names; for a URL its mirror, with the newest snapshot of its store."""
-    if "://" not in str(out):
-        return Path(out)
-    from segbench.engine.results.mirror import open_mirror
+    folder = ResultsFolder.open(out)
+    if folder.url is None:
+        return folder
+    from segbench.engine.results.mirror import open_results
 
-    return open_mirror(str(out))
+    return open_results(folder)
 
 
 OutOption = Annotated[
-    Path,
+    ResultsFolder,
     typer.Option(
         "--out", "-o", envvar="SEGBENCH_OUT", parser=results_folder, metavar="DIR|URL",
-        help="The results folder: results.duckdb, runs/ and report.html; or a URL (s3://...).",
+        help="The results folder, for the store, the runs and the report; or a URL (s3://...).",
     ),
 ]  # fmt: skip
 FormatOption = Annotated[Format, typer.Option("--format", "-f", help="How to print the table.")]
-DEFAULT_OUT = Path("segbench-results")
+DEFAULT_OUT = ResultsFolder(Path("segbench-results"))
 
 
 def print_table(

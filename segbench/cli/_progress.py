@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import time
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rich.console import Console, Group
@@ -13,12 +12,13 @@ from rich.table import Table
 from rich.text import Text
 
 if TYPE_CHECKING:
+    from segbench.engine.results.folder import ResultsFolder
     from segbench.engine.results.status import LaunchState
 
 _SILENT_S = 15.0
 
 
-def watch_launch(out: Path, every_s: float) -> None:
+def watch_launch(out: ResultsFolder, every_s: float) -> None:
     """Show where the launch of a results folder stands until it has ended, or the user has seen enough."""
     from segbench.engine.results.status import launch_state
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from segbench.cli._common import DEFAULT_OUT, Format, FormatOption, OutOption, print_table
 from segbench.cli._options import Asked, How, Needs, spread
+from segbench.engine.results.folder import ResultsFolder
 
 if TYPE_CHECKING:
     from segbench.engine.scheduler import Summary
@@ -117,13 +117,13 @@ def retry(
 
       segbench grid retry --status timeout --without timeout
     """
-    from segbench.engine.results.record import Status
+    from segbench.engine.results.statuses import ENDED, Status
     from segbench.engine.scheduler import last_options
     from segbench.engine.scheduler import retry as run_retry
     from segbench.engine.scheduler.display import LaunchDisplay
     from segbench.errors import unknown_name
 
-    ways = [way for way in Status if way is not Status.DONE]
+    ways = [way for way in ENDED if way is not Status.DONE]
     wished = status or [Status.FAILED]
     for name in wished:
         if name not in ways and name != "all":
@@ -138,7 +138,7 @@ def retry(
     _tell_summary(summary, len(runs), out)
 
 
-def _tell_summary(summary: Summary, runs: int, out: Path) -> None:
+def _tell_summary(summary: Summary, runs: int, out: ResultsFolder) -> None:
     counts = {status: summary.count(status) for status in dict.fromkeys(o.status for o in summary.outcomes)}
     told = ", ".join(f"{count} {status.value}" for status, count in counts.items()) or "none ended"
     skipped = runs - len(summary.outcomes)
@@ -211,15 +211,14 @@ def logs(
     """
     import contextlib
 
-    from segbench.engine.results.launch_files import is_driven
-    from segbench.engine.results.status import find_attempt, log_text
+    from segbench.engine.results.status import log_text
 
-    folder = find_attempt(out, run, attempt)
+    folder = out.find_attempt(run, attempt)
     if path:
-        typer.echo(folder / "log.txt")
+        typer.echo(folder.job.log)
         return
     with contextlib.suppress(KeyboardInterrupt):
-        for piece in log_text(folder, follow, lambda: is_driven(out)):
+        for piece in log_text(folder, follow, out.launch.is_held):
             typer.echo(piece, nl=False)
 
 
@@ -236,13 +235,12 @@ def cancel(
     """
     import time
 
-    from segbench.engine.results.launch_files import is_driven
     from segbench.engine.results.status import request_cancel
     from segbench.errors import SegbenchError
 
     request_cancel(out)
     deadline = time.monotonic() + wait
-    while is_driven(out):
+    while out.launch.is_held():
         if time.monotonic() > deadline:
             raise SegbenchError(f"asked the launch in {out} to stop; it has not within {wait:.0f} s")
         time.sleep(0.2)

@@ -163,7 +163,7 @@ def check(
 
 @app.command()
 def run(
-    job: Annotated[Path, typer.Argument(help="A job file, such as runs/ID/attempt-001/job.json.")],
+    job: Annotated[Path, typer.Argument(help="A job file; every attempt leaves one in its folder.")],
     gpu: GpuOption = None,
 ) -> None:
     """Run one job again by hand, in its method's environment: no Ray, no store.

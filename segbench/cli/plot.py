@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from segbench.cli._common import DEFAULT_OUT, print_table, results_folder
+from segbench.engine.results.folder import ResultsFolder
 
 
 def plot(
@@ -16,7 +17,7 @@ def plot(
         Path | None, typer.Option("--output", "-o", help="The file: .svg, .png, .pdf, or .html for its section.")
     ] = None,
     out: Annotated[
-        Path,
+        ResultsFolder,
         typer.Option(
             "--out",
             envvar="SEGBENCH_OUT",

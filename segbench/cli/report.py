@@ -9,12 +9,13 @@ from typing import Annotated
 import typer
 
 from segbench.cli._common import DEFAULT_OUT, OutOption
+from segbench.engine.results.folder import ResultsFolder
 
 
 def report(
     out: OutOption = DEFAULT_OUT,
     output: Annotated[
-        Path | None, typer.Option("--output", help="The file to write; report.html in the results folder by default.")
+        Path | None, typer.Option("--output", help="The file to write; by default one in the results folder.")
     ] = None,
     title: Annotated[str | None, typer.Option("--title", help="The report's title.")] = None,
     sections: Annotated[
@@ -69,17 +70,15 @@ def report(
         _watch(out, write)
 
 
-def _watch(out: Path, write: Callable[[], Path], every_s: float = 5.0) -> None:
+def _watch(out: ResultsFolder, write: Callable[[], Path], every_s: float = 5.0) -> None:
     """Write again after each change of the store, until the user stops it."""
     import time
 
-    from segbench.engine.results.store import store_path
-
-    seen = store_path(out).stat().st_mtime_ns
+    seen = out.store.stat().st_mtime_ns
     try:
         while True:
             time.sleep(every_s)
-            now = store_path(out).stat().st_mtime_ns
+            now = out.store.stat().st_mtime_ns
             if now != seen:
                 seen = now
                 write()

@@ -9,6 +9,7 @@ import typer
 
 from segbench.cli._common import DEFAULT_OUT, Format, FormatOption, OutOption, print_table
 from segbench.cli._options import How, Needs, spread
+from segbench.engine.results.folder import ResultsFolder
 
 if TYPE_CHECKING:
     from segbench.engine.scheduler.repeat import Repeated, RunFacts
@@ -107,7 +108,9 @@ def repeat(
     if how.cpu is None and not facts.run["num_gpus"]:
         options = options.changed(cpu=True)
     with tempfile.TemporaryDirectory(prefix="segbench-repeat-") as scratch, LaunchDisplay() as display:
-        repeated = repeat_run(facts, into or Path(scratch), options, display.observe, tolerance, resources)
+        repeated = repeat_run(
+            facts, ResultsFolder.open(into or scratch), options, display.observe, tolerance, resources
+        )
     _tell(repeated, format)
     if not repeated.agrees:
         raise typer.Exit(1)

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from segbench.cli._common import DEFAULT_OUT, Format, FormatOption, OutOption, print_table, results_folder
+from segbench.engine.results.folder import ResultsFolder, is_url
 
 app = typer.Typer(no_args_is_help=True, help="Check the results against their records, rebuild, merge and export them.")
 
@@ -24,13 +25,11 @@ def check(out: OutOption = DEFAULT_OUT, format: FormatOption = Format.TABLE) -> 
 
       segbench store check --out /shared/results --format json
     """
-    from segbench.engine.results.launch_files import is_driven
-    from segbench.engine.results.mirror import pull_all, url_of
+    from segbench.engine.results.mirror import pull_all
     from segbench.engine.results.store.check import check_store
 
-    if (url := url_of(out)) is not None:
-        pull_all(url, out)
-    driven = out.is_dir() and is_driven(out)
+    pull_all(out)
+    driven = out.launch.is_held()
     found = check_store(out, driven=driven)
     rows = [
         {"kind": fault.kind, "run_id": fault.run_id or "-", "attempt": fault.attempt, "detail": fault.detail}
@@ -66,17 +65,16 @@ def repair(out: OutOption = DEFAULT_OUT) -> None:
 
       segbench store repair --out /shared/results
     """
-    from segbench.engine.results.launch_files import driver_lock
-    from segbench.engine.results.mirror import launching, pull_all
+    from segbench.engine.results.mirror import pull_all
+    from segbench.engine.results.mirrored_launch import launching
     from segbench.engine.results.store import StoreWriter
     from segbench.engine.results.store.check import repair_store
     from segbench.errors import SegbenchError
 
-    if not out.is_dir():
+    if not out.path.is_dir():
         raise SegbenchError(f"there is no results folder {out}: name another --out")
-    with driver_lock(out), launching(out, lambda text: typer.echo(text, err=True)) as remote:
-        if remote.url is not None:
-            pull_all(remote.url, out)
+    with out.launch.hold(), launching(out, lambda text: typer.echo(text, err=True)) as remote:
+        pull_all(out)
         done = repair_store(out)
         remote.keep(StoreWriter(out))
     for path in done.set_aside:
@@ -92,7 +90,7 @@ def repair(out: OutOption = DEFAULT_OUT) -> None:
 @app.command()
 def merge(
     sources: Annotated[
-        list[Path],
+        list[ResultsFolder],
         typer.Argument(
             metavar="OTHER...", parser=results_folder, help="Results folders or URLs, of other clusters say."
         ),
@@ -116,23 +114,20 @@ def merge(
 
       segbench store merge cluster-a --out all-results --link
     """
-    from segbench.engine.results.launch_files import driver_lock
-    from segbench.engine.results.mirror import is_url, pull_all, url_of
+    from segbench.engine.results.mirror import pull_all
     from segbench.engine.results.store.merge import merge_results
     from segbench.errors import SegbenchError
 
     if is_url(out):
         raise SegbenchError(f"cannot merge into {out}: name a folder with --out")
-    target = Path(out)
+    target = ResultsFolder(Path(out))
     if link and not artifacts:
         raise SegbenchError("--link and --no-artifacts exclude each other: there is nothing to link")
-    if target.exists() and not target.is_dir():
+    if target.path.exists() and not target.path.is_dir():
         raise SegbenchError(f"{target} is a file: name a folder with --out")
     for source in sources:
-        if (url := url_of(source)) is not None:
-            pull_all(url, source, artifacts=artifacts)
-    target.mkdir(parents=True, exist_ok=True)
-    with driver_lock(target):
+        pull_all(source, artifacts=artifacts)
+    with target.make().launch.hold():
         merged = merge_results(sources, target, link=link, artifacts=artifacts)
     rows = [
         {

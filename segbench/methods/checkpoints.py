@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import shutil
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
+
+from segbench.small_files import write_whole
 
 _STATE = "state.json"
 
@@ -74,9 +75,7 @@ class Checkpoints:
             yield new
             train_s = self.earlier_s + time.monotonic() - self._began
             state = {"folder": new.name, "train_s": train_s, "history": [*self.history, *self._live]}
-            part = self._folder / f"{_STATE}.{os.getpid()}"
-            part.write_text(json.dumps(state))
-            part.replace(self._folder / _STATE)
+            write_whole(self._folder / _STATE, json.dumps(state))
         except BaseException:
             shutil.rmtree(new, ignore_errors=True)
             raise

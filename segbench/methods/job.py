@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from segbench.methods.card import Budget
+from segbench.small_files import write_whole
 
 JOB_SCHEMA = 1
 
@@ -84,12 +85,12 @@ class Job:
     budget: Budget
     seed: int
     output: str
-    """Folder for model/, predictions/, log.txt, progress.jsonl and result.json."""
+    """Folder for what the process writes: see ``JobFolder``."""
     train: Arrays | None = None
     """None for methods that are not trained."""
     val: Arrays | None = None
     predict: Mapping[str, Arrays] = field(default_factory=dict)
-    """What to predict after training, by name; each becomes predictions/NAME/."""
+    """What to predict after training, by name; each becomes a folder of that name."""
     settings: Mapping[str, Any] = field(default_factory=dict)
     """The card's settings with the run's overrides: complete."""
     devices: Devices = field(default_factory=Devices)
@@ -116,9 +117,7 @@ class Job:
 
     def write(self, path: Path) -> None:
         """Write the job as JSON, whole or not at all."""
-        part = path.with_suffix(".part")
-        part.write_text(json.dumps(dataclasses.asdict(self), indent=1))
-        part.replace(path)
+        write_whole(path, json.dumps(dataclasses.asdict(self), indent=1))
 
     @classmethod
     def read(cls, path: Path) -> Job:

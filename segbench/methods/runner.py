@@ -20,16 +20,17 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
-# Nothing here may import numpy before the thread counts are set: job and card are plain Python.
+from segbench.methods.folder import JobFolder
 from segbench.methods.job import Arrays, Job
+
+# Nothing here may import numpy before the thread counts are set: job and card are plain Python.
+from segbench.small_files import write_whole
 
 if TYPE_CHECKING:
     from segbench.methods.base import ImageStack, Method, Progress
     from segbench.methods.card import Card
 
 USAGE = "usage: python -m segbench.methods JOB.json"
-MODEL_MARKER = "model.json"
-"""Written last into ``model/``: a folder without it holds no finished model."""
 _PARENT_CHECK_S = 0.5
 _THREADS = (
     "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS", "NUMBA_NUM_THREADS",
@@ -51,17 +52,17 @@ def main(argv: Sequence[str]) -> int:
         job = Job.read(Path(argv[0]))
         if job.method.count(":") != 1:
             raise ValueError(f"{argv[0]}: field 'method' must be 'module:Class', found {job.method!r}")
-        output = Path(job.output)
-        output.mkdir(parents=True, exist_ok=True)
+        folder = JobFolder(Path(job.output))
+        folder.path.mkdir(parents=True, exist_ok=True)
     except (OSError, ValueError) as error:
         sys.stderr.write(f"error: {error}\n")
         return 2
-    stream = _redirect(output / "log.txt")
+    stream = _redirect(folder.log)
     _set_threads(job)
     _watch_parent(job)
     if job.rank() == 0:
-        for stale in ("result.json", "progress.jsonl"):
-            (output / stale).unlink(missing_ok=True)
+        for stale in (folder.result, folder.progress):
+            stale.unlink(missing_ok=True)
     return _Run(job, stream).run()
 
 
@@ -72,11 +73,9 @@ class _Run:
         from segbench.methods.base import Progress
         from segbench.methods.checkpoints import Checkpoints
 
-        self.job, self.output = job, Path(job.output)
+        self.job, self.folder = job, JobFolder(Path(job.output))
         self.first = job.rank() == 0
-        self.progress: Progress = (
-            Progress(self.output / "progress.jsonl", stream) if self.first else Progress(Path(os.devnull))
-        )
+        self.progress: Progress = Progress(self.folder.progress, stream) if self.first else Progress(Path(os.devnull))
         kept = None if job.checkpoints is None else Path(job.checkpoints)
         self.checkpoints = Checkpoints(kept, job.checkpoint_every_s, writes=self.first)
         self.timings: dict[str, float | None] = dict.fromkeys(
@@ -112,7 +111,7 @@ class _Run:
             method.import_library(job)
         trained = method.card.trained
         if trained and job.train is None:
-            model = finished_model(self.output)
+            model = finished_model(self.folder)
             with self._phase("load"):
                 method.restore(job, model)
         else:
@@ -142,10 +141,9 @@ class _Run:
             method.calibrate(job, self.progress)
         used = method.used_windows()
         self.facts |= count_cells(train, range(len(train)) if used is None else used)
-        model = self.output / "model"
         with self._phase("save"):
-            _empty(model)
-            method.save(model)
+            _empty(self.folder.model)
+            method.save(self.folder.model)
             about: dict[str, Any] = {
                 "run_id": job.run_id,
                 "method": job.method,
@@ -153,12 +151,12 @@ class _Run:
                 "task": asdict(job.task),
             }
             about |= {"versions": versions_of(card), "timings": self.timings, "n_parameters": method.n_parameters()}
-            _write_json(model / MODEL_MARKER, about | self.facts)
+            _write_json(self.folder.model_marker, about | self.facts)
 
     def _predict(self, method: Method, name: str, images: ImageStack) -> None:
         from segbench.methods.predictions import PredictionWriter
 
-        folder = self.output / "predictions" / name
+        folder = self.folder.predictions(name)
         _empty(folder)
         total = len(images)
         told = time.monotonic()
@@ -206,17 +204,17 @@ class _Run:
                 result["n_parameters"] = method.n_parameters()
                 result["gpu_names"] = method.gpu_names()
                 result["peak_gpu_memory_bytes"] = method.peak_gpu_memory_bytes()
-        _write_json(self.output / "result.json", result)
+        _write_json(self.folder.result, result)
 
 
-def finished_model(output: Path) -> Path:
-    """Return the folder of a job's trained model in its output folder; FileNotFoundError where none is finished."""
-    model = output / "model"
-    if not (model / MODEL_MARKER).is_file():
+def finished_model(folder: JobFolder) -> Path:
+    """Return the folder of a job's trained model; FileNotFoundError where none is finished."""
+    if not folder.model_marker.is_file():
         raise FileNotFoundError(
-            f"{model} holds no finished model (no {MODEL_MARKER}): a job without training data needs one"
+            f"{folder.model} holds no finished model (no {folder.model_marker.name}): "
+            "a job without training data needs one"
         )
-    return model
+    return folder.model
 
 
 def count_cells(stack: ImageStack, windows: Sequence[int]) -> dict[str, int]:
@@ -296,9 +294,7 @@ def _empty(folder: Path) -> None:
 
 
 def _write_json(path: Path, content: dict[str, Any]) -> None:
-    part = path.with_name(path.name + ".part")
-    part.write_text(json.dumps(_finite(content), indent=1))
-    part.replace(path)
+    write_whole(path, json.dumps(_finite(content), indent=1))
 
 
 def _finite(value: Any) -> Any:

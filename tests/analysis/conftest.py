@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from segbench.analysis.source import Source
+from segbench.engine.results.folder import ResultsFolder
 from segbench.engine.results.record import METRICS, EvaluationRow, Record, ResampleTable, TissueRow
 from segbench.engine.results.store import StoreWriter
 
@@ -77,8 +78,8 @@ class Results:
 
     def source(self) -> Source:
         """Write the store and return the source that reads it."""
-        StoreWriter(self.out).add(self.records)
-        return Source.of_results(self.out)
+        StoreWriter(ResultsFolder(self.out)).add(self.records)
+        return Source.of_results(ResultsFolder(self.out))
 
 
 def shape(

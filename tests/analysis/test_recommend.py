@@ -8,6 +8,7 @@ import pytest
 
 from segbench.analysis.recommend import recommend_methods
 from segbench.analysis.source import Source
+from segbench.engine.results.folder import ResultsFolder
 from segbench.engine.results.store import StoreWriter
 from segbench.errors import SegbenchError
 
@@ -62,8 +63,8 @@ def test_training_on_all_is_taken_before_the_same_tissue(results: Any) -> None:
 
 
 def test_an_empty_store_is_answered_from_the_published_scores(results: Any) -> None:
-    StoreWriter(results.out)
-    result = recommend_methods(Source.of_results(results.out), target="nuclear")
+    StoreWriter(ResultsFolder(results.out))
+    result = recommend_methods(Source.of_results(ResultsFolder(results.out)), target="nuclear")
     assert result.source == "the published scores"
     assert result.table["method"][0] == "centermask2"
     assert result.table["score"][0] == 0.89

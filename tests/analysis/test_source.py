@@ -12,7 +12,8 @@ from segbench.analysis import ANALYSES, analyse
 from segbench.analysis import published as published_scores
 from segbench.analysis.result import Result
 from segbench.analysis.source import Source, read_sql
-from segbench.engine.results.record import Status
+from segbench.engine.results.folder import ResultsFolder
+from segbench.engine.results.statuses import Status
 from segbench.engine.results.store import StoreWriter, query
 from segbench.engine.study.tissues import LIVECELL_TISSUES, TISSUENET_TISSUES
 from segbench.errors import SegbenchError
@@ -31,16 +32,16 @@ def test_the_published_table_has_the_studys_138_models() -> None:
 
 
 def test_the_published_source_has_the_stores_views_and_columns(published: Source, results: Any) -> None:
-    StoreWriter(results.out)
+    StoreWriter(ResultsFolder(results.out))
     for view in VIEWS:
-        wanted = query(results.out, f"select * from {view} limit 0")
+        wanted = query(ResultsFolder(results.out), f"select * from {view} limit 0")
         assert published.frame(f"select * from {view} limit 0").schema == wanted.schema, view
 
 
 @pytest.mark.parametrize("name", OF_A_SOURCE)
 def test_an_empty_store_gives_an_empty_table_and_says_so(results: Any, make_record: Any, name: str) -> None:
-    StoreWriter(results.out).add([make_record(status=Status.FAILED)])
-    result = analyse(name, Source.of_results(results.out))
+    StoreWriter(ResultsFolder(results.out)).add([make_record(status=Status.FAILED)])
+    result = analyse(name, Source.of_results(ResultsFolder(results.out)))
     assert result.warnings[0].startswith("there is no finished run in the results in ")
     if name == "recommend":
         assert result.source == "the published scores"

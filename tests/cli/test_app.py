@@ -12,7 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from segbench.engine.results.record import Record, Status
+from segbench.engine.results.folder import ResultsFolder
+from segbench.engine.results.record import Record
+from segbench.engine.results.statuses import Status
 from segbench.engine.results.store import StoreWriter
 
 
@@ -94,7 +96,7 @@ def test_plans_are_printed_for_programs() -> None:
 
 @pytest.mark.slow
 def test_status_and_sql_read_the_store(tmp_path: Path, make_record: Callable[..., Record]) -> None:
-    StoreWriter(tmp_path).add(
+    StoreWriter(ResultsFolder(tmp_path)).add(
         [make_record(), make_record("b" * 12, status=Status.FAILED, error="[bold]killed[/bold]", method="m")]
     )
     status = segbench("grid", "status", "--out", str(tmp_path))

@@ -9,6 +9,7 @@ import typer
 from typer.testing import CliRunner
 
 from segbench.cli.plot import plot
+from segbench.engine.results.folder import ResultsFolder
 from segbench.engine.results.store import StoreWriter
 from segbench.errors import SegbenchError
 
@@ -18,7 +19,7 @@ app.command()(plot)
 
 @pytest.fixture
 def out(tmp_path: Path, make_record: object) -> Path:
-    StoreWriter(tmp_path / "out").add([make_record()])  # type: ignore[operator]
+    StoreWriter(ResultsFolder(tmp_path / "out")).add([make_record()])  # type: ignore[operator]
     return tmp_path / "out"
 
 

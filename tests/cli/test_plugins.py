@@ -17,6 +17,7 @@ from segbench.cli.app import app
 from segbench.engine.data import DatasetSpec
 from segbench.engine.data.registry import register
 from segbench.engine.grid import cards
+from segbench.engine.results.folder import ResultsFolder
 from segbench.engine.results.store import query
 from segbench.errors import SegbenchError
 
@@ -77,7 +78,9 @@ def test_a_launch_from_a_folder_that_holds_a_segbench_works(place: Place, beside
     done = console(place, beside, *launch, "--seed", seed, "--out", place.out)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "1 done" in done.stdout
-    assert query(place.out, "select seed, status from runs_latest where seed = ?", [seed]).rows() == [(seed, "done")]
+    assert query(ResultsFolder(place.out), "select seed, status from runs_latest where seed = ?", [seed]).rows() == [
+        (seed, "done")
+    ]
 
 
 def test_check_and_a_job_run_by_hand_work_from_there_too(place: Place, beside: Path) -> None:

@@ -13,6 +13,7 @@ import typer
 from typer.testing import CliRunner
 
 from segbench.cli.report import report
+from segbench.engine.results.folder import ResultsFolder
 from segbench.engine.results.store import StoreWriter
 from segbench.errors import SegbenchError
 
@@ -21,7 +22,7 @@ app.command()(report)
 
 
 def test_the_report_lies_in_the_results_folder_by_default(tmp_path: Path, make_record: object) -> None:
-    StoreWriter(tmp_path).add([make_record()])  # type: ignore[operator]
+    StoreWriter(ResultsFolder(tmp_path)).add([make_record()])  # type: ignore[operator]
     result = CliRunner().invoke(app, ["--out", str(tmp_path), "--title", "My <study>"], catch_exceptions=False)
     assert result.exit_code == 0, result.output
     html = (tmp_path / "report.html").read_text(encoding="utf-8")
@@ -31,7 +32,7 @@ def test_the_report_lies_in_the_results_folder_by_default(tmp_path: Path, make_r
 
 
 def test_the_report_goes_where_output_says(tmp_path: Path, make_record: object) -> None:
-    StoreWriter(tmp_path / "out").add([make_record()])  # type: ignore[operator]
+    StoreWriter(ResultsFolder(tmp_path / "out")).add([make_record()])  # type: ignore[operator]
     target = tmp_path / "site" / "index.html"
     result = CliRunner().invoke(
         app, ["--out", str(tmp_path / "out"), "--output", str(target), "--sections", "runs, overview"]
@@ -49,7 +50,7 @@ def test_a_folder_without_results_is_told_in_one_line(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_watch_writes_again_when_results_come_in(tmp_path: Path, make_record: object) -> None:
-    writer = StoreWriter(tmp_path)
+    writer = StoreWriter(ResultsFolder(tmp_path))
     writer.add([make_record()])  # type: ignore[operator]
     command = [sys.executable, "-c", "from segbench.cli.report import report; import typer; typer.run(report)"]
     process = subprocess.Popen(

@@ -11,8 +11,10 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from segbench.cli.app import app
-from segbench.engine.results.record import Record, Status
-from segbench.engine.results.store import StoreWriter, query, store_path
+from segbench.engine.results.folder import ResultsFolder
+from segbench.engine.results.record import Record
+from segbench.engine.results.statuses import Status
+from segbench.engine.results.store import StoreWriter, query
 from segbench.engine.scheduler import GridRequest, LaunchOptions, launch
 from segbench.engine.scheduler.repeat import compare, run_facts
 from segbench.errors import SegbenchError
@@ -27,7 +29,7 @@ def run(*arguments: object) -> Result:
 
 
 def test_runs_are_listed_and_filtered(tmp_path: Path, make_record: MakeRecord) -> None:
-    StoreWriter(tmp_path).add(
+    StoreWriter(ResultsFolder(tmp_path)).add(
         [
             make_record("1" * 12),
             make_record("2" * 12, method="cellpose", status=Status.FAILED, error="x"),
@@ -47,7 +49,7 @@ def test_runs_are_listed_and_filtered(tmp_path: Path, make_record: MakeRecord) -
 
 
 def test_a_run_is_shown_by_the_beginning_of_its_id(tmp_path: Path, make_record: MakeRecord) -> None:
-    StoreWriter(tmp_path).add(
+    StoreWriter(ResultsFolder(tmp_path)).add(
         [
             make_record("abc1" * 3, status=Status.LOST, error="node died"),
             make_record("abc1" * 3, attempt=2, versions={"stardist": "0.9"}, git_commit="c" * 40, lock_hash="l" * 16),
@@ -73,21 +75,21 @@ def test_a_run_is_shown_by_the_beginning_of_its_id(tmp_path: Path, make_record: 
 
 def test_comparing_tells_scores_and_context_apart(tmp_path: Path, make_record: MakeRecord) -> None:
     first, again = tmp_path / "a", tmp_path / "b"
-    StoreWriter(first).add([make_record(versions={"numpy": "1", "x": "1"})])
-    StoreWriter(again).add([make_record(ap50=0.83, host="other", versions={"numpy": "2", "x": "1"})])
-    facts = [run_facts(out, "a") for out in (first, again)]
+    StoreWriter(ResultsFolder(first)).add([make_record(versions={"numpy": "1", "x": "1"})])
+    StoreWriter(ResultsFolder(again)).add([make_record(ap50=0.83, host="other", versions={"numpy": "2", "x": "1"})])
+    facts = [run_facts(ResultsFolder(out), "a") for out in (first, again)]
     repeated = compare(*facts)
     assert repeated.agrees
     assert repeated.tolerance == 0.05
     assert [d.apart for d in repeated.differences if d.metric == "ap50"] == [pytest.approx(0.03)]
     assert repeated.context == {"host": ("h", "other"), "version of numpy": ("1", "2")}
     assert not compare(*facts, tolerance=0.02).agrees
-    StoreWriter(tmp_path / "c").add([make_record(trained=False)])
-    untrained = run_facts(tmp_path / "c", "a")
+    StoreWriter(ResultsFolder(tmp_path / "c")).add([make_record(trained=False)])
+    untrained = run_facts(ResultsFolder(tmp_path / "c"), "a")
     assert compare(untrained, untrained).agrees
     assert not compare(untrained, facts[1]).agrees
-    StoreWriter(tmp_path / "d").add([make_record(status=Status.FAILED, error="x")])
-    assert not compare(facts[0], run_facts(tmp_path / "d", "a"), tolerance=1).agrees
+    StoreWriter(ResultsFolder(tmp_path / "d")).add([make_record(status=Status.FAILED, error="x")])
+    assert not compare(facts[0], run_facts(ResultsFolder(tmp_path / "d"), "a"), tolerance=1).agrees
 
 
 @pytest.mark.slow
@@ -102,8 +104,8 @@ def test_a_run_is_repeated_for_real_and_compared(tmp_path: Path) -> None:
     }
     (tmp_path / "grid.yaml").write_text(json.dumps(grid))
     options = LaunchOptions(cpu=True, num_cpus=1)
-    launch(GridRequest(grid_file=tmp_path / "grid.yaml"), out, options)
-    run_id = query(out, "select run_id from attempts").item()
+    launch(GridRequest(grid_file=tmp_path / "grid.yaml"), ResultsFolder(out), options)
+    run_id = query(ResultsFolder(out), "select run_id from attempts").item()
     done = run("repeat", run_id[:6], "--out", out, "--into", again, "--local-cpus", 1, "--format", "json")
     assert done.exit_code == 0, done.output
     told = json.loads(done.stdout)
@@ -111,11 +113,13 @@ def test_a_run_is_repeated_for_real_and_compared(tmp_path: Path) -> None:
     assert told["again_run_id"] == told["run_id"] == run_id
     assert told["scores"]
     assert all(row["apart"] == 0 for row in told["scores"])
-    assert query(again, "select settings->>'margin', train_tissue from attempts").rows() == [("0.15", "Breast")]
+    assert query(ResultsFolder(again), "select settings->>'margin', train_tissue from attempts").rows() == [
+        ("0.15", "Breast")
+    ]
     with pytest.raises(SegbenchError, match="name an empty folder"):
         run("repeat", run_id, "--out", out, "--into", again, "--local-cpus", 1)
     # a result that does not come out again ends with 1
-    with duckdb.connect(store_path(out)) as connection:
+    with duckdb.connect(ResultsFolder(out).store) as connection:
         connection.execute("update evaluations set ap50 = ap50 + 0.2 where test_tissue = 'all'")
     other = run("repeat", run_id, "--out", out, "--local-cpus", 1)
     assert other.exit_code == 1
@@ -124,6 +128,6 @@ def test_a_run_is_repeated_for_real_and_compared(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_a_run_without_a_result_is_not_repeated(tmp_path: Path, make_record: MakeRecord) -> None:
-    StoreWriter(tmp_path).add([make_record(status=Status.FAILED, error="x")])
+    StoreWriter(ResultsFolder(tmp_path)).add([make_record(status=Status.FAILED, error="x")])
     with pytest.raises(SegbenchError, match="no result to compare with"):
         run("repeat", "aaa", "--out", tmp_path)

@@ -10,8 +10,9 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from segbench.cli.app import app
-from segbench.engine.results.launch_files import driver_lock
-from segbench.engine.results.record import RECORD_NAME, Record
+from segbench.engine.results.attempts import RECORD_NAME
+from segbench.engine.results.folder import ResultsFolder
+from segbench.engine.results.record import Record
 from segbench.engine.results.store import StoreWriter, query
 from segbench.engine.results.store.recovery import take_in
 from segbench.errors import SegbenchError
@@ -31,8 +32,8 @@ def results(tmp_path: Path, make_record: MakeRecord) -> Path:
     for n in range(3):
         record = make_record(f"{n:012x}")
         (out / record.attempt.folder).mkdir(parents=True)
-        record.write(out / record.attempt.folder)
-    take_in(out, StoreWriter(out))
+        record.write(out / record.attempt.folder / RECORD_NAME)
+    take_in(ResultsFolder(out), StoreWriter(ResultsFolder(out)))
     return out
 
 
@@ -63,8 +64,8 @@ def test_while_a_launch_runs_check_and_export_work_and_repair_and_merge_are_refu
 ) -> None:
     late = make_record("9" * 12)
     (results / late.attempt.folder).mkdir(parents=True)
-    late.write(results / late.attempt.folder)
-    with driver_lock(results):
+    late.write(results / late.attempt.folder / RECORD_NAME)
+    with ResultsFolder(results).launch.hold():
         checked = run("check", "--out", results)
         assert checked.exit_code == 0
         assert "a launch runs: 1 records wait" in checked.output
@@ -81,7 +82,7 @@ def test_merge_and_export(results: Path, tmp_path: Path) -> None:
     assert json.loads(merged.stdout) == [
         {"source": str(results), "new_attempts": 3, "already_there": 0, "run_finished_before": 0, "unreadable": 0}
     ]
-    assert query(out, "select count(*) from accuracy").item() == 3
+    assert query(ResultsFolder(out), "select count(*) from accuracy").item() == 3
     exported = run("export", "--parquet", tmp_path / "tables", "--out", out, "--format", "csv")
     assert f"{tmp_path}/tables/accuracy.parquet,3" in exported.output.splitlines()
 
@@ -92,9 +93,10 @@ def test_a_url_is_a_results_folder_for_every_reader(
     from segbench.engine.results import mirror as remote
 
     url = f"file://{tmp_path}/bucket"
-    for record in sorted(results.glob(f"runs/*/*/{RECORD_NAME}")):
-        remote.push_attempt(url, record.parent)
-    remote.push_store(url, StoreWriter(results))
+    here = ResultsFolder(results, url)
+    for attempt in here.recorded():
+        remote.push_attempt(attempt)
+    remote.push_store(StoreWriter(ResultsFolder(here)))
     monkeypatch.setenv("SEGBENCH_CACHE", str(tmp_path / "other machine"))
     asked = CliRunner().invoke(app, ["sql", "select count(*) as n from accuracy", "--out", url, "--format", "csv"])
     assert asked.output == "n\n3\n"
@@ -102,7 +104,7 @@ def test_a_url_is_a_results_folder_for_every_reader(
     assert {row["status"] for row in json.loads(status.stdout)} == {"done"}
     assert run("check", "--out", url).exit_code == 0
     assert run("merge", url, "--out", tmp_path / "merged").exit_code == 0
-    assert query(tmp_path / "merged", "select count(*) from attempts").item() == 3
+    assert query(ResultsFolder(tmp_path / "merged"), "select count(*) from attempts").item() == 3
     with pytest.raises(SegbenchError, match="name a folder"):
         run("merge", url, "--out", url)
 

@@ -13,6 +13,7 @@ import pytest
 from markdown_it import MarkdownIt
 
 from segbench.engine.grid.cards import method_names
+from segbench.engine.results.folder import ResultsFolder
 from segbench.engine.results.store import query
 from segbench.engine.run.new_method import write_package
 from segbench.errors import SegbenchError
@@ -60,10 +61,10 @@ def test_the_documentations_commands_lead_from_nothing_to_a_finished_run(program
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
     (out,) = home.glob("*/results.duckdb")
     sql = "select method, status, environment, trained, n_train_cells > 0, lock_hash, versions from runs_latest"
-    (row,) = query(out.parent, sql).rows()
+    (row,) = query(ResultsFolder(out.parent), sql).rows()
     assert row[:5] == (NAME, "done", NAME, True, True)
     assert "scipy" in str(row[6])
-    assert query(out.parent, "select ap50 from leaderboard").item() > 0.2
+    assert query(ResultsFolder(out.parent), "select ap50 from leaderboard").item() > 0.2
     assert len(row[5]) == 16
     assert NAME not in method_names(), "this process' environment is as it was"
 

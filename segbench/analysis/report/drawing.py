@@ -14,6 +14,7 @@ import polars as pl
 
 from segbench.analysis.report.model import METRIC, METRICS, TRAINED_ON, Content, Figure, Missing, Source
 from segbench.analysis.report.page import build_report, choose_sections, write_report
+from segbench.engine.results.folder import ResultsFolder
 from segbench.errors import SegbenchError, unknown_name
 
 FORMATS = ("svg", "png", "pdf")
@@ -78,7 +79,7 @@ def find_plot(source: Source, name: str) -> Plot:
     return found[name]
 
 
-def write_section(out: Path, name: str, path: Path) -> None:
+def write_section(out: ResultsFolder, name: str, path: Path) -> None:
     """Write the section of a figure as a page of its own; raises SegbenchError where there is no such section."""
     section, _, number = name.rpartition("-")
     write_report(build_report(out, sections=[section if number.isdigit() else name]), path)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from segbench.analysis.report.snapshot import Snapshot
 from segbench.analysis.source import Source as AnalysisSource
+from segbench.engine.results.folder import ResultsFolder
 
 if TYPE_CHECKING:
     import polars as pl
@@ -176,7 +177,7 @@ class Source:
         Whether the published scores are shown beside the user's.
     """
 
-    def __init__(self, out: Path, compare: Path | None = None, published: bool = False) -> None:
+    def __init__(self, out: ResultsFolder, compare: Path | None = None, published: bool = False) -> None:
         self.out = out
         self.compare = compare
         self.published = published

@@ -14,7 +14,9 @@ from segbench import __version__
 from segbench.analysis.report.embed import frame_data, packed_json, safe_json
 from segbench.analysis.report.model import METRICS, Content, Frame, Missing, Section, Source
 from segbench.analysis.report.wording import duration
+from segbench.engine.results.folder import ResultsFolder
 from segbench.errors import SegbenchError, unknown_name
+from segbench.small_files import write_whole
 
 _log = logging.getLogger(__name__)
 
@@ -49,7 +51,7 @@ class _Part:
 
 
 def build_report(
-    out: Path,
+    out: ResultsFolder,
     title: str | None = None,
     sections: Sequence[str] = (),
     compare: Path | None = None,
@@ -107,7 +109,7 @@ def build_report(
         _environment()
         .get_template("report.html.j2")
         .render(
-            title=title or f"segbench: {out.resolve().name}",
+            title=title or f"segbench: {out.name}",
             parts=parts,
             data=packed_json(data),
             own=[(key, safe_json(value)) for key, value in own.items()],
@@ -136,15 +138,10 @@ def write_report(report: Report, path: Path) -> None:
 
 
 def _write(path: Path, text: str) -> None:
-    part = path.with_name(f"{path.name}.part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            # A hostile store can hold text that is no Unicode: it must not keep the report from being written
-            part.write_bytes(text.encode("utf-8", "replace"))
-            part.replace(path)
-        finally:
-            part.unlink(missing_ok=True)
+        # A hostile store can hold text that is no Unicode: it must not keep the report from being written
+        write_whole(path, text.encode("utf-8", "replace"))
     except OSError as error:
         raise SegbenchError(f"cannot write {path}: {error.strerror}") from None
 

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import importlib.resources
-import tempfile
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from segbench.engine.results.store import read_connection, store_path
-from segbench.engine.results.store.reader import STORE_NAME
+from segbench.engine.results.folder import ResultsFolder
+from segbench.engine.results.store.reader import read_connection, read_file
 from segbench.errors import SegbenchError
 
 if TYPE_CHECKING:
@@ -35,7 +34,7 @@ class Snapshot:
         There is no store, it cannot be read, or it lacks the tables of one.
     """
 
-    def __init__(self, out: Path) -> None:
+    def __init__(self, out: ResultsFolder | Path) -> None:
         import duckdb
 
         self._connection = duckdb.connect(":memory:")
@@ -44,7 +43,7 @@ class Snapshot:
         for script in sorted((engine / "migrations").iterdir(), key=lambda item: item.name):
             if script.name.endswith(".sql"):
                 self._connection.execute(script.read_text())
-        with _folder(out) as folder, read_connection(folder) as store:
+        with _opened(out) as store:
             try:
                 known = set(self._names(_OWN_TABLES))
                 for (table,) in store.execute(_OWN_TABLES).fetchall():
@@ -82,15 +81,10 @@ class Snapshot:
         self._connection.unregister("rows")
 
 
-@contextmanager
-def _folder(path: Path) -> Iterator[Path]:
-    """Give the results folder of a folder's or a file's path: the reader knows the store by its name in a folder."""
-    if path.is_file() and path.name != STORE_NAME:
-        with tempfile.TemporaryDirectory() as folder:
-            store_path(Path(folder)).symlink_to(path.resolve())
-            yield Path(folder)
-    else:
-        yield path.parent if path.is_file() else path
+def _opened(out: ResultsFolder | Path) -> AbstractContextManager[duckdb.DuckDBPyConnection]:
+    if isinstance(out, ResultsFolder):
+        return read_connection(out)
+    return read_file(out) if out.is_file() else read_connection(ResultsFolder.open(out))
 
 
 def _line(error: duckdb.Error) -> str:

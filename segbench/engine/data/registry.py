@@ -17,6 +17,7 @@ from segbench.engine.study.tissues import (
 )
 from segbench.errors import SegbenchError, unknown_name
 from segbench.paths import cache_folder
+from segbench.small_files import write_whole
 
 BUILT_IN = (
     DatasetSpec("synthetic", "synthetic", None, {"layout": "tissuenet", "seed": 0, "scale": 1.0, "pixel_size_um": 0.5}),
@@ -32,10 +33,7 @@ def register(spec: DatasetSpec) -> None:
             raise SegbenchError(f"the name {spec.name!r} is kept for the built-in dataset; choose another with --name")
     folder = _folder()
     folder.mkdir(parents=True, exist_ok=True)
-    path = folder / f"{spec.name}.json"
-    part = path.with_suffix(".part")
-    part.write_text(json.dumps(spec.to_dict(), indent=1))
-    part.replace(path)
+    write_whole(folder / f"{spec.name}.json", json.dumps(spec.to_dict(), indent=1))
 
 
 def registered() -> list[DatasetSpec]:

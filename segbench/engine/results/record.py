@@ -2,30 +2,24 @@
 
 from __future__ import annotations
 
-import enum
 import json
-import os
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from segbench.engine.results.statuses import ENDED, Status
+from segbench.small_files import write_whole
 
 RECORD_SCHEMA = 2
 """Raised with every new field: who does not know it leaves the record alone, older ones are read. 1: no resamples."""
-RECORD_NAME = "record.json"
 
 
-class Status(enum.StrEnum):
-    """How an attempt ended."""
-
-    DONE = "done"
-    FAILED = "failed"
-    TIMEOUT = "timeout"
-    OUT_OF_MEMORY = "out-of-memory"
-    DIVERGED = "diverged"
-    CANCELLED = "cancelled"
-    LOST = "lost"
+def _ended(status: Status) -> Status:
+    if not status.ended:
+        raise ValueError(f"an attempt ends as one of {', '.join(ENDED)}")
+    return status
 
 
 class _Model(BaseModel):
@@ -37,7 +31,7 @@ class AttemptRow(_Model):
 
     run_id: str
     attempt: int = Field(ge=1)
-    status: Status
+    status: Annotated[Status, AfterValidator(_ended)]
     error: str | None = None
     log_tail: str | None = None
     method: str
@@ -186,15 +180,9 @@ class Record(_Model):
     history: list[HistoryRow] = Field(default_factory=list)
     tissues: list[TissueRow] = Field(default_factory=list)
 
-    def write(self, folder: Path) -> Path:
-        """Write ``record.json`` into the attempt's folder: whole, on the disk, and only then under its name."""
-        path = folder / RECORD_NAME
-        part = folder / f"{RECORD_NAME}.part"
-        with part.open("w") as file:
-            file.write(self.model_dump_json(indent=1))
-            file.flush()
-            os.fsync(file.fileno())
-        part.replace(path)
+    def write(self, path: Path) -> Path:
+        """Write the record, whole, on the disk and only then under its name; return the path."""
+        write_whole(path, self.model_dump_json(indent=1), sync=True)
         return path
 
     @classmethod

@@ -3,26 +3,24 @@
 from __future__ import annotations
 
 import json
-import os
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from segbench.engine.results.launch_files import CANCEL_FILE, is_driven, read_driver_state, read_grid_file
-from segbench.engine.results.record import RECORD_NAME
-from segbench.engine.results.store import query, store_path
-from segbench.engine.results.store.recovery import attempt_number, attempts_of
-from segbench.errors import SegbenchError, unknown_name
+from segbench.engine.results.attempts import AttemptFolder
+from segbench.engine.results.folder import ResultsFolder
+from segbench.engine.results.statuses import Status
+from segbench.engine.results.store import query
+from segbench.errors import SegbenchError
 
 if TYPE_CHECKING:
     import polars as pl
 
 _KEYS = ("run_id", "method", "task", "train_tissue", "seed")
 _COLUMNS = (*_KEYS, "status", "doing", "error", "log")
-_TAIL_BYTES = 64 * 1024
+_PIECE_BYTES = 64 * 1024
 _FOLLOW_S = 0.5
 
 
@@ -81,7 +79,7 @@ class LaunchState:
         return f"{ended}; {now}; process {self.pid} on {self.host}{link}"
 
 
-def grid_status(out: Path) -> GridStatus:
+def grid_status(out: ResultsFolder) -> GridStatus:
     """Return where a results folder stands; works from any process and machine, with or without a launch running.
 
     A run of the last launch that has no result is ``running`` or ``queued`` while
@@ -92,30 +90,31 @@ def grid_status(out: Path) -> GridStatus:
     SegbenchError
         Nothing was ever launched there.
     """
-    launched, state = read_grid_file(out), read_driver_state(out)
-    if not launched and not store_path(out).exists():
+    launched, state = out.launch.read_grid(), out.launch.read_state()
+    if not launched and not out.has_store():
         raise SegbenchError(
             f"nothing was launched in {out}: run 'segbench grid launch --out {out}', or name another --out"
         )
-    driven = is_driven(out)
+    driven = out.launch.is_held()
     rows: dict[str, dict[str, Any]] = {}
-    if store_path(out).exists():
+    if out.has_store():
         sql = (
-            "select run_id, method, task, train_tissue, seed, status, null as doing, error, "
-            "folder || '/log.txt' as log from runs_latest order by started_at, run_id"
+            "select run_id, method, task, train_tissue, seed, status, null as doing, error, attempt as log "
+            "from runs_latest order by started_at, run_id"
         )
-        rows = {row["run_id"]: row for row in query(out, sql).to_dicts()}
+        for row in query(out, sql).to_dicts():
+            rows[row["run_id"]] = row | {"log": out.attempt(row["run_id"], row["log"]).relative_log}
     running = state.get("running", {}) if driven else {}
     for run in launched.get("runs", []):
         name, known = run["run_id"], rows.get(run["run_id"])
-        if known is not None and (known["status"] == "done" or name not in running):
+        if known is not None and (known["status"] == Status.DONE or name not in running):
             continue
         rows[name] = {key: run[key] for key in _KEYS} | _without_row(out, name, driven, running.get(name))
     pid, host = state.get("pid", launched.get("pid")), state.get("host", launched.get("host"))
     return GridStatus(driven, host, pid, tuple(rows.values()), state)
 
 
-def launch_state(out: Path) -> LaunchState:
+def launch_state(out: ResultsFolder) -> LaunchState:
     """Return where the launch of a results folder stood when it last said so; the store is not opened.
 
     Raises
@@ -123,18 +122,18 @@ def launch_state(out: Path) -> LaunchState:
     SegbenchError
         Nothing was launched there by this version of segbench.
     """
-    state = read_driver_state(out)
+    state = out.launch.read_state()
     if not state:
         raise SegbenchError(f"no launch has told where it stands in {out}: see 'segbench grid status --out {out}'")
-    driven = is_driven(out) and not state.get("ended")
+    driven = out.launch.is_held() and not state.get("ended")
     wanted = state.get("running", {}) if driven else {}
-    runs = {run["run_id"]: run for run in read_grid_file(out).get("runs", []) if run["run_id"] in wanted}
+    runs = {run["run_id"]: run for run in out.launch.read_grid().get("runs", []) if run["run_id"] in wanted}
     running = []
-    for name, attempt in wanted.items():
-        folder = out / "runs" / name / f"attempt-{attempt:03d}"
+    for name, number in wanted.items():
+        attempt = out.attempt(name, number)
         told = {key: runs.get(name, {}).get(key) for key in _KEYS[1:]}
         running.append(
-            {"run_id": name, "attempt": attempt, **told, "doing": _doing(folder), "log": str(folder / "log.txt")}
+            {"run_id": name, "attempt": number, **told, "doing": _doing(attempt), "log": str(attempt.job.log)}
         )
     return LaunchState(
         driven=driven,
@@ -150,7 +149,7 @@ def launch_state(out: Path) -> LaunchState:
     )
 
 
-def request_cancel(out: Path) -> GridStatus:
+def request_cancel(out: ResultsFolder) -> GridStatus:
     """Ask the launch that holds a results folder to stop, for which it looks often; returns where it stood.
 
     Raises
@@ -161,62 +160,29 @@ def request_cancel(out: Path) -> GridStatus:
     status = grid_status(out)
     if not status.driven:
         raise SegbenchError(f"no launch is running in {out}: there is nothing to cancel")
-    (out / CANCEL_FILE).touch()
+    out.launch.ask_to_end()
     return status
 
 
-def find_attempt(out: Path, prefix: str, attempt: int | None = None) -> Path:
-    """Return the folder of a run's newest attempt, or of the one with this number.
-
-    Parameters
-    ----------
-    out
-        The results folder.
-    prefix
-        The run's id or the beginning of it.
-    attempt
-        None for the newest.
-
-    Raises
-    ------
-    SegbenchError
-        No run's id begins so, several do, or the run has no such attempt.
-    """
-    try:
-        with os.scandir(out / "runs") as entries:
-            names = sorted(entry.name for entry in entries if entry.is_dir())
-    except FileNotFoundError:
-        raise SegbenchError(f"nothing was run in {out}: name another --out") from None
-    found = [name for name in names if name.startswith(prefix)]
-    if not found:
-        raise unknown_name("run", prefix, names if len(names) <= 20 else [])
-    if len(found) > 1:
-        raise SegbenchError(f"{len(found)} runs begin with {prefix!r}: give more of the id, {' or '.join(found[:5])}")
-    attempts = {attempt_number(path): path for path in attempts_of(out / "runs" / found[0])}
-    if not attempts or (attempt is not None and attempt not in attempts):
-        raise SegbenchError(f"run {found[0]} has no attempt {attempt or ''}; it has: {sorted(attempts) or 'none'}")
-    return attempts[max(attempts) if attempt is None else attempt]
-
-
-def log_text(folder: Path, follow: bool = False, goes_on: Callable[[], bool] = lambda: True) -> Iterator[str]:
+def log_text(attempt: AttemptFolder, follow: bool = False, goes_on: Callable[[], bool] = lambda: True) -> Iterator[str]:
     """Yield the log of an attempt, piece by piece.
 
     Parameters
     ----------
-    folder
-        Of the attempt.
+    attempt
+        Which.
     follow
         Go on until the attempt has its record, and what came before is in.
     goes_on
         Is asked now and then while it follows: False ends it (the launch has died).
     """
-    path, position = folder / "log.txt", 0
+    position = 0
     while True:
-        ended = not follow or (folder / RECORD_NAME).exists() or not goes_on()
+        ended = not follow or attempt.has_record() or not goes_on()
         try:
-            with path.open("rb") as file:
+            with attempt.job.log.open("rb") as file:
                 file.seek(position)
-                while piece := file.read(_TAIL_BYTES):
+                while piece := file.read(_PIECE_BYTES):
                     position += len(piece)
                     yield piece.decode(errors="replace")
         except FileNotFoundError:
@@ -247,43 +213,29 @@ def describe_progress(line: dict[str, Any]) -> str:
     return words
 
 
-def _without_row(out: Path, run_id: str, driven: bool, attempt: int | None) -> dict[str, Any]:
+def _without_row(out: ResultsFolder, run_id: str, driven: bool, number: int | None) -> dict[str, Any]:
     """Return what is known of a run that the store has no result of: from its folder."""
-    folder = None
-    if attempt is not None:
-        folder = out / "runs" / run_id / f"attempt-{attempt:03d}"
+    attempt = None
+    if number is not None:
+        attempt = out.attempt(run_id, number)
     elif not driven:
-        attempts = attempts_of(out / "runs" / run_id)
-        folder = attempts[-1] if attempts else None
-    log = f"runs/{run_id}/{folder.name}/log.txt" if folder is not None else None
-    told: dict[str, Any] = {"status": "queued" if driven else "interrupted", "doing": None, "error": None, "log": log}
-    if folder is None:
+        attempt = next(reversed(out.attempts(run_id)), None)
+    log = attempt.relative_log if attempt is not None else None
+    status = Status.QUEUED if driven else Status.INTERRUPTED
+    told: dict[str, Any] = {"status": status.value, "doing": None, "error": None, "log": log}
+    if attempt is None:
         return told
-    if (folder / RECORD_NAME).exists():  # the store has not taken it in yet
-        row = _attempt_of(folder / RECORD_NAME)
+    if attempt.has_record():  # the store has not taken it in yet
+        row = attempt.recorded_attempt()
         return told | {"status": row.get("status", told["status"]), "error": row.get("error")}
-    return told | ({"status": "running", "doing": _doing(folder)} if driven else {})
+    return told | ({"status": Status.RUNNING.value, "doing": _doing(attempt)} if driven else {})
 
 
-def _attempt_of(record: Path) -> dict[str, Any]:
-    try:
-        found = json.loads(record.read_text())["attempt"]
-    except (OSError, ValueError, KeyError, TypeError):
-        return {}
-    return found if isinstance(found, dict) else {}
-
-
-def _doing(folder: Path) -> str:
+def _doing(attempt: AttemptFolder) -> str:
     """Return what an attempt that runs does, from the end of its progress."""
-    if not (folder / "job.json").exists():
+    if not attempt.has_job():
         return "preparing"
-    try:
-        with (folder / "progress.jsonl").open("rb") as file:
-            file.seek(max(0, file.seek(0, os.SEEK_END) - _TAIL_BYTES))
-            lines = file.read().decode(errors="replace").strip().splitlines()
-    except FileNotFoundError:
-        return "starting"
-    for text in reversed(lines):
+    for text in reversed(attempt.progress_end()):
         try:
             return describe_progress(json.loads(text))
         except (ValueError, AttributeError):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import subprocess
 import tempfile
 import time
@@ -17,8 +16,10 @@ from segbench.engine.grid.cards import get_card, method_object
 from segbench.engine.run import environments
 from segbench.errors import SegbenchError
 from segbench.methods.card import Budget
+from segbench.methods.folder import JobFolder
 from segbench.methods.job import Arrays, Devices, Job, Task
 from segbench.methods.predictions import PredictionSet
+from segbench.small_files import read_json
 
 _LIMIT_S = 1800
 
@@ -65,8 +66,10 @@ def check_method(name: str, *, gpu: bool = False, progress: Callable[[str], None
             settings={**card.defaults, **card.check_settings},
             devices=Devices(num_gpus=min(1.0, card.resources.num_gpus) if gpu else 0.0, num_cpus=2),
         )
-        job.write(folder / "job.json")
-        command = job.command(folder / "job.json", environment.python)
+        files = JobFolder(Path(job.output))
+        files.path.mkdir()
+        job.write(files.job)
+        command = job.command(files.job, environment.python)
         variables = environments.subprocess_env(environment, ("segbench", target.partition(":")[0]))
         start = time.monotonic()
         try:
@@ -78,8 +81,8 @@ def check_method(name: str, *, gpu: bool = False, progress: Callable[[str], None
             return CheckResult(name, False, time.monotonic() - start, None, f"not done after {_LIMIT_S} s")
         seconds = time.monotonic() - start
         if done.returncode != 0:
-            return CheckResult(name, False, seconds, None, _reason(folder / "run", done))
-        predictions = PredictionSet(folder / "run" / "predictions" / "test")
+            return CheckResult(name, False, seconds, None, _reason(files, done))
+        predictions = PredictionSet(files.predictions("test"))
         return CheckResult(name, True, seconds, int(predictions.scores.size), None)
 
 
@@ -132,9 +135,9 @@ def _few_steps(budget: Budget) -> Budget:
     )
 
 
-def _reason(output: Path, done: subprocess.CompletedProcess[str]) -> str:
-    try:
-        return str(json.loads((output / "result.json").read_text())["error"])
-    except (FileNotFoundError, KeyError, json.JSONDecodeError):
-        last = done.stderr.strip().splitlines()[-1:] or ["nothing on standard error"]
-        return f"ended with status {done.returncode} and left no result: {last[0]}"
+def _reason(files: JobFolder, done: subprocess.CompletedProcess[str]) -> str:
+    error = read_json(files.result).get("error")
+    if error:
+        return str(error)
+    last = done.stderr.strip().splitlines()[-1:] or ["nothing on standard error"]
+    return f"ended with status {done.returncode} and left no result: {last[0]}"

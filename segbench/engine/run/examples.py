@@ -9,8 +9,10 @@ from pathlib import Path
 import numpy as np
 
 from segbench.engine.metrics import evaluate_labels, paint_instances
+from segbench.engine.results.attempts import AttemptFolder
 from segbench.methods.job import Task
 from segbench.methods.predictions import LabelInstances, PredictionSet
+from segbench.small_files import write_whole
 
 _PER_TISSUE = 2
 _MOST = 24
@@ -48,12 +50,12 @@ def choose_examples(tissues: Sequence[str], n_cells: Sequence[int], per_tissue: 
 
 
 def write_examples(
-    folder: Path, task: Task, fingerprint: str, images_path: Path, channels: Sequence[int], labels_path: Path,
+    attempt: AttemptFolder, task: Task, fingerprint: str, images_path: Path, channels: Sequence[int], labels_path: Path,
     predictions: PredictionSet, rows: Sequence[int], tissues: Sequence[str], names: Sequence[str],
 ) -> None:  # fmt: skip
-    """Write ``examples.npz`` and ``examples.json`` into an attempt's folder.
+    """Write test windows with truth and prediction into an attempt's folder: arrays, and what they are.
 
-    ``examples.npz`` holds ``rows`` (k,) int64, ``images`` (k, C, H, W) uint8, ``truth`` and ``prediction`` (k, H, W)
+    The arrays are ``rows`` (k,) int64, ``images`` (k, C, H, W) uint8, ``truth`` and ``prediction`` (k, H, W)
     int32 and ``ap50`` (k,) float64, AP50 of that window alone, NaN where it has no truth.
     """
     images, labels = np.load(images_path, mmap_mode="r"), np.load(labels_path, mmap_mode="r")
@@ -71,11 +73,11 @@ def write_examples(
         truths.append(truth)
         maps.append(prediction)
     np.savez_compressed(
-        folder / "examples.npz", rows=np.asarray(rows, np.int64), images=np.asarray(shown), truth=np.asarray(truths),
+        attempt.example_arrays, rows=np.asarray(rows, np.int64), images=np.asarray(shown), truth=np.asarray(truths),
         prediction=np.asarray(maps), ap50=np.asarray(ap50, np.float64),
     )  # fmt: skip
     meta = {
         "task": task.name, "dataset": task.dataset, "fingerprint": fingerprint, "channels": list(task.channels),
         "tissues": list(tissues), "images": list(names),
     }  # fmt: skip
-    (folder / "examples.json").write_text(json.dumps(meta, indent=1))
+    write_whole(attempt.example_facts, json.dumps(meta, indent=1))

@@ -13,25 +13,26 @@ from collections import Counter, deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from pathlib import Path
 
 from segbench.engine.data import DatasetSpec
 from segbench.engine.grid import Run, run_to_dict
 from segbench.engine.grid.cards import get_card
-from segbench.engine.results.launch_files import CANCEL_FILE, STATE_EVERY_S, write_driver_state, write_grid_file
-from segbench.engine.results.mirror import fetch_record, push_or_mark, url_of
-from segbench.engine.results.record import RECORD_NAME, Record, Status
+from segbench.engine.results.folder import ResultsFolder
+from segbench.engine.results.intake import Intake
+from segbench.engine.results.mirror import fetch_record, push_or_mark
+from segbench.engine.results.record import Record
+from segbench.engine.results.statuses import Status
 from segbench.engine.results.store import StoreWriter
-from segbench.engine.results.store.recovery import next_attempt
 from segbench.engine.run import environments
-from segbench.engine.run.attempt import AttemptRequest, Outcome, attempt_row, run_attempt
+from segbench.engine.run.attempt import run_attempt
 from segbench.engine.run.provenance import git_commit
-from segbench.engine.scheduler.events import Finished, Note, Observer, Opened, Progressed, Started, Summary
+from segbench.engine.run.request import AttemptRequest
+from segbench.engine.run.rows import attempt_row
+from segbench.engine.scheduler.events import Finished, Note, Observer, Opened, Outcome, Progressed, Started, Summary
 from segbench.engine.scheduler.executor import Attempt, Ended, Executor
 from segbench.engine.scheduler.inline import InlineExecutor
 from segbench.engine.scheduler.options import LaunchOptions
 from segbench.engine.scheduler.ray_executor import on_ray
-from segbench.engine.scheduler.record_queue import RecordQueue
 from segbench.engine.scheduler.retries import again
 from segbench.errors import SegbenchError
 
@@ -39,6 +40,7 @@ Expect = Callable[[Run, str], float]
 """How many seconds a run is expected to take on a kind of device (``cpu``, or as Ray names its GPUs)."""
 
 _TICK_S = 0.25
+_STATE_EVERY_S = 2.0
 _FOLLOWED = 32
 """Running attempts whose progress is read a tick: files on a shared mount are slow to open."""
 _CANCEL_PATIENCE_S = 30.0
@@ -85,7 +87,7 @@ def execute(
         Ray cannot be reached or started, no node can ever hold one of the runs, or results cannot be written.
     """
     out = writer.out.absolute()
-    (out / CANCEL_FILE).unlink(missing_ok=True)
+    out.launch.take_request_to_end()  # of an earlier launch
     with _opened(options, attempt, runs, expect is not None) as executor:
         fitted = _fit_all(runs, executor, observe)
         if executor.local:
@@ -95,7 +97,7 @@ def execute(
         for run in fitted:
             driver.add(run, 0.0 if expect is None else expect(run, executor.device))
         try:
-            write_grid_file(out, map(run_to_dict, runs if listed is None else listed), {"options": options.saved()})
+            out.launch.write_grid(map(run_to_dict, runs if listed is None else listed), {"options": options.saved()})
             observe(Opened(len(runs), executor.dashboard))
             try:
                 driver.work()
@@ -149,7 +151,7 @@ class _Flight:
     request: AttemptRequest
     started: bool = False
     read: int = 0
-    """Bytes of progress.jsonl seen."""
+    """Bytes of its progress that were seen."""
 
 
 @dataclass
@@ -157,7 +159,7 @@ class _Driver:
     """The bookkeeping of a launch, whoever runs its attempts."""
 
     datasets: Mapping[str, DatasetSpec]
-    out: Path
+    out: ResultsFolder
     options: LaunchOptions
     writer: StoreWriter
     observe: Observer
@@ -173,7 +175,7 @@ class _Driver:
 
     def __post_init__(self) -> None:
         self._commit = git_commit()
-        self._records = RecordQueue(self.out, self.writer)
+        self._records = Intake(self.out, self.writer)
         self._order = itertools.count()
         self._turn: deque[_Flight] = deque()
         self._last_tick = self._last_state = time.monotonic()
@@ -223,7 +225,7 @@ class _Driver:
             "gpus": self.executor.gpus,
             "dashboard": self.executor.dashboard,
         }
-        write_driver_state(self.out, state)
+        self.out.launch.write_state(state)
         self.executor.tell(counts, waiting, len(running))
 
     def close(self) -> None:
@@ -231,19 +233,18 @@ class _Driver:
         self._records.close()
 
     def _take_in(self, last: bool = False) -> None:
-        for note in self._records.flush(last):
+        for note in self._records.finish() if last else self._records.notes():
             self.observe(Note(note))
 
     def _submit(self, task: _Task) -> None:
         run, out = task.run, self.out
         request = AttemptRequest(
-            run=run, attempt=next_attempt(out / "runs" / run.id), dataset=self.datasets[run.task.dataset], out=out,
+            run=run, attempt=out.next_attempt(run.id).number, dataset=self.datasets[run.task.dataset], out=out,
             use_gpu=self.executor.use_gpu, submitted_at=time.time(), git_commit=self._commit,
             timeout_s=self.options.timeout_s, checkpoint_every_s=self.options.checkpoint_every_s,
         )  # fmt: skip
         # claimed here, so that the next attempt's number is free even if this one dies before it begins
-        request.folder.parent.mkdir(parents=True, exist_ok=True)
-        request.folder.mkdir(exist_ok=True)
+        request.folder.make()
         self._flights[run.id] = flight = _Flight(task, request)
         self._turn.append(flight)
         self.executor.submit(request)
@@ -260,18 +261,17 @@ class _Driver:
         flight = self._flights.pop(ended.run_id)
         task, request = flight.task, flight.request
         try:
-            fetch_record(request.out, request.folder)
-            record = Record.read(request.folder / RECORD_NAME)
+            fetch_record(request.folder)
+            record = request.folder.read_record()
         except (FileNotFoundError, ValueError, SegbenchError):
             status, crash = ended.why()
             record = Record(attempt=attempt_row(request, status, crash, datetime.now(UTC), {}), phases={})
-            record.write(request.folder)
-            push_or_mark(url_of(request.out), request.folder)
+            request.folder.write_record(record)
+            push_or_mark(request.folder)
         row = record.attempt
         if row.status is Status.LOST:
             self.executor.suspect()  # its node may be gone
-        ap50 = next((e.ap50 for e in record.evaluations if e.test_tissue == "all"), None)
-        outcome = Outcome(row.run_id, row.attempt, row.status, row.error, ap50)
+        outcome = Outcome.of(record)
         self._records.add(record)
         self.outcomes[row.run_id] = outcome
         task.ended[row.status] += 1
@@ -293,11 +293,10 @@ class _Driver:
         if now - self._last_tick >= _TICK_S:
             self._last_tick = now
             self._follow()
-            if (self.out / CANCEL_FILE).exists():
-                (self.out / CANCEL_FILE).unlink()
+            if self.out.launch.take_request_to_end():
                 raise KeyboardInterrupt
         self.executor.refresh()
-        if now - self._last_state >= STATE_EVERY_S:
+        if now - self._last_state >= _STATE_EVERY_S:
             self._last_state = now
             self.tell_state()
 
@@ -315,20 +314,14 @@ class _Driver:
             read += 1
 
     def _read_progress(self, flight: _Flight) -> None:
-        folder = flight.request.folder
+        request = flight.request
         if not flight.started:
-            if not (folder / "job.json").exists():
+            if not request.folder.has_job():
                 return
             flight.started = True
-            self.observe(Started(flight.request.run, flight.request.attempt))
-        try:
-            with (folder / "progress.jsonl").open("rb") as file:
-                file.seek(flight.read)
-                text = file.read()
-        except FileNotFoundError:
-            return
-        whole = text.rpartition(b"\n")[0]
+            self.observe(Started(request.run, request.attempt))
+        whole = request.folder.progress_since(flight.read).rpartition(b"\n")[0]
         if whole:
             flight.read += len(whole) + 1
             with contextlib.suppress(json.JSONDecodeError):  # a node that died while it wrote
-                self.observe(Progressed(flight.request.run, json.loads(whole.rpartition(b"\n")[2])))
+                self.observe(Progressed(request.run, json.loads(whole.rpartition(b"\n")[2])))

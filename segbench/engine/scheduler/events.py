@@ -7,10 +7,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from segbench.engine.grid import Run
-from segbench.engine.results.record import Status
+from segbench.engine.results.statuses import Status
+from segbench.engine.study.tissues import ALL_TISSUES
 
 if TYPE_CHECKING:
-    from segbench.engine.run.attempt import Outcome
+    from segbench.engine.results.record import Record
 
 
 @dataclass(frozen=True)
@@ -36,6 +37,25 @@ class Progressed:
 
     run: Run
     line: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How an attempt ended, as far as it is shown; the rest is in its record."""
+
+    run_id: str
+    attempt: int
+    status: Status
+    error: str | None
+    ap50: float | None
+    """Pooled, of the run's own task; None where it has no result."""
+
+    @classmethod
+    def of(cls, record: Record) -> Outcome:
+        """Return what is shown of a record."""
+        row = record.attempt
+        ap50 = next((scored.ap50 for scored in record.evaluations if scored.test_tissue == ALL_TISSUES), None)
+        return cls(row.run_id, row.attempt, row.status, row.error, ap50)
 
 
 @dataclass(frozen=True)

@@ -7,11 +7,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from segbench.engine.grid import Run
-from segbench.engine.results.record import Status
-from segbench.engine.run.attempt import AttemptRequest, Outcome
+from segbench.engine.results.statuses import Status
+from segbench.engine.run.request import AttemptRequest
 from segbench.engine.scheduler.placement import Fitted
 
-Attempt = Callable[[AttemptRequest], Outcome]
+Attempt = Callable[[AttemptRequest], None]
 """Runs one attempt to its end and leaves its record."""
 
 

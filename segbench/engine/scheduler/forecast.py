@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from segbench.engine.order import CPU, GPU, Ask, simulate, uniform_nodes
-from segbench.engine.results.record import Status
+from segbench.engine.results.statuses import Status
 from segbench.engine.scheduler.options import LaunchOptions
 from segbench.engine.scheduler.placement import Fitter, Host
 from segbench.engine.scheduler.planning import Planned

@@ -6,13 +6,15 @@ import contextlib
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from os import PathLike, fspath
+from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, overload
 
 from segbench.engine.grid import Run
-from segbench.engine.results.mirror import is_url, open_mirror
-from segbench.engine.results.store import query, store_path
+from segbench.engine.results.folder import ResultsFolder
+from segbench.engine.results.mirror import open_results
+from segbench.engine.results.statuses import Status
+from segbench.engine.results.store import query
 from segbench.engine.scheduler import planning
 from segbench.engine.scheduler.options import LaunchOptions
 from segbench.engine.scheduler.planning import Planned
@@ -275,7 +277,7 @@ def plan(
     )  # fmt: skip
     options = LaunchOptions.of(executor=executor, address=address, cpu=cpu, accelerator=accelerator)
     place = place_of(options, gpus, gpus_per_node)
-    return Plan(tuple(planning.plan(request, _folder(out), place.device)), place)
+    return Plan(tuple(planning.plan(request, open_results(out), place.device)), place)
 
 
 def launch(
@@ -387,15 +389,11 @@ def launch(
         checkpoint_every_s=checkpoint_every_s, accelerator=accelerator, labels=dict(labels or {}),
         cluster_file=cluster_file, retries={"failed": retries},
     )  # fmt: skip
-    folder = _folder(out)
+    folder = open_results(out)
     with _shown(progress) as shown:
         runs, summary = launch_request(request, folder, options, **shown)
     cancelled = summary is not None and summary.cancelled
-    return Launched(_ended(runs, folder), folder, cancelled)
-
-
-def _folder(out: str | PathLike[str]) -> Path:
-    return open_mirror(fspath(out)) if is_url(out) else Path(out)
+    return Launched(_ended(runs, folder), folder.path, cancelled)
 
 
 @contextlib.contextmanager
@@ -410,8 +408,8 @@ def _shown(progress: bool) -> Iterator[dict[str, Any]]:
         yield {"observe": display.observe, "prepare_progress": display.prepare}
 
 
-def _ended(runs: Sequence[Run], folder: Path) -> tuple[LaunchedRun, ...]:
+def _ended(runs: Sequence[Run], folder: ResultsFolder) -> tuple[LaunchedRun, ...]:
     known: dict[str, tuple[Any, ...]] = {}
-    if store_path(folder).exists():
+    if folder.has_store():
         known = {run_id: tuple(rest) for run_id, *rest in query(folder, _ENDED).rows()}
-    return tuple(LaunchedRun(run, *known.get(run.id, ("to do", None, None, None))) for run in runs)
+    return tuple(LaunchedRun(run, *known.get(run.id, (Status.TO_DO.value, None, None, None))) for run in runs)

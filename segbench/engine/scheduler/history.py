@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from segbench.engine.order import CPU, History, Measured, Sizes
-from segbench.engine.results.store import query, store_path
+from segbench.engine.results.folder import ResultsFolder
+from segbench.engine.results.store import query
 from segbench.methods.card import Budget
 
 _SQL = """
@@ -23,7 +22,7 @@ order by a.ended_at
 """
 
 
-def read_history(out: Path, sizes: Sizes | None = None) -> History:
+def read_history(out: ResultsFolder, sizes: Sizes | None = None) -> History:
     """Read the finished runs of a results folder; an empty history where there is no store.
 
     Raises
@@ -31,7 +30,7 @@ def read_history(out: Path, sizes: Sizes | None = None) -> History:
     SegbenchError
         The store cannot be read.
     """
-    if not store_path(out).exists():
+    if not out.has_store():
         return History(sizes=sizes or {})
     found = []
     for row in query(out, _SQL).iter_rows(named=True):

@@ -16,8 +16,8 @@ import psutil
 
 from segbench.engine.grid import Run
 from segbench.engine.order import CPU, GPU, Node
-from segbench.engine.results.record import Status
-from segbench.engine.run.attempt import AttemptRequest
+from segbench.engine.results.statuses import Status
+from segbench.engine.run.request import AttemptRequest
 from segbench.engine.scheduler.executor import Attempt, Ended, Executor
 from segbench.engine.scheduler.gpus import smallest_gpu_gb, visible_gpus
 from segbench.engine.scheduler.options import LaunchOptions

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Collection, Sequence
-from pathlib import Path
 
 from segbench.engine.data import ensure_prepared
 from segbench.engine.grid import ResourceChange, Run, run_from_dict
 from segbench.engine.grid.cards import method_object
 from segbench.engine.order import expected_seconds
-from segbench.engine.results.launch_files import driver_lock, read_grid_file
-from segbench.engine.results.mirror import launching
-from segbench.engine.results.record import Status
+from segbench.engine.results.folder import ResultsFolder
+from segbench.engine.results.mirrored_launch import launching
+from segbench.engine.results.statuses import Status
 from segbench.engine.results.store import StoreWriter
 from segbench.engine.results.store.recovery import take_in
 from segbench.engine.run.attempt import run_attempt
@@ -29,7 +28,7 @@ from segbench.errors import SegbenchError
 
 def launch(
     request: GridRequest,
-    out: Path,
+    out: ResultsFolder,
     options: LaunchOptions | None = None,
     observe: Observer = ignore,
     prepare_progress: Callable[[str, int, int], None] | None = None,
@@ -76,7 +75,7 @@ def launch(
     return runs, _run_left(runs, out, datasets, options or LaunchOptions(), observe)
 
 
-def last_options(out: Path, observe: Observer = ignore) -> LaunchOptions:
+def last_options(out: ResultsFolder, observe: Observer = ignore) -> LaunchOptions:
     """Return how the last launch of a results folder was run; the defaults where there was none.
 
     What this release does not know, of a launch by a newer one, is told and left out.
@@ -86,7 +85,7 @@ def last_options(out: Path, observe: Observer = ignore) -> LaunchOptions:
     SegbenchError
         A value is not one of this release.
     """
-    last = read_grid_file(out)
+    last = out.launch.read_grid()
     saved = last.get("options")
     if saved is None:  # release 0.1 and before saved these alone, beside the runs
         saved = {name: last[name] for name in ("address", "cpu", "timeout_s", "accelerator", "labels") if name in last}
@@ -97,7 +96,7 @@ def last_options(out: Path, observe: Observer = ignore) -> LaunchOptions:
 
 
 def retry(
-    out: Path,
+    out: ResultsFolder,
     statuses: Collection[Status] = (Status.FAILED,),
     options: LaunchOptions | None = None,
     observe: Observer = ignore,
@@ -128,7 +127,7 @@ def retry(
     SegbenchError
         Nothing was launched there, and as ``launch`` does.
     """
-    listed = [run_from_dict(raw) for raw in read_grid_file(out).get("runs", [])]
+    listed = [run_from_dict(raw) for raw in out.launch.read_grid().get("runs", [])]
     if not listed:
         raise SegbenchError(f"nothing was launched in {out}: run 'segbench grid launch', or name another --out")
     datasets = known_datasets()
@@ -149,7 +148,7 @@ def retry(
 
 def _run_left(
     runs: Sequence[Run],
-    out: Path,
+    out: ResultsFolder,
     datasets: Datasets,
     options: LaunchOptions,
     observe: Observer,
@@ -157,8 +156,8 @@ def _run_left(
 ) -> Summary | None:
     """Run what is not done of these; ``listed`` are the runs that a status shows, where they are more."""
     writer = StoreWriter(out)
-    with driver_lock(out), launching(out, lambda text: observe(Note(text))) as remote:
-        if remote.url is not None:  # the store that was fetched may be of an older schema
+    with out.launch.hold(), launching(out, lambda text: observe(Note(text))) as remote:
+        if out.url is not None:  # the store that was fetched may be of an older schema
             writer = StoreWriter(out)
         remote.keep(writer)
         recovered = take_in(out, writer)
@@ -175,5 +174,5 @@ def _run_left(
 
         return execute(
             left, datasets.specs, options, writer, observe, expect=expect, listed=listed,
-            attempt=pushing(remote.url, run_attempt),
+            attempt=pushing(run_attempt),
         )  # fmt: skip

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from segbench.engine.results.record import Status
+from segbench.engine.results.statuses import ENDED
 
 
 class GridMetrics:
@@ -22,7 +22,7 @@ class GridMetrics:
 
     def tell(self, ended: Mapping[str, int], waiting: int, running: int, gpus_in_use: float, gpus: float) -> None:
         """Set every gauge."""
-        for status in Status:
+        for status in ENDED:
             self._runs.set(ended.get(status, 0), {"status": status.value})
         self._waiting.set(waiting)
         self._running.set(running)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from segbench.engine.grid import Run
 from segbench.engine.grid.cards import get_card
 from segbench.engine.order import Expectation, expected_seconds
-from segbench.engine.results.store import query, store_path
+from segbench.engine.results.folder import ResultsFolder
+from segbench.engine.results.statuses import Status
+from segbench.engine.results.store import query
 from segbench.engine.scheduler.catalogue import known_datasets
 from segbench.engine.scheduler.history import read_history
 from segbench.engine.scheduler.request import GridRequest, runs_of
@@ -29,8 +30,8 @@ class Planned:
     """
 
     run: Run
-    status: str
-    """``to do``, or how its latest attempt ended."""
+    status: Status
+    """To do, or how its latest attempt ended."""
     expected: Expectation
     """How long it will hold its resources, and from where that is known."""
 
@@ -48,7 +49,7 @@ class Planned:
             "task": run.task.name,
             "train_tissue": run.train_tissue,
             "seed": run.seed,
-            "status": self.status,
+            "status": self.status.value,
             "budget": describe(run.budget) if get_card(run.method).trained else "untrained",
             "num_gpus": run.resources.num_gpus,
             "num_cpus": run.resources.num_cpus,
@@ -74,7 +75,7 @@ def describe(budget: Budget) -> str:
     return f"{budget.epochs} epochs{steps}, batch {budget.batch_size}"
 
 
-def plan(request: GridRequest, out: Path, device: str | None = None) -> list[Planned]:
+def plan(request: GridRequest, out: ResultsFolder, device: str | None = None) -> list[Planned]:
     """Expand a request into runs and say which are done; prepares and runs nothing.
 
     Parameters
@@ -95,11 +96,14 @@ def plan(request: GridRequest, out: Path, device: str | None = None) -> list[Pla
     runs = runs_of(request, datasets)
     statuses = latest_statuses(out)
     history = read_history(out, datasets.sizes)
-    return [Planned(run, statuses.get(run.id, "to do"), expected_seconds(run, history, device=device)) for run in runs]
+    return [
+        Planned(run, statuses.get(run.id, Status.TO_DO), expected_seconds(run, history, device=device)) for run in runs
+    ]
 
 
-def latest_statuses(out: Path) -> dict[str, str]:
+def latest_statuses(out: ResultsFolder) -> dict[str, Status]:
     """Return how the latest attempt of each run of a results folder ended, by run; empty where there is no store."""
-    if not store_path(out).exists():
+    if not out.has_store():
         return {}
-    return dict(query(out, "select run_id, status from runs_latest").rows())
+    rows = query(out, "select run_id, status from runs_latest").rows()
+    return {run_id: Status(status) for run_id, status in rows}

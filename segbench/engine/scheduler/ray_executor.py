@@ -12,8 +12,8 @@ from typing import Any
 
 from segbench.engine.grid import Run
 from segbench.engine.order import CPU, Placer, Shape, device_of
-from segbench.engine.results.record import Status
-from segbench.engine.run.attempt import AttemptRequest
+from segbench.engine.results.statuses import Status
+from segbench.engine.run.request import AttemptRequest
 from segbench.engine.scheduler.cluster import Cluster
 from segbench.engine.scheduler.executor import Attempt, Ended, Executor
 from segbench.engine.scheduler.metrics import GridMetrics

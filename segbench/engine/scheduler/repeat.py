@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from segbench.engine.results.record import Status
+from segbench.engine.results.folder import ResultsFolder
+from segbench.engine.results.statuses import Status
 from segbench.engine.results.store import query
 from segbench.errors import SegbenchError
+from segbench.small_files import write_whole
 
 if TYPE_CHECKING:
     from segbench.engine.grid import ResourceChange
@@ -91,7 +92,7 @@ class Repeated:
         return done and all(d.apart <= self.tolerance for d in self.differences if d.counts)
 
 
-def find_run(out: Path, prefix: str) -> str:
+def find_run(out: ResultsFolder, prefix: str) -> str:
     """Return the id of the run that begins with ``prefix``; raises SegbenchError where none or several do."""
     ids = query(out, "select distinct run_id from attempts where starts_with(run_id, ?) order by all", [prefix.lower()])
     found = ids["run_id"].to_list()
@@ -103,7 +104,7 @@ def find_run(out: Path, prefix: str) -> str:
     raise SegbenchError(f"{len(found)} runs begin with {prefix!r}: {shown}; give more of the id")
 
 
-def run_facts(out: Path, prefix: str) -> RunFacts:
+def run_facts(out: ResultsFolder, prefix: str) -> RunFacts:
     """Return everything that is known of the run whose id begins with ``prefix``; errors are ``find_run``'s."""
     from segbench.engine.data import registered
 
@@ -132,7 +133,7 @@ def run_facts(out: Path, prefix: str) -> RunFacts:
 
 
 def repeat_run(
-    facts: RunFacts, into: Path, options: LaunchOptions, observe: Observer, tolerance: float | None = None,
+    facts: RunFacts, into: ResultsFolder, options: LaunchOptions, observe: Observer, tolerance: float | None = None,
     resources: ResourceChange | None = None,
 ) -> Repeated:  # fmt: skip
     """Run one run again, through a launch of its own into another results folder, and compare the two.
@@ -203,15 +204,14 @@ def compare(first: RunFacts, again: RunFacts, tolerance: float | None = None) ->
     return Repeated(first, again, tolerance, differences, {n: pair for n, pair in pairs.items() if pair[0] != pair[1]})
 
 
-def _budget(out: Path, row: Mapping[str, Any]) -> dict[str, Any]:
-    try:
-        job = json.loads((out / row["folder"] / "job.json").read_text())
-        return dict(job["budget"])
-    except (FileNotFoundError, ValueError, KeyError, TypeError):
-        return {name: row[name] for name in ("batch_size", "epochs", "iterations", "steps_per_epoch")}
+def _budget(out: ResultsFolder, row: Mapping[str, Any]) -> dict[str, Any]:
+    budget = out.attempt(row["run_id"], row["attempt"]).read_job().get("budget")
+    if isinstance(budget, dict):
+        return budget
+    return {name: row[name] for name in ("batch_size", "epochs", "iterations", "steps_per_epoch")}
 
 
-def _request(facts: RunFacts, out: Path, changed: ResourceChange | None) -> GridRequest:
+def _request(facts: RunFacts, out: ResultsFolder, changed: ResourceChange | None) -> GridRequest:
     """Return the grid of this one run, as a grid file beside its results."""
     from segbench.engine.grid import ResourceChange
     from segbench.engine.scheduler.request import GridRequest
@@ -223,9 +223,8 @@ def _request(facts: RunFacts, out: Path, changed: ResourceChange | None) -> Grid
         "methods": [run["method"]], "tasks": [run["task"]], "tissues": [run["train_tissue"]], "seeds": [run["seed"]],
         "settings": {run["method"]: run["settings"]}, "budgets": {run["method"]: budget} if budget else {},
     }  # fmt: skip
-    out.mkdir(parents=True, exist_ok=True)
-    path = out / f"repeat-{run['run_id']}.yaml"
-    path.write_text(json.dumps(content, indent=1))
+    path = out.make().repeated_grid(run["run_id"])
+    write_whole(path, json.dumps(content, indent=1))
     first = {"num_gpus": run["num_gpus"] or None, "num_cpus": run["num_cpus"] or None}
     asked = {} if changed is None else changed.model_dump(exclude_none=True)
     return GridRequest(grid_file=path, resources=ResourceChange(**{**first, **asked}))

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from segbench.engine.grid import Run
 from segbench.engine.grid.cards import get_card
-from segbench.engine.results.record import Status
+from segbench.engine.results.statuses import Status
 from segbench.engine.scheduler.options import Retries
 
 

@@ -6,23 +6,20 @@ import logging
 from collections.abc import Callable
 
 from segbench.engine.results.mirror import push_or_mark
-from segbench.engine.results.record import RECORD_NAME
-from segbench.engine.run.attempt import AttemptRequest, Outcome
+from segbench.engine.run.request import AttemptRequest
 
 _LOG = logging.getLogger(__name__)
 
 
-def pushing(url: str | None, attempt: Callable[[AttemptRequest], Outcome]) -> Callable[[AttemptRequest], Outcome]:
-    """Return what a worker does for a launch into a mirror: the attempt, and then its upload, however it ended."""
-    if url is None:
-        return attempt
+def pushing(attempt: Callable[[AttemptRequest], None]) -> Callable[[AttemptRequest], None]:
+    """Return what a worker does: the attempt and, in a mirror, its upload after that, however it ended."""
 
-    def attempt_and_push(request: AttemptRequest) -> Outcome:
+    def attempt_and_push(request: AttemptRequest) -> None:
         try:
-            return attempt(request)
+            attempt(request)
         finally:
-            if (request.folder / RECORD_NAME).exists():
-                told = push_or_mark(url, request.folder)
+            if request.folder.has_record():
+                told = push_or_mark(request.folder)
                 if told is not None:
                     _LOG.warning(told)
 

@@ -8,6 +8,7 @@ import pytest
 from report_samples import make_results
 
 from segbench.analysis.report import Report, build_report
+from segbench.engine.results.folder import ResultsFolder
 
 
 @pytest.fixture(scope="session")
@@ -19,4 +20,4 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def built(results: Path) -> Report:
     """The report of that folder."""
-    return build_report(results)
+    return build_report(ResultsFolder(results))

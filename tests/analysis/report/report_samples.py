@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from segbench.engine.results.folder import ResultsFolder
 from segbench.engine.results.record import AttemptRow, EvaluationRow, HistoryRow, Record, Status, TissueRow
 from segbench.engine.results.store import StoreWriter
 
@@ -207,7 +208,7 @@ def make_results(out: Path) -> Path:
         for name, title in METHODS.items()
     ]
     records += [make_record("stardist", "StarDist", train_tissue=tissue, skill=0.5) for tissue in TISSUES]
-    StoreWriter(out).add(
+    StoreWriter(ResultsFolder(out)).add(
         [
             *records,
             make_record(

@@ -11,6 +11,7 @@ from test_report_file import hostile_store
 from segbench.analysis.report.drawing import draw, find_plot, plots
 from segbench.analysis.report.model import Source
 from segbench.analysis.report.sections import SECTIONS
+from segbench.engine.results.folder import ResultsFolder
 from segbench.errors import SegbenchError
 
 pytest.importorskip("matplotlib", reason="matplotlib is not installed: figures cannot be drawn as files")
@@ -18,7 +19,7 @@ pytest.importorskip("matplotlib", reason="matplotlib is not installed: figures c
 
 @pytest.fixture(scope="module")
 def source(results: Path) -> Source:
-    return Source(results)
+    return Source(ResultsFolder(results))
 
 
 @pytest.mark.slow
@@ -54,7 +55,7 @@ def test_other_formats(source: Source, tmp_path: Path, suffix: str, head: bytes)
 
 
 def test_a_hostile_name_is_text_in_an_svg(tmp_path: Path) -> None:
-    draw(find_plot(Source(hostile_store(tmp_path / "r")), "ranking"), tmp_path / "figure.svg")
+    draw(find_plot(Source(ResultsFolder(hostile_store(tmp_path / "r"))), "ranking"), tmp_path / "figure.svg")
     text = (tmp_path / "figure.svg").read_text()
     assert "<script" not in text
     assert "&lt;/script&gt;" in text

@@ -26,6 +26,7 @@ from test_report_file import hostile_store
 
 from segbench.analysis.report import Report, build_report, write_report
 from segbench.analysis.report.sections import SECTIONS
+from segbench.engine.results.folder import ResultsFolder
 
 pytestmark = pytest.mark.browser
 AXE = "4.10.3"
@@ -315,7 +316,7 @@ def test_the_sql_behind_a_table_is_there_and_runs(browser: Browser, path: Path, 
     table = open_table(browser, "leaderboard")
     sql = browser.run("return arguments[0].textContent", browser.one(f"{table} .sql pre"))
     rows = int(browser.one(f"{table} .count").text.split(" of ")[1].split()[0])
-    assert query(results, sql).height == rows
+    assert query(ResultsFolder(results), sql).height == rows
 
 
 @pytest.mark.parametrize("theme", ["light", "dark"])
@@ -386,7 +387,7 @@ def test_a_phone_has_no_sideways_scroll(browser: Browser, path: Path, shots: Pat
 
 def test_it_prints_every_section_in_light_colours(browser: Browser, results: Path, tmp_path: Path, shots: Path) -> None:
     keys = ["overview", "ranking", "accuracy"]
-    write_report(build_report(results, sections=keys), tmp_path / "report.html")
+    write_report(build_report(ResultsFolder(results), sections=keys), tmp_path / "report.html")
     browser.open(tmp_path / "report.html", height=300)
     browser.run("document.documentElement.dataset.theme = 'dark'; SB.redrawAll()")
     pdf = base64.b64decode(browser.driver.execute_cdp_cmd("Page.printToPDF", {"printBackground": True})["data"])
@@ -399,7 +400,7 @@ def test_it_prints_every_section_in_light_colours(browser: Browser, results: Pat
 
 def test_hostile_names_are_shown_and_not_run(browser: Browser, tmp_path: Path, shots: Path) -> None:
     folder = hostile_store(tmp_path / "r")
-    write_report(build_report(folder, title="A report"), folder / "report.html")
+    write_report(build_report(ResultsFolder(folder), title="A report"), folder / "report.html")
     browser.open(folder / "report.html")
     browser.draw_all()
     assert browser.run("return document.title") == "A report"

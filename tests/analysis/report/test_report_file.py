@@ -19,7 +19,8 @@ from segbench.analysis.report import Report, build_report, tiles, write_report, 
 from segbench.analysis.report.embed import frame_data, safe_json
 from segbench.analysis.report.model import Frame
 from segbench.analysis.report.sections import SECTIONS
-from segbench.engine.results.record import Status
+from segbench.engine.results.folder import ResultsFolder
+from segbench.engine.results.statuses import Status
 from segbench.engine.results.store import StoreWriter
 from segbench.errors import SegbenchError
 
@@ -71,7 +72,7 @@ def test_frames_hold_the_stores_rows(results: Path, html: str) -> None:
     from segbench.engine.results.store import query
 
     frame = embedded(html)["frames"]["leaderboard"]
-    rows = query(results, frame["source"])
+    rows = query(ResultsFolder(results), frame["source"])
     columns = {column["name"]: column for column in frame["columns"]}
     assert list(columns) == rows.columns
     titles = [columns["method_title"]["levels"][code] for code in columns["method_title"]["codes"]]
@@ -98,11 +99,11 @@ def test_an_unfinished_or_broken_example_folder_leaves_the_rest(
 ) -> None:
     good, broken, outside = (make_record(name, title) for name, title in METHODS.items())
     outside = outside.model_copy(update={"attempt": outside.attempt.model_copy(update={"folder": "../elsewhere"})})
-    StoreWriter(tmp_path / "r").add([good, broken, outside])
+    StoreWriter(ResultsFolder(tmp_path / "r")).add([good, broken, outside])
     for record in (good, broken, outside):
         write_examples(tmp_path / "r", record)
     (tmp_path / "r" / broken.attempt.folder / "examples.npz").write_bytes(b"PK\x03\x04 cut off")
-    html = build_report(tmp_path / "r", sections=["examples"]).html
+    html = build_report(ResultsFolder(tmp_path / "r"), sections=["examples"]).html
     examples = json.loads(re.search(r'id="data-examples">(.*?)</script>', html, re.S)[1])["examples"]  # type: ignore[index]
     assert {panel["method"] for example in examples for panel in example["panels"]} == {good.attempt.method}
     assert "are left out" in caplog.text
@@ -122,13 +123,13 @@ def hostile_store(out: Path) -> Path:
     failed = make_record(
         "failing", "Failing", status=Status.FAILED, error=(HOSTILE + "x" * 10_000), log_tail=HOSTILE * 50
     )
-    StoreWriter(out).add([record, failed])
+    StoreWriter(ResultsFolder(out)).add([record, failed])
     write_examples(out, record, tissues=(HOSTILE, 'a "quoted" tissue'), size=48, windows=1)
     return out
 
 
 def test_hostile_names_are_text(tmp_path: Path) -> None:
-    html = build_report(hostile_store(tmp_path / "r"), title=HOSTILE).html
+    html = build_report(ResultsFolder(hostile_store(tmp_path / "r")), title=HOSTILE).html
     page = own_part(html)
     assert "document.title='owned'</script>" not in page
     assert "<img src=x" not in page
@@ -177,8 +178,10 @@ def test_a_perfect_prediction_finds_every_cell_and_an_empty_one_none() -> None:
 
 
 def test_a_store_with_failed_runs_only_says_what_brings_data(tmp_path: Path) -> None:
-    StoreWriter(tmp_path).add([make_record("stardist", "StarDist", status=Status.LOST, error="the machine went away")])
-    built = build_report(tmp_path)
+    StoreWriter(ResultsFolder(tmp_path)).add(
+        [make_record("stardist", "StarDist", status=Status.LOST, error="the machine went away")]
+    )
+    built = build_report(ResultsFolder(tmp_path))
     assert "overview" in built.filled
     assert {"ranking", "accuracy", "time", "examples"} <= set(built.empty)
     assert "No data for this section yet. This command brings them: <code>segbench grid launch</code>" in built.html
@@ -186,17 +189,17 @@ def test_a_store_with_failed_runs_only_says_what_brings_data(tmp_path: Path) -> 
 
 def test_an_unknown_section_is_named_with_its_neighbours(results: Path) -> None:
     with pytest.raises(SegbenchError, match="unknown section 'acuracy'; did you mean accuracy"):
-        build_report(results, sections=["acuracy"])
+        build_report(ResultsFolder(results), sections=["acuracy"])
 
 
 def test_sections_are_shown_in_the_order_asked_for(results: Path) -> None:
-    built = build_report(results, sections=["runs", "ranking"])
+    built = build_report(ResultsFolder(results), sections=["runs", "ranking"])
     assert built.filled == ("runs", "ranking")
     assert built.html.index('id="runs"') < built.html.index('id="ranking"')
 
 
 def test_the_file_is_written_whole_or_not_at_all(results: Path, tmp_path: Path) -> None:
-    built = build_report(results, sections=["runs"])
+    built = build_report(ResultsFolder(results), sections=["runs"])
     (tmp_path / "taken").write_text("a file")
     with pytest.raises(SegbenchError, match="cannot write"):
         write_report(built, tmp_path / "taken" / "report.html")
@@ -206,7 +209,7 @@ def test_the_file_is_written_whole_or_not_at_all(results: Path, tmp_path: Path) 
 
 
 def test_the_published_scores_stand_beside_these(results: Path) -> None:
-    built = build_report(results, sections=["published"], published=True)
+    built = build_report(ResultsFolder(results), sections=["published"], published=True)
     frame = embedded(built.html)["frames"]["published"]
     columns = {column["name"]: column for column in frame["columns"]}
     assert set(columns["source"]["levels"]) == {"published", "these results"}
@@ -214,9 +217,9 @@ def test_the_published_scores_stand_beside_these(results: Path) -> None:
 
 
 def test_another_stores_scores_stand_beside_these(results: Path, tmp_path: Path) -> None:
-    StoreWriter(tmp_path).add([make_record("stardist", "StarDist", skill=0.3)])
+    StoreWriter(ResultsFolder(tmp_path)).add([make_record("stardist", "StarDist", skill=0.3)])
     (tmp_path / "results.duckdb").rename(tmp_path / "last month.duckdb")
-    built = build_report(results, sections=["compare"], compare=tmp_path / "last month.duckdb")
+    built = build_report(ResultsFolder(results), sections=["compare"], compare=tmp_path / "last month.duckdb")
     assert built.filled == ("compare",)
     assert "1 method on a task in both stores: accuracy is higher here for 1 of 1" in built.html
 
@@ -226,7 +229,7 @@ def test_what_was_not_asked_for_is_left_out(built: Report) -> None:
 
 
 def test_a_site_links_its_files(results: Path, tmp_path: Path) -> None:
-    write_site(build_report(results, sections=["overview"], linked=True), tmp_path)
+    write_site(build_report(ResultsFolder(results), sections=["overview"], linked=True), tmp_path)
     assert {path.name for path in tmp_path.iterdir()} == {"index.html", "plotly.min.js", "report.css", "report.js"}
     assert (tmp_path / "index.html").stat().st_size < 200_000
     assert '<script src="plotly.min.js">' in (tmp_path / "index.html").read_text(encoding="utf-8")

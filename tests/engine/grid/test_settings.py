@@ -10,6 +10,7 @@ import pytest
 
 from segbench.engine.data.tasks import tasks_of
 from segbench.engine.grid import Block, Catalogue, DatasetFacts, GridSpec, Run, expand
+from segbench.engine.results.folder import ResultsFolder
 from segbench.engine.scheduler.planning import GridRequest, plan
 from segbench.errors import SegbenchError
 
@@ -51,7 +52,7 @@ def test_one_line_names_the_file_the_key_what_was_found_and_what_is_allowed(
     path = tmp_path / "grid.yaml"
     path.write_text(f"methods: [stardist]\ntasks: [synthetic-nuclear-1ch]\n{text}\n")
     with pytest.raises(SegbenchError) as error:
-        plan(GridRequest(grid_file=path), tmp_path / "out")
+        plan(GridRequest(grid_file=path), ResultsFolder(tmp_path / "out"))
     message = str(error.value)
     assert message.startswith(f"{path}: ")
     assert said in message

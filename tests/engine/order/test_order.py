@@ -30,6 +30,7 @@ from segbench.engine.order import (
     simulate,
     uniform_nodes,
 )
+from segbench.engine.results.folder import ResultsFolder
 from segbench.engine.results.record import Record
 from segbench.engine.results.store import StoreWriter
 from segbench.engine.scheduler.history import read_history
@@ -126,11 +127,11 @@ class TestExpectation:
         assert expected_seconds(longer, History()).seconds == expected.seconds
 
     def test_the_history_is_the_stores_finished_attempts(self, tmp_path: Path, make_record: MakeRecord) -> None:
-        assert not read_history(tmp_path).by_method
+        assert not read_history(ResultsFolder(tmp_path)).by_method
         phases = {"wait": 50.0, "import": 2.0, "train": 60.0, "predict": 3.0}
         names = {"method": "stardist", "task": "tissuenet-nuclear-2ch", "train_tissue": "all"}
-        StoreWriter(tmp_path).add([make_record(phases=phases, **names)])
-        (found,) = read_history(tmp_path).by_method["stardist"]
+        StoreWriter(ResultsFolder(tmp_path)).add([make_record(phases=phases, **names)])
+        (found,) = read_history(ResultsFolder(tmp_path)).by_method["stardist"]
         assert (found.train_s, found.other_s) == (60.0, 5.0)
         assert found.budget.batch_size > 0
 

@@ -15,10 +15,12 @@ from pathlib import Path
 import duckdb
 import pytest
 
-from segbench.engine.results.record import ImageTable, Record, Status
-from segbench.engine.results.store import StoreWriter, query, store_path
+from segbench.engine.results.attempts import RECORD_NAME
+from segbench.engine.results.folder import ResultsFolder
+from segbench.engine.results.record import ImageTable, Record
+from segbench.engine.results.statuses import Status
+from segbench.engine.results.store import StoreWriter, query
 from segbench.engine.results.store.check import check_store
-from segbench.engine.results.store.intake import Intake
 from segbench.engine.results.store.migrate import Migration, migrate, migrations
 from segbench.engine.results.store.recovery import take_in
 from segbench.engine.results.store.writer import StoreBusyError
@@ -31,41 +33,43 @@ def test_a_record_comes_out_as_it_went_in(tmp_path: Path, make_record: MakeRecor
     record = make_record(settings={"rays": [1, 2], "deep": {"a": None, "b": "x'\"<script>"}}, error=None)
     folder = tmp_path / "attempt"
     folder.mkdir()
-    assert Record.read(record.write(folder)) == record
-    assert StoreWriter(tmp_path).add([record]) == 1
-    row = query(tmp_path, "select * from attempts").to_dicts()[0]
+    assert Record.read(record.write(folder / RECORD_NAME)) == record
+    assert StoreWriter(ResultsFolder(tmp_path)).add([record]) == 1
+    row = query(ResultsFolder(tmp_path), "select * from attempts").to_dicts()[0]
     assert row["started_at"] == record.attempt.started_at
     assert row["channels"] == ["nuclear"]
-    assert query(tmp_path, "select settings->'rays', settings->'deep'->>'b' from attempts").rows() == [
+    assert query(ResultsFolder(tmp_path), "select settings->'rays', settings->'deep'->>'b' from attempts").rows() == [
         ("[1,2]", "x'\"<script>")
     ]
-    assert query(tmp_path, "select point, epoch, loss, val_loss from history").rows() == [
+    assert query(ResultsFolder(tmp_path), "select point, epoch, loss, val_loss from history").rows() == [
         (0, 1, 0.5, None),
         (1, 2, 0.25, 0.3),
     ]
-    assert query(tmp_path, "select n_cells, area from tissues").rows() == [(100, 90.0)]
+    assert query(ResultsFolder(tmp_path), "select n_cells, area from tissues").rows() == [(100, 90.0)]
 
 
 def test_the_same_records_again_change_nothing(tmp_path: Path, make_record: MakeRecord) -> None:
     records = [make_record(run_id=f"{n:012x}") for n in range(5)]
-    writer = StoreWriter(tmp_path)
-    assert [writer.add(records), writer.add(records), StoreWriter(tmp_path).add(records)] == [5, 0, 0]
-    assert query(tmp_path, "select count(*) from evaluations").item() == 5
+    writer = StoreWriter(ResultsFolder(tmp_path))
+    assert [writer.add(records), writer.add(records), StoreWriter(ResultsFolder(tmp_path)).add(records)] == [5, 0, 0]
+    assert query(ResultsFolder(tmp_path), "select count(*) from evaluations").item() == 5
 
 
 def test_a_run_has_one_finished_attempt(tmp_path: Path, make_record: MakeRecord) -> None:
-    writer = StoreWriter(tmp_path)
+    writer = StoreWriter(ResultsFolder(tmp_path))
     assert writer.add([make_record(status=Status.FAILED, error="x"), make_record(attempt=2)]) == 2
     assert writer.add([make_record(attempt=3)]) == 0
     assert writer.add([make_record(attempt=4, status=Status.LOST)]) == 1
-    assert query(tmp_path, "select attempt, status from runs_latest").rows() == [(2, "done")]
+    assert query(ResultsFolder(tmp_path), "select attempt, status from runs_latest").rows() == [(2, "done")]
     assert writer.finished_runs() == {"aaaaaaaaaaaa"}
 
 
 def test_runs_latest_shows_the_latest_attempt_where_none_is_done(tmp_path: Path, make_record: MakeRecord) -> None:
-    StoreWriter(tmp_path).add([make_record(attempt=n, status=Status.FAILED, error=f"try {n}") for n in (1, 2, 3)])
-    assert query(tmp_path, "select attempt, error from runs_latest").rows() == [(3, "try 3")]
-    assert query(tmp_path, "select * from leaderboard").height == 0
+    StoreWriter(ResultsFolder(tmp_path)).add(
+        [make_record(attempt=n, status=Status.FAILED, error=f"try {n}") for n in (1, 2, 3)]
+    )
+    assert query(ResultsFolder(tmp_path), "select attempt, error from runs_latest").rows() == [(3, "try 3")]
+    assert query(ResultsFolder(tmp_path), "select * from leaderboard").height == 0
 
 
 def test_the_views_compute_what_the_design_says(tmp_path: Path, make_record: MakeRecord) -> None:
@@ -76,26 +80,26 @@ def test_the_views_compute_what_the_design_says(tmp_path: Path, make_record: Mak
         ),
         make_record("3" * 12, phases={"predict": 1.0}, method="c", trained=False, ap50=None),
     ]
-    StoreWriter(tmp_path).add(records)
-    times = dict(query(tmp_path, "select method, standardised_s from timings").rows())
+    StoreWriter(ResultsFolder(tmp_path)).add(records)
+    times = dict(query(ResultsFolder(tmp_path), "select method, standardised_s from timings").rows())
     # T x B/8 x 50/E and T x B/8 x 50N/(I x B)
     assert times == {
         "stardist": pytest.approx(100 * 16 / 8 * 50 / 25),
         "b": pytest.approx(60 * 4 / 8 * 50 * 320 / (1000 * 4)),
         "c": 0,
     }
-    board = query(tmp_path, "select method, accuracy, place from leaderboard").rows()
+    board = query(ResultsFolder(tmp_path), "select method, accuracy, place from leaderboard").rows()
     mean = (0.5 + 0.8 + 0.6 + 0.9 + 0.7) / 5
     assert board == [("b", pytest.approx(mean), 1), ("stardist", pytest.approx(mean), 1), ("c", None, 3)]
 
 
 def test_cell_metrics_add_windows_up(tmp_path: Path, make_record: MakeRecord) -> None:
-    StoreWriter(tmp_path).add([make_record()])
+    StoreWriter(ResultsFolder(tmp_path)).add([make_record()])
     sql = (
         "select test_tissue, f1_50, f1_75, tp_fp_fn_50, panoptic_quality, aggregated_jaccard, seg, splits "
         "from cell_metrics"
     )
-    rows = {row[0]: row[1:] for row in query(tmp_path, sql).rows()}
+    rows = {row[0]: row[1:] for row in query(ResultsFolder(tmp_path), sql).rows()}
     assert rows["all"] == pytest.approx((18 / 41, 16 / 41, 9 / 32, 15 / 41, 90 / 180, 7.5 / 30, 1))
     assert rows["lung"] == pytest.approx((18 / 21, 16 / 21, 9 / 12, 15 / 21, 0.75, 0.75, 1))
     assert rows["skin"] == (0, 0, 0, 0, 0, 0, 0)
@@ -103,12 +107,13 @@ def test_cell_metrics_add_windows_up(tmp_path: Path, make_record: MakeRecord) ->
 
 @pytest.mark.slow
 def test_readers_read_while_the_writer_writes(tmp_path: Path, make_record: MakeRecord) -> None:
-    writer = StoreWriter(tmp_path)
+    writer = StoreWriter(ResultsFolder(tmp_path))
     reader = textwrap.dedent(
         f"""
-        import pathlib
+        from segbench.engine.results.folder import ResultsFolder
         from segbench.engine.results.store import query
-        counts = [query(pathlib.Path({str(tmp_path)!r}), "select count(*) from leaderboard").item() for _ in range(40)]
+        out = ResultsFolder.open({str(tmp_path)!r})
+        counts = [query(out, "select count(*) from leaderboard").item() for _ in range(40)]
         assert counts == sorted(counts), counts
         """
     )
@@ -116,17 +121,17 @@ def test_readers_read_while_the_writer_writes(tmp_path: Path, make_record: MakeR
     for n in range(60):
         writer.add([make_record(f"{n:012x}", method=f"m{n}")])
     assert [process.wait(timeout=120) for process in readers] == [0, 0]
-    assert query(tmp_path, "select count(*) from leaderboard").item() == 60
+    assert query(ResultsFolder(tmp_path), "select count(*) from leaderboard").item() == 60
 
 
 def test_a_reader_that_stays_makes_the_writer_wait_and_then_say_so(tmp_path: Path, make_record: MakeRecord) -> None:
-    StoreWriter(tmp_path)
+    StoreWriter(ResultsFolder(tmp_path))
     done: list[int] = []
-    with held(store_path(tmp_path)):
+    with held(ResultsFolder(tmp_path).store):
         with pytest.raises(StoreBusyError, match="close that DuckDB client"):
-            StoreWriter(tmp_path, patience_s=0.5).add([make_record()])
+            StoreWriter(ResultsFolder(tmp_path), patience_s=0.5).add([make_record()])
         waiting = threading.Thread(
-            target=lambda: done.append(StoreWriter(tmp_path, patience_s=30).add([make_record()]))
+            target=lambda: done.append(StoreWriter(ResultsFolder(tmp_path), patience_s=30).add([make_record()]))
         )
         waiting.start()
         time.sleep(0.5)
@@ -136,7 +141,7 @@ def test_a_reader_that_stays_makes_the_writer_wait_and_then_say_so(tmp_path: Pat
 
 
 def test_a_query_cannot_change_the_store_or_read_other_files(tmp_path: Path, make_record: MakeRecord) -> None:
-    StoreWriter(tmp_path).add([make_record()])
+    StoreWriter(ResultsFolder(tmp_path)).add([make_record()])
     (tmp_path / "secret.csv").write_text("a,b\n1,2\n")
     for statement in (
         "delete from attempts",
@@ -146,43 +151,43 @@ def test_a_query_cannot_change_the_store_or_read_other_files(tmp_path: Path, mak
         "set enable_external_access = true",
     ):
         with pytest.raises(SegbenchError):
-            query(tmp_path, statement)
-    assert query(tmp_path, "select count(*) from attempts").item() == 1
+            query(ResultsFolder(tmp_path), statement)
+    assert query(ResultsFolder(tmp_path), "select count(*) from attempts").item() == 1
     assert not (tmp_path / "stolen.csv").exists()
 
 
 def test_mistakes_are_told_in_one_line(tmp_path: Path) -> None:
     with pytest.raises(SegbenchError, match="segbench grid launch"):
-        query(tmp_path, "select 1")
-    StoreWriter(tmp_path)
+        query(ResultsFolder(tmp_path), "select 1")
+    StoreWriter(ResultsFolder(tmp_path))
     with pytest.raises(SegbenchError, match="leaderbord") as caught:
-        query(tmp_path, "select * from leaderbord")
+        query(ResultsFolder(tmp_path), "select * from leaderbord")
     assert "\n" not in str(caught.value)
     (tmp_path / "other").mkdir()
-    store_path(tmp_path / "other").write_bytes(b"not a database" * 1000)
+    ResultsFolder(tmp_path / "other").store.write_bytes(b"not a database" * 1000)
     with pytest.raises(SegbenchError, match="cannot be read as a DuckDB store"):
-        query(tmp_path / "other", "select 1")
+        query(ResultsFolder(tmp_path / "other"), "select 1")
     with pytest.raises(SegbenchError, match="cannot open"):
-        StoreWriter(tmp_path / "other")
+        StoreWriter(ResultsFolder(tmp_path / "other"))
 
 
 def test_a_store_of_a_newer_segbench_is_left_alone(tmp_path: Path) -> None:
-    StoreWriter(tmp_path)
-    with duckdb.connect(store_path(tmp_path)) as connection:
+    StoreWriter(ResultsFolder(tmp_path))
+    with duckdb.connect(ResultsFolder(tmp_path).store) as connection:
         connection.execute("insert into migrations values (99, '0099_future.sql', '9.9', now())")
     with pytest.raises(SegbenchError, match="newer segbench"):
-        StoreWriter(tmp_path)
+        StoreWriter(ResultsFolder(tmp_path))
 
 
 def test_records_left_on_disk_are_taken_in_and_broken_ones_set_aside(tmp_path: Path, make_record: MakeRecord) -> None:
     for n in range(4):
         folder = tmp_path / "runs" / f"{n:012x}" / "attempt-001"
         folder.mkdir(parents=True)
-        make_record(f"{n:012x}").write(folder)
+        make_record(f"{n:012x}").write(folder / RECORD_NAME)
     broken = tmp_path / "runs" / f"{3:012x}" / "attempt-001" / "record.json"
     broken.write_bytes(broken.read_bytes()[:200])
-    writer = StoreWriter(tmp_path)
-    assert [take_in(tmp_path, writer), take_in(tmp_path, writer)] == [3, 0]
+    writer = StoreWriter(ResultsFolder(tmp_path))
+    assert [take_in(ResultsFolder(tmp_path), writer), take_in(ResultsFolder(tmp_path), writer)] == [3, 0]
     assert not broken.exists()
     assert broken.with_name("record.json.broken").exists()
     assert writer.finished_runs() == {f"{n:012x}" for n in range(3)}
@@ -191,10 +196,10 @@ def test_records_left_on_disk_are_taken_in_and_broken_ones_set_aside(tmp_path: P
 def test_a_store_of_the_first_release_is_brought_up_with_its_rows(tmp_path: Path, make_record: MakeRecord) -> None:
     first = migrations()[0]
     assert (first.version, first.name) == (1, "0001_initial.sql")
-    with duckdb.connect(store_path(tmp_path)) as connection:
+    with duckdb.connect(ResultsFolder(tmp_path).store) as connection:
         migrate(connection, [first])
-        StoreWriter(tmp_path / "today").add([make_record(), make_record("b" * 12)])
-        connection.execute(f"attach '{store_path(tmp_path / 'today')}' as today (read_only)")
+        StoreWriter(ResultsFolder(tmp_path / "today")).add([make_record(), make_record("b" * 12)])
+        connection.execute(f"attach '{ResultsFolder(tmp_path / 'today').store}' as today (read_only)")
         for table in ("attempts", "phases", "evaluations", "images", "history", "tissues"):
             names = ", ".join(connection.sql(f"select * from {table}").columns)
             connection.execute(f"insert into {table} by name select {names} from today.{table}")
@@ -202,14 +207,18 @@ def test_a_store_of_the_first_release_is_brought_up_with_its_rows(tmp_path: Path
         record = made.model_copy(update={"resamples": []})  # the first release had none
         folder = tmp_path / record.attempt.folder
         folder.mkdir(parents=True)
-        record.write(folder)
-    assert check_store(tmp_path).faults == ()
-    assert query(tmp_path, "select count(*) from migrations").item() == 1
-    writer = StoreWriter(tmp_path)
+        record.write(folder / RECORD_NAME)
+    assert check_store(ResultsFolder(tmp_path)).faults == ()
+    assert query(ResultsFolder(tmp_path), "select count(*) from migrations").item() == 1
+    writer = StoreWriter(ResultsFolder(tmp_path))
     assert writer.add([make_record("c" * 12)]) == 1
-    assert query(tmp_path, "select version from migrations order by all").rows() == [(m.version,) for m in migrations()]
-    assert query(tmp_path, "select count(*), avg(ap50) from accuracy").rows() == [(3, pytest.approx(0.8))]
-    assert query(tmp_path, "select count(*) from history").item() == 6
+    assert query(ResultsFolder(tmp_path), "select version from migrations order by all").rows() == [
+        (m.version,) for m in migrations()
+    ]
+    assert query(ResultsFolder(tmp_path), "select count(*), avg(ap50) from accuracy").rows() == [
+        (3, pytest.approx(0.8))
+    ]
+    assert query(ResultsFolder(tmp_path), "select count(*) from history").item() == 6
 
 
 def test_records_of_the_first_release_are_read(tmp_path: Path, make_record: MakeRecord) -> None:
@@ -220,11 +229,11 @@ def test_records_of_the_first_release_are_read(tmp_path: Path, make_record: Make
     path.write_text(json.dumps(content))
     read = Record.read(path)
     assert (read.record_schema, read.attempt, read.resamples) == (1, make_record().attempt, [])
-    assert StoreWriter(tmp_path).add([read]) == 1
+    assert StoreWriter(ResultsFolder(tmp_path)).add([read]) == 1
 
 
 def test_migrations_are_applied_in_order_once_and_all_or_none(tmp_path: Path, make_record: MakeRecord) -> None:
-    StoreWriter(tmp_path).add([make_record()])
+    StoreWriter(ResultsFolder(tmp_path)).add([make_record()])
     last = migrations()[-1].version
     steps = [
         *migrations(),
@@ -232,7 +241,7 @@ def test_migrations_are_applied_in_order_once_and_all_or_none(tmp_path: Path, ma
         Migration(last + 2, "fill.sql", "update tissues set site = upper(site)"),
     ]
     broken = [*steps, Migration(last + 3, "broken.sql", "alter table tissues drop column nothing")]
-    connection = duckdb.connect(store_path(tmp_path))
+    connection = duckdb.connect(ResultsFolder(tmp_path).store)
     connection.begin()
     with pytest.raises(duckdb.Error, match="nothing"):
         migrate(connection, broken)
@@ -245,60 +254,11 @@ def test_migrations_are_applied_in_order_once_and_all_or_none(tmp_path: Path, ma
     assert connection.execute("select distinct site from tissues").fetchall() == [("HERE",)]
     connection.close()
     # a store with steps that this segbench does not know: one line from whoever needs its tables
-    for ask in (StoreWriter, check_store, lambda out: query(out, "select future from attempts")):
+    for ask in (StoreWriter, check_store, lambda out: query(ResultsFolder(out), "select future from attempts")):
         with pytest.raises(SegbenchError, match="newer segbench") as caught:
-            ask(tmp_path)
+            ask(ResultsFolder(tmp_path))
         assert "\n" not in str(caught.value)
-    assert query(tmp_path, "select count(*) from attempts").item() == 1
-
-
-@pytest.mark.slow
-def test_a_held_store_makes_the_intake_wait_on_disk_and_not_the_launch(tmp_path: Path, make_record: MakeRecord) -> None:
-    told: list[str] = []
-    intake = Intake(tmp_path, StoreWriter(tmp_path), told.append)
-    with held(store_path(tmp_path)) as process:
-        start = time.monotonic()
-        for n in range(600):
-            record = make_record(f"{n:012x}")
-            folder = tmp_path / record.attempt.folder
-            folder.mkdir(parents=True)
-            (folder / "record.json").write_text(record.model_dump_json())
-            intake.add(record)
-            intake.flush()
-        busy = time.monotonic() - start
-        while not told and time.monotonic() - start < 60:
-            intake.flush()
-            time.sleep(0.05)
-        assert intake.waiting == 600
-        assert len(intake._waiting) <= 256
-        assert f"process {process.pid}" in told[0]
-        assert "goes on" in told[0]
-        # a patience of 0.3 s every few seconds at most
-        assert busy < 30
-    deadline = time.monotonic() + 60
-    while intake.waiting and time.monotonic() < deadline:
-        intake.flush()
-        time.sleep(0.05)
-    assert told[1:] == ["the store is free again: the records that waited are in it"]
-    assert check_store(tmp_path).faults == ()
-    assert query(tmp_path, "select count(*) from attempts").item() == 600
-
-
-def test_what_the_store_could_not_take_is_taken_in_the_next_time(
-    tmp_path: Path, make_record: MakeRecord, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("segbench.engine.results.store.intake._LAST_PATIENCE_S", 0.5)
-    told: list[str] = []
-    intake = Intake(tmp_path, StoreWriter(tmp_path), told.append)
-    record = make_record()
-    folder = tmp_path / record.attempt.folder
-    folder.mkdir(parents=True)
-    record.write(folder)
-    with held(store_path(tmp_path)):
-        intake.add(record)
-        intake.flush(last=True)
-    assert "1 records wait on disk for the next launch" in told[0]
-    assert take_in(tmp_path, StoreWriter(tmp_path)) == 1
+    assert query(ResultsFolder(tmp_path), "select count(*) from attempts").item() == 1
 
 
 def test_a_record_that_the_store_forbids_does_not_hold_the_others_up(tmp_path: Path, make_record: MakeRecord) -> None:
@@ -308,12 +268,12 @@ def test_a_record_that_the_store_forbids_does_not_hold_the_others_up(tmp_path: P
     for record in good:
         folder = tmp_path / record.attempt.folder
         folder.mkdir(parents=True)
-        record.write(folder)
-    writer = StoreWriter(tmp_path)
-    assert take_in(tmp_path, writer) == 5
+        record.write(folder / RECORD_NAME)
+    writer = StoreWriter(ResultsFolder(tmp_path))
+    assert take_in(ResultsFolder(tmp_path), writer) == 5
     assert writer.finished_runs() == {f"{n:012x}" for n in (0, 1, 2, 4, 5)}
     assert (tmp_path / good[3].attempt.folder / "record.json.broken").exists()
-    assert query(tmp_path, f"select count(*) from attempts where run_id = '{3:012x}'").item() == 0
+    assert query(ResultsFolder(tmp_path), f"select count(*) from attempts where run_id = '{3:012x}'").item() == 0
 
 
 @pytest.mark.parametrize(
@@ -329,7 +289,7 @@ def test_windows_with_other_columns_are_no_record(
 
 
 def test_a_copy_of_the_store_is_whole_while_the_writer_writes(tmp_path: Path, make_record: MakeRecord) -> None:
-    writer = StoreWriter(tmp_path)
+    writer = StoreWriter(ResultsFolder(tmp_path))
     stop = threading.Event()
 
     def write() -> None:
@@ -345,7 +305,9 @@ def test_a_copy_of_the_store_is_whole_while_the_writer_writes(tmp_path: Path, ma
         copy = tmp_path / f"copy-{n}" / "results.duckdb"
         copy.parent.mkdir()
         writer.snapshot(copy)
-        counts.append(query(copy.parent, "select count(distinct run_id), count(*) from evaluations").row(0))
+        counts.append(
+            query(ResultsFolder(copy.parent), "select count(distinct run_id), count(*) from evaluations").row(0)
+        )
         time.sleep(0.1)
     stop.set()
     thread.join()

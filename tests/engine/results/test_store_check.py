@@ -11,8 +11,11 @@ import duckdb
 import polars as pl
 import pytest
 
-from segbench.engine.results.record import RECORD_NAME, RECORD_SCHEMA, Record, RecordSchemaError, Status
-from segbench.engine.results.store import StoreWriter, query, store_path
+from segbench.engine.results.attempts import RECORD_NAME
+from segbench.engine.results.folder import ResultsFolder
+from segbench.engine.results.record import RECORD_SCHEMA, Record, RecordSchemaError
+from segbench.engine.results.statuses import Status
+from segbench.engine.results.store import StoreWriter, query
 from segbench.engine.results.store.check import Fault, check_store, repair_store
 from segbench.engine.results.store.frames import TABLES
 from segbench.engine.results.store.merge import export_parquet, merge_results
@@ -27,12 +30,12 @@ def put(out: Path, record: Record) -> Path:
     folder = out / record.attempt.folder
     folder.mkdir(parents=True)
     (folder / "log.txt").write_text(f"log of {record.attempt.host}")
-    return record.write(folder)
+    return record.write(folder / RECORD_NAME)
 
 
 def rows_of(out: Path) -> dict[str, list[tuple[object, ...]]]:
     """Return every row of every table, in one order."""
-    return {table: sorted(query(out, f"select * from {table}").rows(), key=str) for table in TABLES}
+    return {table: sorted(query(ResultsFolder(out), f"select * from {table}").rows(), key=str) for table in TABLES}
 
 
 @pytest.fixture
@@ -43,17 +46,17 @@ def results(tmp_path: Path, make_record: MakeRecord) -> Path:
         put(out, make_record(f"{n:012x}", settings={"rate": 1e-05, "name": "Zellkern ä ☃", "deep": {"a": [None, 1.0]}}))
     put(out, make_record(f"{5:012x}", status=Status.FAILED, error="x"))
     put(out, make_record(f"{5:012x}", attempt=2))
-    take_in(out, StoreWriter(out))
+    take_in(ResultsFolder(out), StoreWriter(ResultsFolder(out)))
     return out
 
 
 def kinds(out: Path, driven: bool = False) -> list[tuple[str, str, int | None]]:
     """Return the faults without their words."""
-    return [(fault.kind, fault.run_id, fault.attempt) for fault in check_store(out, driven).faults]
+    return [(fault.kind, fault.run_id, fault.attempt) for fault in check_store(ResultsFolder(out), driven).faults]
 
 
 def test_a_sound_store_has_no_fault(results: Path) -> None:
-    found = check_store(results)
+    found = check_store(ResultsFolder(results))
     assert (found.records, found.attempts, found.superseded, found.faults) == (7, 7, 0, ())
 
 
@@ -71,10 +74,10 @@ def test_every_kind_of_fault_is_found_and_named(results: Path, make_record: Make
     shutil.copytree(runs[4], results / "runs" / "other" / "attempt-001")
     put(results, make_record("9" * 12))
     put(results, make_record(f"{4:012x}", attempt=2))
-    with duckdb.connect(store_path(results)) as connection:
+    with duckdb.connect(ResultsFolder(results).store) as connection:
         connection.execute("insert into phases values ('nobody', 1, 'train', 3)")
         connection.execute(f"update attempts set status = 'done' where run_id = '{5:012x}'")
-    found = check_store(results)
+    found = check_store(ResultsFolder(results))
     assert {(fault.kind, fault.run_id, fault.attempt) for fault in found.faults} == {
         ("unreadable", f"{0:012x}", 1),
         ("orphan", f"{1:012x}", 1),
@@ -90,7 +93,7 @@ def test_every_kind_of_fault_is_found_and_named(results: Path, make_record: Make
     detail = next(fault.detail for fault in found.faults if (fault.kind, fault.run_id) == ("different", f"{2:012x}"))
     assert detail.endswith("attempts, evaluations")
     assert ("missing", "9" * 12, 1) not in kinds(results, driven=True)
-    assert check_store(results, driven=True).waiting == 1
+    assert check_store(ResultsFolder(results), driven=True).waiting == 1
     assert all("\n" not in fault.detail for fault in found.faults)
 
 
@@ -101,26 +104,26 @@ def test_a_changed_row_of_each_table_is_seen(results: Path) -> None:
         ("images", "splits = splits + 1"),
         ("history", "val_loss = null"),
     ):
-        with duckdb.connect(store_path(results)) as connection:
+        with duckdb.connect(ResultsFolder(results).store) as connection:
             connection.execute(f"update {table} set {change} where run_id = '{3:012x}'")
         assert (
             Fault("different", f"{3:012x}", 1, f"rows differ from the record in: {table}")
-            in check_store(results).faults
+            in check_store(ResultsFolder(results)).faults
         )
-        repair_store(results)
-        assert check_store(results).faults == ()
-    with duckdb.connect(store_path(results)) as connection:
+        repair_store(ResultsFolder(results))
+        assert check_store(ResultsFolder(results)).faults == ()
+    with duckdb.connect(ResultsFolder(results).store) as connection:
         connection.execute("update tissues set n_cells = n_cells + 1")
     assert kinds(results) == [("different", "", None)]
 
 
 def test_repair_rebuilds_the_same_store_from_the_records_alone(results: Path) -> None:
     before = rows_of(results)
-    store_path(results).unlink()
-    assert repair_store(results).records == 7
+    ResultsFolder(results).store.unlink()
+    assert repair_store(ResultsFolder(results)).records == 7
     assert rows_of(results) == before
-    store_path(results).write_bytes(b"not a database" * 1000)
-    repaired = repair_store(results)
+    ResultsFolder(results).store.write_bytes(b"not a database" * 1000)
+    repaired = repair_store(ResultsFolder(results))
     assert repaired.kept == results / "results.duckdb.before-repair"
     assert repaired.kept.read_bytes().startswith(b"not a database")
     assert rows_of(results) == before
@@ -132,30 +135,30 @@ def test_repair_sets_broken_records_aside_and_keeps_a_store_that_knows_more(resu
     record.write_bytes(content)
     (results / "runs" / f"{1:012x}" / "attempt-001" / RECORD_NAME).unlink()
     before = rows_of(results)
-    repaired = repair_store(results)
+    repaired = repair_store(ResultsFolder(results))
     assert repaired.records == 5
     aside = record.with_name("record.json.broken")
     assert repaired.set_aside == (aside,)
     assert aside.read_bytes() == content
     assert repaired.lost_rows == ((f"{0:012x}", 1), (f"{1:012x}", 1))
-    assert check_store(results).faults == ()
+    assert check_store(ResultsFolder(results)).faults == ()
     # the rows that no record stands for are still there to be looked at
     assert repaired.kept is not None
     with duckdb.connect(repaired.kept, read_only=True) as connection:
         assert connection.execute("select count(*) from attempts").fetchone() == (len(before["attempts"]),)
-    assert repair_store(results).kept is None
+    assert repair_store(ResultsFolder(results)).kept is None
     assert sorted(path.name for path in results.iterdir()) == ["results.duckdb", "runs"]
 
 
 def test_repair_leaves_nothing_of_a_killed_writers_log(results: Path) -> None:
     # a log that is not the new store's: DuckDB would play it back into it
-    with duckdb.connect(store_path(results)) as connection:
+    with duckdb.connect(ResultsFolder(results).store) as connection:
         connection.execute("pragma disable_checkpoint_on_shutdown")
         connection.execute("delete from attempts")
-    assert store_path(results).with_name("results.duckdb.wal").exists()
-    repair_store(results)
-    assert query(results, "select count(*) from attempts").item() == 7
-    assert check_store(results).faults == ()
+    assert ResultsFolder(results).store.with_name("results.duckdb.wal").exists()
+    repair_store(ResultsFolder(results))
+    assert query(ResultsFolder(results), "select count(*) from attempts").item() == 7
+    assert check_store(ResultsFolder(results)).faults == ()
 
 
 def test_a_record_of_a_newer_segbench_is_left_alone(results: Path) -> None:
@@ -164,8 +167,8 @@ def test_a_record_of_a_newer_segbench_is_left_alone(results: Path) -> None:
     path.write_text(json.dumps({"record_schema": RECORD_SCHEMA + 1, "what": "else"}))
     with pytest.raises(RecordSchemaError, match="newer segbench"):
         Record.read(path)
-    assert take_in(results, StoreWriter(results)) == 0
-    assert repair_store(results).left == (path,)
+    assert take_in(ResultsFolder(results), StoreWriter(ResultsFolder(results))) == 0
+    assert repair_store(ResultsFolder(results)).left == (path,)
     assert path.exists()
 
 
@@ -177,7 +180,7 @@ def test_merging_doubles_nothing_and_keeps_every_attempt(tmp_path: Path, make_re
     put(b, make_record(both, host="b", status=Status.LOST, error="x"))
     put(b, make_record(both, host="b", attempt=2))
     put(b, make_record(lone, host="b"))
-    first, second = merge_results([a, b], out)
+    first, second = merge_results([ResultsFolder(a), ResultsFolder(b)], ResultsFolder(out))
     assert (first.new, first.there, first.finished_before) == (2, 0, 0)
     assert (second.new, second.there, second.finished_before) == (2, 0, 1)
     sql = "select run_id, attempt, host, status from attempts order by all"
@@ -187,12 +190,12 @@ def test_merging_doubles_nothing_and_keeps_every_attempt(tmp_path: Path, make_re
         (lone, 1, "a", "failed"),
         (lone, 2, "b", "done"),
     ]
-    assert query(out, sql).rows() == expected
+    assert query(ResultsFolder(out), sql).rows() == expected
     assert (out / "runs" / lone / "attempt-002" / "log.txt").read_text() == "log of b"
-    assert check_store(out).faults == ()
-    again = merge_results([b, a], out)
+    assert check_store(ResultsFolder(out)).faults == ()
+    again = merge_results([ResultsFolder(b), ResultsFolder(a)], ResultsFolder(out))
     assert [one.new for one in again] == [0, 0]
-    assert query(out, sql).rows() == expected
+    assert query(ResultsFolder(out), sql).rows() == expected
     assert len(list(out.glob("runs/*/*"))) == 4
 
 
@@ -200,8 +203,8 @@ def test_merging_can_link_or_leave_the_artifacts_out(results: Path, tmp_path: Pa
     linked, bare = tmp_path / "linked", tmp_path / "bare"
     # what an interrupted merge left behind is cleared away
     (linked / "runs" / f"{0:012x}" / ".merge-attempt-001").mkdir(parents=True)
-    merge_results([results], linked, link=True)
-    merge_results([results], bare, artifacts=False)
+    merge_results([ResultsFolder(results)], ResultsFolder(linked), link=True)
+    merge_results([ResultsFolder(results)], ResultsFolder(bare), artifacts=False)
     name = Path("runs") / f"{0:012x}" / "attempt-001"
     assert (linked / name / "log.txt").samefile(results / name / "log.txt")
     assert [path.name for path in (bare / name).iterdir()] == [RECORD_NAME]
@@ -209,17 +212,17 @@ def test_merging_can_link_or_leave_the_artifacts_out(results: Path, tmp_path: Pa
     assert not list(linked.glob("runs/*/.merge-*"))
     for source, words in ((results / "runs" / "no", "no results folder"), (linked, "the target itself")):
         with pytest.raises(SegbenchError, match=words):
-            merge_results([source], linked)
+            merge_results([ResultsFolder(source)], ResultsFolder(linked))
 
 
 def test_parquet_holds_every_table_and_view(results: Path, tmp_path: Path) -> None:
     folder = tmp_path / "tables"
-    counts = export_parquet(results, folder)
+    counts = export_parquet(ResultsFolder(results), folder)
     assert set(counts) == {*TABLES, "migrations", "runs_latest", "accuracy", "timings", "cell_metrics", "leaderboard"}
     assert {path.name for path in folder.iterdir()} == {f"{name}.parquet" for name in counts}
     board = pl.read_parquet(folder / "leaderboard.parquet")
-    assert board.equals(query(results, "select * from leaderboard"))
+    assert board.equals(query(ResultsFolder(results), "select * from leaderboard"))
     assert counts["attempts"] == 7
     (tmp_path / "file").write_text("")
     with pytest.raises(SegbenchError, match="cannot write"):
-        export_parquet(results, tmp_path / "file" / "below")
+        export_parquet(ResultsFolder(results), tmp_path / "file" / "below")

@@ -24,11 +24,12 @@ from ray.cluster_utils import Cluster
 
 from segbench.engine.data import DatasetSpec, ensure_prepared
 from segbench.engine.data.registry import register
-from segbench.engine.results.launch_files import driver_lock, is_driven
-from segbench.engine.results.record import RECORD_NAME, Record
+from segbench.engine.results.attempts import RECORD_NAME
+from segbench.engine.results.folder import ResultsFolder
+from segbench.engine.results.record import Record
 from segbench.engine.results.store import query
 from segbench.engine.results.store.check import check_store, repair_store
-from segbench.engine.results.store.reader import store_path, wal_path
+from segbench.engine.results.store.reader import wal_path
 from segbench.engine.scheduler import GridRequest, plan
 
 RUNS, TRUNCATED, SEED = 200, 5, 7
@@ -41,10 +42,11 @@ LOG = logging.getLogger(__name__)
 DRIVER = textwrap.dedent(
     """
     import pathlib, sys
+    from segbench.engine.results.folder import ResultsFolder
     from segbench.engine.scheduler import GridRequest, LaunchOptions, Retries, launch
     options = LaunchOptions(address=sys.argv[3], cpu=True,
                             retries=Retries(failed=5, lost=20, first_wait_s=0.2))
-    launch(GridRequest(grid_file=pathlib.Path(sys.argv[1])), pathlib.Path(sys.argv[2]), options)
+    launch(GridRequest(grid_file=pathlib.Path(sys.argv[1])), ResultsFolder.open(sys.argv[2]), options)
     """
 )
 
@@ -122,7 +124,7 @@ class Havoc:
         """Kill one process of a kind; return whether there was one."""
         if kind in ("driver", "writer"):
             driver = self.driver
-            if driver is None or driver.poll() is not None or not is_driven(self.out):
+            if driver is None or driver.poll() is not None or not ResultsFolder(self.out).launch.is_held():
                 return False
             if kind == "writer" and not self.in_transaction():
                 return False
@@ -149,7 +151,7 @@ class Havoc:
     def in_transaction(self) -> bool:
         """Wait up to two seconds for the writer to be in the middle of a transaction."""
         deadline = time.monotonic() + 2.0
-        log = wal_path(store_path(self.out))
+        log = wal_path(ResultsFolder(self.out).store)
         while time.monotonic() < deadline:
             if log.exists():
                 return True
@@ -177,7 +179,7 @@ def test_two_hundred_runs_survive_thirty_kills_a_full_disk_and_cut_off_records(
     block = {"methods": ["threshold"], "tasks": ["faulty-wholecell"], "tissues": ["BV2"], "seeds": list(range(RUNS))}
     about = {"settings": {"threshold": {"margin": 0.5}}, "resources": {"threshold": {"num_cpus": 1, "memory_gb": 0.2}}}
     grid.write_text(json.dumps({"blocks": [block], **about}))
-    expected = {planned.run.id for planned in plan(GridRequest(grid_file=grid), tmp_path / "nothing")}
+    expected = {planned.run.id for planned in plan(GridRequest(grid_file=grid), ResultsFolder(tmp_path / "nothing"))}
     assert len(expected) == RUNS
 
     (node,) = cluster.worker_nodes
@@ -204,13 +206,13 @@ def test_two_hundred_runs_survive_thirty_kills_a_full_disk_and_cut_off_records(
                 dict(havoc.killed),
             )
             if code == 0 and not wreaker.is_alive() and truncated == TRUNCATED:
-                checked = check_store(out)
+                checked = check_store(ResultsFolder(out))
                 if not checked.faults:
                     if {run for (run,) in done(out)} == expected:
                         break
                     continue
-                with driver_lock(out):
-                    repair_store(out)
+                with ResultsFolder(out).launch.hold():
+                    repair_store(ResultsFolder(out))
     finally:
         havoc.over = True
         wreaker.join()
@@ -224,10 +226,12 @@ def test_two_hundred_runs_survive_thirty_kills_a_full_disk_and_cut_off_records(
     rows = done(out)
     assert len(rows) == RUNS  # none lost, none doubled
     assert {run for (run,) in rows} == expected
-    assert check_store(out).faults == ()
+    assert check_store(ResultsFolder(out)).faults == ()
     assert len(list(out.glob(f"runs/*/*/{RECORD_NAME}.broken"))) == TRUNCATED
     kept = [Record.read(path) for path in out.glob(f"runs/*/*/{RECORD_NAME}")]
-    assert query(out, "select count(*) from attempts").item() + check_store(out).superseded == len(kept)
+    assert query(ResultsFolder(out), "select count(*) from attempts").item() + check_store(
+        ResultsFolder(out)
+    ).superseded == len(kept)
     deadline = time.monotonic() + 30
     while any(havoc.is_one(process, "subprocess") for process in raylet.children(recursive=True)):
         assert time.monotonic() < deadline, "a method's process still runs"
@@ -243,4 +247,4 @@ def launch(grid: Path, out: Path, address: str, folder: Path) -> subprocess.Pope
 
 def done(out: Path) -> list[tuple[str]]:
     """Return the run of every finished attempt."""
-    return query(out, "select run_id from attempts where status = 'done'").rows()
+    return query(ResultsFolder(out), "select run_id from attempts where status = 'done'").rows()

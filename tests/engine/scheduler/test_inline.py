@@ -20,10 +20,10 @@ import pytest
 from segbench.engine.data import DatasetSpec
 from segbench.engine.data.registry import register
 from segbench.engine.grid import Filters, ResourceChange
-from segbench.engine.results.launch_files import is_driven, read_driver_state
-from segbench.engine.results.mirror import open_mirror
-from segbench.engine.results.record import Status
+from segbench.engine.results.folder import ResultsFolder
+from segbench.engine.results.mirror import open_results
 from segbench.engine.results.status import grid_status, request_cancel
+from segbench.engine.results.statuses import Status
 from segbench.engine.results.store import query
 from segbench.engine.results.store.check import check_store
 from segbench.engine.scheduler import (
@@ -49,11 +49,12 @@ DEMO = GridRequest(preset="demo", filters=Filters(methods=("watershed",)))
 
 WITHOUT_RAY = textwrap.dedent(
     """
-    import pathlib, sys
+    import sys
+    from segbench.engine.results.folder import ResultsFolder
     from segbench.engine.grid import Filters
     from segbench.engine.scheduler import GridRequest, LaunchOptions, launch
     demo = GridRequest(preset="demo", filters=Filters(methods=("watershed",)))
-    _, summary = launch(demo, pathlib.Path(sys.argv[1]), LaunchOptions(executor="inline", cpu=True))
+    _, summary = launch(demo, ResultsFolder.open(sys.argv[1]), LaunchOptions(executor="inline", cpu=True))
     print([outcome.status.value for outcome in summary.outcomes], "ray" in sys.modules)
     """
 )
@@ -80,20 +81,20 @@ def wait_for(condition: Callable[[], object], seconds: float = 120) -> None:
 @pytest.mark.usefixtures("local_ray")
 def test_the_demos_watershed_has_the_same_ids_and_scores_as_on_ray(tmp_path: Path) -> None:
     ray, inline = tmp_path / "ray", tmp_path / "inline"
-    launch(DEMO, ray, LaunchOptions(cpu=True))
+    launch(DEMO, ResultsFolder(ray), LaunchOptions(cpu=True))
     told = subprocess.run(
         [sys.executable, "-c", WITHOUT_RAY, str(inline)], capture_output=True, text=True, check=True
     ).stdout
     assert told.strip() == "['done', 'done'] False"
     for table in ("evaluations", "images", "resamples", "tissues"):
-        here, there = (query(out, f"select * from {table}").sort(pl.all()) for out in (inline, ray))
+        here, there = (query(ResultsFolder(out), f"select * from {table}").sort(pl.all()) for out in (inline, ray))
         assert here.height > 0
         assert here.equals(there), table
     facts = "select run_id, attempt, status, method, settings, dataset_fingerprint, num_cpus, num_gpus from attempts"
-    assert set(query(inline, facts).rows()) == set(query(ray, facts).rows())
+    assert set(query(ResultsFolder(inline), facts).rows()) == set(query(ResultsFolder(ray), facts).rows())
     # what one has done the other need not do
-    assert launch(DEMO, ray, INLINE)[1] is None
-    assert check_store(inline).faults == ()
+    assert launch(DEMO, ResultsFolder(ray), INLINE)[1] is None
+    assert check_store(ResultsFolder(inline)).faults == ()
 
 
 @pytest.mark.slow
@@ -105,36 +106,39 @@ def test_runs_are_done_one_after_the_other_and_seen_while_they_are(tmp_path: Pat
     def observe(event: Event) -> None:
         events.append(event)
         if isinstance(event, Progressed):
-            assert is_driven(tmp_path)
-            states.append(read_driver_state(tmp_path))
+            assert ResultsFolder(tmp_path).launch.is_held()
+            states.append(ResultsFolder(tmp_path).launch.read_state())
 
-    runs, summary = launch(request(tmp_path, seconds=3.0, seeds=[0, 1]), tmp_path, INLINE, observe)
+    runs, summary = launch(request(tmp_path, seconds=3.0, seeds=[0, 1]), ResultsFolder(tmp_path), INLINE, observe)
     assert summary is not None
     assert summary.count(Status.DONE) == 2
     began_and_ended = [(type(e), e.run.id) for e in events if isinstance(e, Started | Finished)]
     assert began_and_ended == [(kind, run.id) for run in runs for kind in (Started, Finished)]
     assert any(state["running"] == {runs[1].id: 1} for state in states)
-    assert (read_driver_state(tmp_path)["ended"], read_driver_state(tmp_path)["counts"]) == (True, {"done": 2})
-    assert not is_driven(tmp_path)
+    assert (
+        ResultsFolder(tmp_path).launch.read_state()["ended"],
+        ResultsFolder(tmp_path).launch.read_state()["counts"],
+    ) == (True, {"done": 2})
+    assert not ResultsFolder(tmp_path).launch.is_held()
 
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("plugin")
 def test_what_fails_is_tried_again_as_on_ray(tmp_path: Path) -> None:
     options = INLINE.changed(retries=Retries(failed=1, first_wait_s=0.1), timeout_s=60)
-    _, summary = launch(request(tmp_path, fail="raise"), tmp_path, options)
+    _, summary = launch(request(tmp_path, fail="raise"), ResultsFolder(tmp_path), options)
     assert summary is not None
     assert [(one.attempt, one.status) for one in summary.outcomes] == [(2, Status.FAILED)]
     memory = tmp_path / "memory"
     asked = request(tmp_path, fail="memory above 2")
     halved = GridRequest(grid_file=asked.grid_file, budget=asked.budget.model_copy(update={"batch_size": 4}))
-    launch(halved, memory, options)
-    rows = query(memory, "select attempt, status, batch_size from attempts order by attempt").rows()
+    launch(halved, ResultsFolder(memory), options)
+    rows = query(ResultsFolder(memory), "select attempt, status, batch_size from attempts order by attempt").rows()
     assert rows == [(1, "out-of-memory", 4), (2, "done", 2)]
     slow = tmp_path / "slow"
-    launch(request(tmp_path, seconds=60.0), slow, options.changed(timeout_s=2))
-    assert query(slow, "select status from attempts").item() == "timeout"
-    _, summary = retry(slow, [Status.TIMEOUT], INLINE.changed(timeout_s=1))
+    launch(request(tmp_path, seconds=60.0), ResultsFolder(slow), options.changed(timeout_s=2))
+    assert query(ResultsFolder(slow), "select status from attempts").item() == "timeout"
+    _, summary = retry(ResultsFolder(slow), [Status.TIMEOUT], INLINE.changed(timeout_s=1))
     assert summary is not None
     assert [(one.attempt, one.status) for one in summary.outcomes] == [(2, Status.TIMEOUT)]
 
@@ -145,18 +149,22 @@ def test_a_launch_is_cancelled_from_elsewhere(tmp_path: Path) -> None:
     events: list[Event] = []
     ended: list[Summary | None] = []
     asked = request(tmp_path, seconds=60.0, seeds=[0, 1])
-    launched = threading.Thread(target=lambda: ended.append(launch(asked, tmp_path, INLINE, events.append)[1]))
+    launched = threading.Thread(
+        target=lambda: ended.append(launch(asked, ResultsFolder(tmp_path), INLINE, events.append)[1])
+    )
     launched.start()
     wait_for(lambda: any(isinstance(event, Progressed) for event in events))
     with pytest.raises(SegbenchError, match="another 'segbench grid launch'"):
-        launch(asked, tmp_path, INLINE)
-    request_cancel(tmp_path)
+        launch(asked, ResultsFolder(tmp_path), INLINE)
+    request_cancel(ResultsFolder(tmp_path))
     launched.join(timeout=60)
     (summary,) = ended
     assert summary is not None
     assert summary.cancelled
-    assert query(tmp_path, "select status, error from attempts").rows() == [("cancelled", "cancelled while it ran")]
-    assert grid_status(tmp_path).counts()["cancelled"] == 1
+    assert query(ResultsFolder(tmp_path), "select status, error from attempts").rows() == [
+        ("cancelled", "cancelled while it ran")
+    ]
+    assert grid_status(ResultsFolder(tmp_path)).counts()["cancelled"] == 1
 
 
 @pytest.mark.slow
@@ -175,7 +183,7 @@ def test_ctrl_c_ends_the_run_and_leaves_its_record(tmp_path: Path) -> None:
         process.kill()
     assert process.returncode == 130
     assert b"Traceback" not in told
-    assert query(out, "select status from attempts").item() == "cancelled"
+    assert query(ResultsFolder(out), "select status from attempts").item() == "cancelled"
     (folder,) = out.glob("runs/*/attempt-001")
     running = subprocess.run(["pgrep", "-f", str(folder / "job.json")], capture_output=True, check=False)
     assert running.stdout == b""
@@ -184,9 +192,9 @@ def test_ctrl_c_ends_the_run_and_leaves_its_record(tmp_path: Path) -> None:
 @pytest.mark.usefixtures("plugin")
 def test_a_launch_into_a_url_is_uploaded(tmp_path: Path) -> None:
     url = f"file://{tmp_path}/bucket"
-    launch(request(tmp_path), open_mirror(url), INLINE)
+    launch(request(tmp_path), open_results(url), INLINE)
     bucket = tmp_path / "bucket"
-    assert query(bucket, "select status from attempts").item() == "done"
+    assert query(ResultsFolder(bucket), "select status from attempts").item() == "done"
     assert len(list(bucket.glob("runs/*/attempt-001/record.json"))) == 1
     assert json.loads((bucket / "driver.json").read_text())["ended"]
 
@@ -196,22 +204,22 @@ def test_a_run_gets_whole_gpus_of_those_that_this_process_sees(tmp_path: Path, m
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "5,3")
     events: list[Event] = []
     options = LaunchOptions(executor="inline", address="auto", labels={"a": "b"})
-    launch(request(tmp_path), tmp_path, options, events.append)
+    launch(request(tmp_path), ResultsFolder(tmp_path), options, events.append)
     notes = [event.text for event in events if isinstance(event, Note)]
     assert any("threshold asks for 0.5 of a GPU" in note and "a whole one" in note for note in notes)
     assert any("--address, --label" in note for note in notes)
     (seen,) = tmp_path.glob("runs/*/attempt-001/seen.json")
     assert json.loads(seen.read_text())["cuda"] == "5"
-    assert query(tmp_path, "select num_gpus from attempts").item() == 1.0
+    assert query(ResultsFolder(tmp_path), "select num_gpus from attempts").item() == 1.0
     assert os.environ["CUDA_VISIBLE_DEVICES"] == "5,3"
 
     asked = GridRequest(grid_file=tmp_path / "grid-0.yaml", resources=ResourceChange(num_gpus=2))
-    launch(asked, tmp_path / "both", options)
+    launch(asked, ResultsFolder(tmp_path / "both"), options)
     (seen,) = tmp_path.glob("both/runs/*/attempt-001/seen.json")
     assert json.loads(seen.read_text())["cuda"] == "5,3"
     more = GridRequest(grid_file=tmp_path / "grid-0.yaml", resources=ResourceChange(num_gpus=3))
     with pytest.raises(SegbenchError, match="--num-gpus 2"):
-        launch(more, tmp_path / "three", options)
+        launch(more, ResultsFolder(tmp_path / "three"), options)
 
 
 @pytest.mark.parametrize(

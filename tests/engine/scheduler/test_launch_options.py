@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 from segbench.cli.app import app
 from segbench.engine.data import DatasetSpec
 from segbench.engine.data.registry import register
-from segbench.engine.results.launch_files import GRID_FILE, read_grid_file
+from segbench.engine.results.folder import ResultsFolder
 from segbench.engine.results.store import query
 from segbench.engine.scheduler import Event, GridRequest, LaunchOptions, Note, Retries, last_options, launch
 from segbench.errors import SegbenchError
@@ -58,17 +58,17 @@ def test_a_retry_is_run_with_every_option_of_its_launch(tmp_path: Path, executor
     grid = {"methods": ["threshold"], "tasks": ["kept-wholecell"], "tissues": ["BV2"]}
     path, out = tmp_path / "grid.yaml", tmp_path / "out"
     path.write_text(json.dumps({**grid, "settings": {"threshold": {"fail": "raise"}}}))
-    launch(GridRequest(grid_file=path), out, options)
-    assert last_options(out) == options
+    launch(GridRequest(grid_file=path), ResultsFolder(out), options)
+    assert last_options(ResultsFolder(out)) == options
 
     def retry(*words: str) -> LaunchOptions:
         result = CliRunner().invoke(app, ["grid", "retry", "--out", str(out), *words])
         assert "1 failed" in result.stdout, result.output
-        return last_options(out)
+        return last_options(ResultsFolder(out))
 
     assert retry() == options
     # tried twice each time, as --retries of the launch says
-    assert query(out, "select count(*) from attempts where status = 'failed'").item() == 4
+    assert query(ResultsFolder(out), "select count(*) from attempts where status = 'failed'").item() == 4
     changed = retry("--timeout", "200", "--retries", "0", "--without", "checkpoint-every")
     assert changed.timeout_s == 200.0
     assert changed.retries == Retries(failed=0, lost=2, first_wait_s=0.1, longest_wait_s=3.0)
@@ -79,19 +79,19 @@ def test_a_retry_is_run_with_every_option_of_its_launch(tmp_path: Path, executor
 
 
 def test_a_launch_of_another_release_gives_what_both_know(tmp_path: Path) -> None:
-    assert last_options(tmp_path) == LaunchOptions()
+    assert last_options(ResultsFolder(tmp_path)) == LaunchOptions()
     older = {"pid": 1, "address": "auto", "cpu": True, "timeout_s": None, "labels": {"a": "b"}, "runs": []}
-    (tmp_path / GRID_FILE).write_text(json.dumps(older))
-    assert last_options(tmp_path) == LaunchOptions(address="auto", cpu=True, labels={"a": "b"})
+    ResultsFolder(tmp_path).launch.grid.write_text(json.dumps(older))
+    assert last_options(ResultsFolder(tmp_path)) == LaunchOptions(address="auto", cpu=True, labels={"a": "b"})
 
     newer = {**LaunchOptions(cpu=True).saved(), "priority": 3, "retries": {"failed": 2, "budget": 9}}
-    (tmp_path / GRID_FILE).write_text(json.dumps({"options": newer, "runs": []}))
+    ResultsFolder(tmp_path).launch.grid.write_text(json.dumps({"options": newer, "runs": []}))
     told: list[Event] = []
-    assert last_options(tmp_path, told.append) == LaunchOptions(cpu=True, retries=Retries(failed=2))
+    assert last_options(ResultsFolder(tmp_path), told.append) == LaunchOptions(cpu=True, retries=Retries(failed=2))
     (note,) = told
     assert isinstance(note, Note)
     assert "priority, retries.budget" in note.text
-    assert read_grid_file(tmp_path)["options"] == newer
+    assert ResultsFolder(tmp_path).launch.read_grid()["options"] == newer
 
 
 @pytest.mark.parametrize(

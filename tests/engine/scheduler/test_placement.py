@@ -21,7 +21,8 @@ from ray.cluster_utils import Cluster
 from segbench.engine.data import DatasetSpec, dataset_tasks, dataset_tissues, ensure_prepared
 from segbench.engine.grid import Block, BudgetChange, Catalogue, DatasetFacts, GridSpec, Run, expand
 from segbench.engine.order import Node
-from segbench.engine.results.record import Status
+from segbench.engine.results.folder import ResultsFolder
+from segbench.engine.results.statuses import Status
 from segbench.engine.results.store import StoreWriter, query
 from segbench.engine.run import environments
 from segbench.engine.scheduler import Event, Finished, LaunchOptions, Retries, Started, Summary
@@ -71,7 +72,7 @@ def run_all(runs: Sequence[Run], out: Path, observed: list[Event] | None = None,
     """Run them on the cluster."""
     events = observed if observed is not None else []
     given = LaunchOptions(address="the one that is connected", **options)
-    return execute(runs, {TINY.name: TINY}, given, StoreWriter(out), events.append)
+    return execute(runs, {TINY.name: TINY}, given, StoreWriter(ResultsFolder(out)), events.append)
 
 
 def seen(out: Path) -> list[dict[str, Any]]:
@@ -84,7 +85,7 @@ def test_shares_whole_gpus_and_four_gpus_are_placed_as_asked_and_never_over_subs
     asked = [4, 4, 1, 1, 0.5, 0.5, 0.5, 0.25, 2]
     summary = run_all(runs_of("threshold", asked, seconds=1.0), tmp_path)
     assert summary.count(Status.DONE) == len(asked)
-    rows = query(tmp_path, "select run_id, seed, num_gpus from attempts").rows(named=True)
+    rows = query(ResultsFolder(tmp_path), "select run_id, seed, num_gpus from attempts").rows(named=True)
     assert sorted(row["num_gpus"] for row in rows) == sorted(asked)
     share: dict[str, float] = {row["run_id"]: row["num_gpus"] for row in rows}
     held: dict[tuple[str, str], list[tuple[float, float, float]]] = defaultdict(list)
@@ -135,7 +136,9 @@ def test_the_runs_of_a_killed_node_go_on_elsewhere_from_their_checkpoints(tmp_pa
     summary = run_all(runs, tmp_path, events, checkpoint_every_s=1.0)
     killer.join()
     assert summary.count(Status.DONE) == 3
-    lost = query(tmp_path, "select run_id, attempt, error from attempts where status = 'lost'").rows(named=True)
+    lost = query(ResultsFolder(tmp_path), "select run_id, attempt, error from attempts where status = 'lost'").rows(
+        named=True
+    )
     assert [row["attempt"] for row in lost] == [1]
     retried = [event for event in events if isinstance(event, Finished) and event.retried]
     assert [event.outcome.run_id for event in retried] == [lost[0]["run_id"]]
@@ -143,7 +146,7 @@ def test_the_runs_of_a_killed_node_go_on_elsewhere_from_their_checkpoints(tmp_pa
         "select attempt, seconds from phases join attempts using (run_id, attempt) "
         "where phase = 'train' and status = 'done' and run_id ="
     )
-    ((attempt, train_s),) = query(tmp_path, f"{sql} '{lost[0]['run_id']}'").rows()
+    ((attempt, train_s),) = query(ResultsFolder(tmp_path), f"{sql} '{lost[0]['run_id']}'").rows()
     assert attempt == 2
     result = json.loads((tmp_path / "runs" / lost[0]["run_id"] / "attempt-002" / "result.json").read_text())
     # T counts the part of the attempt that was lost, up to its last checkpoint
@@ -158,14 +161,14 @@ def test_a_run_without_room_in_memory_is_tried_once_more_with_half_the_batch(tmp
     events: list[Event] = []
     summary = run_all(runs, tmp_path, events, retries=Retries(first_wait_s=0.1))
     assert summary.count(Status.DONE) == 1
-    rows = query(tmp_path, "select attempt, status, batch_size from attempts order by attempt").rows()
+    rows = query(ResultsFolder(tmp_path), "select attempt, status, batch_size from attempts order by attempt").rows()
     assert rows == [(1, "out-of-memory", 4), (2, "done", 2)]
     assert [one["batch_size"] for one in seen(tmp_path)] == [2]
     assert "half the batch (2)" in next(event.note for event in events if isinstance(event, Finished) and event.retried)
     # and no more than once
     again = run_all(runs_of("threshold", [1], BudgetChange(batch_size=8), fail="memory above 2"), tmp_path / "again")
     assert again.count(Status.OUT_OF_MEMORY) == 1
-    rows = query(tmp_path / "again", "select attempt, batch_size from attempts order by attempt").rows()
+    rows = query(ResultsFolder(tmp_path / "again"), "select attempt, batch_size from attempts order by attempt").rows()
     assert rows == [(1, 8), (2, 4)]
 
 
@@ -175,7 +178,7 @@ def test_a_failed_run_is_tried_again_as_often_as_asked(tmp_path: Path) -> None:
     began = time.monotonic()
     summary = run_all(runs, tmp_path, retries=Retries(failed=2, first_wait_s=1.0))
     assert summary.count(Status.FAILED) == 1
-    assert query(tmp_path, "select count(*) from attempts").item() == 3
+    assert query(ResultsFolder(tmp_path), "select count(*) from attempts").item() == 3
     assert time.monotonic() - began > 3.0  # 1 s, then 2 s
 
 
@@ -201,7 +204,7 @@ def test_two_processes_train_together_by_the_path_that_gpus_take(tmp_path: Path)
     assert first["value"] == pytest.approx(mean, rel=0.01)
     result = json.loads((folder / "result.json").read_text())
     assert result["processes"] == 2
-    assert query(tmp_path, "select num_gpus, batch_size from attempts").row(0) == (2.0, 4)
+    assert query(ResultsFolder(tmp_path), "select num_gpus, batch_size from attempts").row(0) == (2.0, 4)
 
 
 def host(name: str, gpus: int = 4, memory_gb: float = 64.0, cpus: float = 8, **about: Any) -> Host:

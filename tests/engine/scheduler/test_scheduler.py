@@ -17,9 +17,10 @@ import psutil
 import pytest
 
 from segbench.engine.grid import BudgetChange, Filters, ResourceChange
-from segbench.engine.results.launch_files import is_driven
-from segbench.engine.results.record import RECORD_NAME, Status
+from segbench.engine.results.attempts import RECORD_NAME
+from segbench.engine.results.folder import ResultsFolder
 from segbench.engine.results.status import grid_status, request_cancel
+from segbench.engine.results.statuses import Status
 from segbench.engine.results.store import query
 from segbench.engine.scheduler import (
     Event,
@@ -51,7 +52,7 @@ def grid_file(folder: Path, **changes: Any) -> Path:
 def run_grid(out: Path, path: Path, observed: list[Event] | None = None, **options: Any) -> Summary | None:
     """Launch a grid file into ``out``."""
     events = observed if observed is not None else []
-    return launch(GridRequest(grid_file=path), out, LaunchOptions(cpu=True, **options), events.append)[1]
+    return launch(GridRequest(grid_file=path), ResultsFolder(out), LaunchOptions(cpu=True, **options), events.append)[1]
 
 
 @pytest.mark.usefixtures("plugin")
@@ -63,7 +64,7 @@ def test_a_grid_runs_is_recorded_and_is_not_run_again(tmp_path: Path) -> None:
     assert [outcome.status for outcome in summary.outcomes] == [Status.DONE] * 2
     assert {type(event) for event in events} >= {Started, Finished}
 
-    attempts = query(out, "select * from attempts").to_dicts()
+    attempts = query(ResultsFolder(out), "select * from attempts").to_dicts()
     assert len(attempts) == 2
     by_tissue = {row["train_tissue"]: row for row in attempts}
     assert by_tissue["all"]["n_train_images"] > by_tissue["Breast"]["n_train_images"] > 0
@@ -76,7 +77,7 @@ def test_a_grid_runs_is_recorded_and_is_not_run_again(tmp_path: Path) -> None:
         assert row["lock_hash"]
         assert json.loads(row["settings"]) == {"seconds": 0.0, "fail": "", "margin": 0.1}
         assert (out / row["folder"] / "examples.npz").exists()
-    phases = set(query(out, "select distinct phase from phases")["phase"])
+    phases = set(query(ResultsFolder(out), "select distinct phase from phases")["phase"])
     assert phases == {
         "wait",
         "data",
@@ -90,7 +91,7 @@ def test_a_grid_runs_is_recorded_and_is_not_run_again(tmp_path: Path) -> None:
         "evaluate",
     }
     sql = "select test_tissue, sum(n_truth) as cells from accuracy where task = test_task group by test_tissue"
-    tested = query(out, sql)
+    tested = query(ResultsFolder(out), sql)
     assert tested.height == 11
     pooled = tested.filter(test_tissue="all")["cells"].item()
     assert pooled == tested.filter(tested["test_tissue"] != "all")["cells"].sum() > 0
@@ -101,7 +102,7 @@ def test_a_grid_runs_is_recorded_and_is_not_run_again(tmp_path: Path) -> None:
         "from accuracy group by all order by all"
     )
     other = "synthetic-wholecell-1ch"
-    assert query(out, sql).rows() == [
+    assert query(ResultsFolder(out), sql).rows() == [
         ("Breast", TASK, "none", 1, 11),
         ("all", TASK, "none", 1, 11),
         ("all", other, "dilate", 21, 21 * 11),
@@ -109,12 +110,14 @@ def test_a_grid_runs_is_recorded_and_is_not_run_again(tmp_path: Path) -> None:
     ]
 
     sql = "select n_truth, n_predictions from cell_metrics where task = test_task and test_tissue = 'all'"
-    assert set(query(out, sql).rows()) <= set(query(out, "select n_truth, n_predictions from evaluations").rows())
+    assert set(query(ResultsFolder(out), sql).rows()) <= set(
+        query(ResultsFolder(out), "select n_truth, n_predictions from evaluations").rows()
+    )
 
     assert run_grid(out, path) is None
-    assert query(out, "select count(*) from attempts").item() == 2
-    assert {planned.status for planned in plan(GridRequest(grid_file=path), out)} == {"done"}
-    status = grid_status(out)
+    assert query(ResultsFolder(out), "select count(*) from attempts").item() == 2
+    assert {planned.status for planned in plan(GridRequest(grid_file=path), ResultsFolder(out))} == {"done"}
+    status = grid_status(ResultsFolder(out))
     assert (status.driven, dict(status.counts())) == (False, {"done": 2})
 
 
@@ -131,13 +134,13 @@ def test_a_grid_runs_is_recorded_and_is_not_run_again(tmp_path: Path) -> None:
 def test_a_method_that_fails_is_recorded_with_its_reason(tmp_path: Path, fail: str, status: Status, words: str) -> None:
     summary = run_grid(tmp_path, grid_file(tmp_path, settings={"threshold": {"fail": fail}}))
     assert summary is not None
-    row = query(tmp_path, "select status, error from attempts").row(0)
+    row = query(ResultsFolder(tmp_path), "select status, error from attempts").row(0)
     assert row[0] == summary.outcomes[0].status == status
     assert words in row[1].lower()
-    assert query(tmp_path, "select count(*) from evaluations").item() == 0
+    assert query(ResultsFolder(tmp_path), "select count(*) from evaluations").item() == 0
     # it has no result, so it is run again, as a new attempt
     assert run_grid(tmp_path, tmp_path / "grid-0.yaml") is not None
-    assert query(tmp_path, "select max(attempt) from attempts").item() == 2
+    assert query(ResultsFolder(tmp_path), "select max(attempt) from attempts").item() == 2
 
 
 @pytest.mark.usefixtures("plugin")
@@ -177,7 +180,7 @@ def test_a_killed_subprocess_fails_its_run_and_the_grid_goes_on(tmp_path: Path) 
     killer.join(timeout=10)
     assert summary is not None
     assert sorted(outcome.status for outcome in summary.outcomes) == [Status.DONE, Status.DONE, Status.FAILED]
-    row = query(tmp_path, "select error, log_tail from attempts where status = 'failed'").row(0)
+    row = query(ResultsFolder(tmp_path), "select error, log_tail from attempts where status = 'failed'").row(0)
     assert "SIGKILL" in row[0]
 
 
@@ -192,9 +195,10 @@ def method_process(folder: Path) -> int:
 DRIVER = textwrap.dedent(
     """
     import pathlib, sys
+    from segbench.engine.results.folder import ResultsFolder
     from segbench.engine.scheduler import GridRequest, LaunchOptions, launch
     launch(GridRequest(grid_file=pathlib.Path(sys.argv[1])),
-           pathlib.Path(sys.argv[2]), LaunchOptions(cpu=True, num_cpus=2))
+           ResultsFolder.open(sys.argv[2]), LaunchOptions(cpu=True, num_cpus=2))
     """
 )
 
@@ -206,24 +210,24 @@ def test_a_killed_driver_loses_no_finished_run_and_doubles_none(tmp_path: Path) 
     driver = subprocess.Popen([sys.executable, "-c", DRIVER, str(path), str(out)], start_new_session=True)
     try:
         wait_for(lambda: len(list(out.glob(f"runs/*/*/{RECORD_NAME}"))) >= 3, 120)
-        assert is_driven(out)
+        assert ResultsFolder(out).launch.is_held()
         with pytest.raises(SegbenchError, match="another 'segbench grid launch'"):
             run_grid(out, path)
     finally:
         os.kill(driver.pid, signal.SIGKILL)
         driver.wait()
     finished = {record.parent.parent.name for record in out.glob(f"runs/*/*/{RECORD_NAME}")}
-    wait_for(lambda: not is_driven(out), 30)
-    assert grid_status(out).counts()["interrupted"] >= 1
+    wait_for(lambda: not ResultsFolder(out).launch.is_held(), 30)
+    assert grid_status(ResultsFolder(out)).counts()["interrupted"] >= 1
 
     summary = run_grid(out, path)
     assert summary is not None
-    rows = query(out, "select run_id, count(*) as n from attempts where status = 'done' group by run_id")
+    rows = query(ResultsFolder(out), "select run_id, count(*) as n from attempts where status = 'done' group by run_id")
     assert rows.height == 8
     assert set(rows["n"]) == {1}
     again = {outcome.run_id for outcome in summary.outcomes}
     assert not again & finished
-    first = query(out, "select run_id, attempt from attempts where status = 'done'").rows()
+    first = query(ResultsFolder(out), "select run_id, attempt from attempts where status = 'done'").rows()
     assert all(attempt == 1 for run, attempt in first if run in finished)
     # what the dead driver had started is gone: nothing of this grid still runs
     wait_for(
@@ -244,7 +248,7 @@ def test_cancelling_ends_what_runs_and_keeps_what_had_finished(tmp_path: Path) -
 
     def cancel() -> None:
         wait_for(lambda: sum(isinstance(event, Progressed) for event in events) >= 2, 60)
-        request_cancel(tmp_path)
+        request_cancel(ResultsFolder(tmp_path))
 
     canceller = threading.Thread(target=cancel)
     canceller.start()
@@ -252,7 +256,7 @@ def test_cancelling_ends_what_runs_and_keeps_what_had_finished(tmp_path: Path) -
     canceller.join(timeout=10)
     assert summary is not None
     assert summary.cancelled
-    statuses = dict(query(tmp_path, "select status, count(*) from runs_latest group by status").rows())
+    statuses = dict(query(ResultsFolder(tmp_path), "select status, count(*) from runs_latest group by status").rows())
     assert statuses["done"] == 1
     assert statuses["cancelled"] >= 2
     assert any(isinstance(event, Note) and "cancelling" in event.text for event in events)
@@ -261,7 +265,7 @@ def test_cancelling_ends_what_runs_and_keeps_what_had_finished(tmp_path: Path) -
         30,
     )
     with pytest.raises(SegbenchError, match="nothing to cancel"):
-        request_cancel(tmp_path)
+        request_cancel(ResultsFolder(tmp_path))
 
 
 def wait_for(condition: Any, seconds: float) -> None:
@@ -276,8 +280,8 @@ def wait_for(condition: Any, seconds: float) -> None:
 def test_a_run_that_no_node_can_hold_is_refused_at_once(tmp_path: Path) -> None:
     request = GridRequest(grid_file=grid_file(tmp_path), resources=ResourceChange(memory_gb=100_000))
     with pytest.raises(SegbenchError, match="--memory-gb"):
-        launch(request, tmp_path, LaunchOptions(cpu=True))
-    assert query(tmp_path, "select count(*) from attempts").item() == 0
+        launch(request, ResultsFolder(tmp_path), LaunchOptions(cpu=True))
+    assert query(ResultsFolder(tmp_path), "select count(*) from attempts").item() == 0
 
 
 def test_what_cannot_be_run_is_said_before_anything_is(tmp_path: Path) -> None:
@@ -288,12 +292,15 @@ def test_what_cannot_be_run_is_said_before_anything_is(tmp_path: Path) -> None:
         (GridRequest(preset="demos"), "did you mean demo"),
     ):
         with pytest.raises(SegbenchError, match=words):
-            launch(request, tmp_path / "out", LaunchOptions(cpu=True))
+            launch(request, ResultsFolder(tmp_path / "out"), LaunchOptions(cpu=True))
     assert not (tmp_path / "out").exists()
 
 
 def test_the_plan_names_every_run_with_what_it_asks_for(tmp_path: Path) -> None:
-    rows = [planned.row() for planned in plan(GridRequest(preset="paper", budget=BudgetChange(scale=0.5)), tmp_path)]
+    rows = [
+        planned.row()
+        for planned in plan(GridRequest(preset="paper", budget=BudgetChange(scale=0.5)), ResultsFolder(tmp_path))
+    ]
     assert len(rows) == 138
     for row in rows:
         assert row["id"]
@@ -320,7 +327,9 @@ def test_a_full_disk_ends_in_one_line_and_loses_nothing(tmp_path: Path) -> None:
             run_grid(out, path)
         subprocess.run(["mount", "-o", "remount,size=200m", str(out)], check=True)
         assert run_grid(out, path) is not None
-        rows = query(out, "select run_id, count(*) from attempts where status = 'done' group by run_id").rows()
+        rows = query(
+            ResultsFolder(out), "select run_id, count(*) from attempts where status = 'done' group by run_id"
+        ).rows()
         assert [n for _, n in rows] == [1] * 6
     finally:
         subprocess.run(["umount", "--lazy", str(out)], check=True)

@@ -15,16 +15,9 @@ from segbench.cli.app import app
 from segbench.engine.data import DatasetSpec
 from segbench.engine.data.registry import register
 from segbench.engine.grid import run_from_dict, run_to_dict
-from segbench.engine.results.launch_files import (
-    STATE_FILE,
-    driver_lock,
-    is_driven,
-    read_driver_state,
-    read_grid_file,
-    write_driver_state,
-)
-from segbench.engine.results.record import Status
-from segbench.engine.results.status import find_attempt, grid_status, launch_state, log_text
+from segbench.engine.results.folder import ResultsFolder
+from segbench.engine.results.status import grid_status, launch_state, log_text
+from segbench.engine.results.statuses import Status
 from segbench.engine.results.store import query
 from segbench.engine.run.memory import MemoryWatch
 from segbench.engine.scheduler import GridRequest, LaunchOptions, Retries, launch, retry
@@ -61,20 +54,21 @@ def test_a_launch_is_seen_followed_retried_and_its_logs_are_read(tmp_path: Path)
     launched.start()
     deadline = time.monotonic() + 120
     while not any(
-        "train" in row["doing"] for row in (launch_state(out).running if (out / STATE_FILE).exists() else ())
+        "train" in row["doing"]
+        for row in (launch_state(ResultsFolder(out)).running if ResultsFolder(out).launch.state.exists() else ())
     ):
         assert time.monotonic() < deadline
         time.sleep(0.2)
-    state = launch_state(out)
+    state = launch_state(ResultsFolder(out))
     assert state.driven
     assert state.waiting + len(state.running) == 2
     assert all(Path(row["log"]).parent.name == "attempt-001" for row in state.running)
-    assert grid_status(out).counts()["running"] == len(state.running)
+    assert grid_status(ResultsFolder(out)).counts()["running"] == len(state.running)
     watched = ask("status", "--watch", "--out", str(out))  # until it has ended
     launched.join()
     assert "2 done" in watched
     assert "no launch runs" in watched
-    assert not launch_state(out).driven
+    assert not launch_state(ResultsFolder(out)).driven
 
 
 @pytest.mark.usefixtures("plugin", "local_ray", "tiny")
@@ -83,18 +77,18 @@ def test_what_failed_is_tried_again_alone_and_its_log_is_read(tmp_path: Path) ->
     blocks = [{"methods": ["threshold", "watershed"], "tasks": [TASK], "tissues": ["BV2"]}]
     path.write_text(json.dumps({"blocks": blocks, "settings": {"threshold": {"fail": "raise"}}}))
     options = LaunchOptions(cpu=True)
-    launch(GridRequest(grid_file=path), out, options)
-    listed = read_grid_file(out)["runs"]
+    launch(GridRequest(grid_file=path), ResultsFolder(out), options)
+    listed = ResultsFolder(out).launch.read_grid()["runs"]
     assert json.loads(json.dumps([run_to_dict(run_from_dict(run)) for run in listed])) == listed
 
-    assert retry(out, [Status.LOST]) == ([], None)
-    runs, summary = retry(out)
+    assert retry(ResultsFolder(out), [Status.LOST]) == ([], None)
+    runs, summary = retry(ResultsFolder(out))
     assert [run.method for run in runs] == ["threshold"]
     assert summary is not None
     assert [(one.attempt, one.status) for one in summary.outcomes] == [(2, Status.FAILED)]
-    assert read_grid_file(out)["runs"] == listed
+    assert ResultsFolder(out).launch.read_grid()["runs"] == listed
     name = runs[0].id
-    counts = dict(query(out, "select run_id, count(*) from attempts group by run_id").rows())
+    counts = dict(query(ResultsFolder(out), "select run_id, count(*) from attempts group by run_id").rows())
     assert counts.pop(name) == 2
     assert list(counts.values()) == [1]
 
@@ -109,39 +103,39 @@ def test_what_failed_is_tried_again_alone_and_its_log_is_read(tmp_path: Path) ->
 
 def test_a_launch_on_another_machine_is_seen_by_what_it_writes(tmp_path: Path) -> None:
     with pytest.raises(SegbenchError, match="no launch has told"):
-        launch_state(tmp_path)
-    write_driver_state(tmp_path, {"ended": False, "counts": {"done": 3}, "waiting": 2, "running": {}})
-    state = read_driver_state(tmp_path)
-    assert not is_driven(tmp_path)  # of this machine, and nobody holds the lock
+        launch_state(ResultsFolder(tmp_path))
+    ResultsFolder(tmp_path).launch.write_state({"ended": False, "counts": {"done": 3}, "waiting": 2, "running": {}})
+    state = ResultsFolder(tmp_path).launch.read_state()
+    assert not ResultsFolder(tmp_path).launch.is_held()  # of this machine, and nobody holds the lock
     elsewhere = {**state, "host": "another-machine"}
-    (tmp_path / STATE_FILE).write_text(json.dumps(elsewhere))
-    assert is_driven(tmp_path)
-    assert launch_state(tmp_path).line().startswith("3 done; 0 running, 2 waiting; process")
-    with pytest.raises(SegbenchError, match="on another-machine"), driver_lock(tmp_path):
+    ResultsFolder(tmp_path).launch.state.write_text(json.dumps(elsewhere))
+    assert ResultsFolder(tmp_path).launch.is_held()
+    assert launch_state(ResultsFolder(tmp_path)).line().startswith("3 done; 0 running, 2 waiting; process")
+    with pytest.raises(SegbenchError, match="on another-machine"), ResultsFolder(tmp_path).launch.hold():
         pass
-    os.utime(tmp_path / STATE_FILE, (time.time() - 120, time.time() - 120))
-    assert not is_driven(tmp_path)
-    assert "no launch runs" in launch_state(tmp_path).line()
-    with driver_lock(tmp_path):
-        assert is_driven(tmp_path)
+    os.utime(ResultsFolder(tmp_path).launch.state, (time.time() - 120, time.time() - 120))
+    assert not ResultsFolder(tmp_path).launch.is_held()
+    assert "no launch runs" in launch_state(ResultsFolder(tmp_path)).line()
+    with ResultsFolder(tmp_path).launch.hold():
+        assert ResultsFolder(tmp_path).launch.is_held()
 
 
 def test_a_run_is_found_by_the_beginning_of_its_id(tmp_path: Path) -> None:
     with pytest.raises(SegbenchError, match="nothing was run"):
-        find_attempt(tmp_path, "aa")
+        ResultsFolder(tmp_path).find_attempt("aa")
     for name in ("aa11", "aa22", "bb33"):
         for attempt in ("attempt-001", "attempt-010"):
             (tmp_path / "runs" / name / attempt).mkdir(parents=True)
-    assert find_attempt(tmp_path, "b").parts[-2:] == ("bb33", "attempt-010")
-    assert find_attempt(tmp_path, "aa1", 1).parts[-2:] == ("aa11", "attempt-001")
+    assert ResultsFolder(tmp_path).find_attempt("b").relative == "runs/bb33/attempt-010"
+    assert ResultsFolder(tmp_path).find_attempt("aa1", 1).relative == "runs/aa11/attempt-001"
     for prefix, attempt, words in (
         ("aa", None, "2 runs begin with 'aa'"),
         ("c", None, "unknown run"),
         ("b", 3, "no attempt 3"),
     ):
         with pytest.raises(SegbenchError, match=words):
-            find_attempt(tmp_path, prefix, attempt)
-    assert list(log_text(tmp_path / "runs" / "bb33" / "attempt-001")) == []
+            ResultsFolder(tmp_path).find_attempt(prefix, attempt)
+    assert list(log_text(ResultsFolder(tmp_path).attempt("bb33", 1))) == []
 
 
 @pytest.mark.usefixtures("plugin")

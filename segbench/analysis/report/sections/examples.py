@@ -8,7 +8,6 @@ import zipfile
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,11 +16,11 @@ import numpy.typing as npt
 from segbench.analysis.report import tiles
 from segbench.analysis.report.model import Content, Missing, Section, Source
 from segbench.analysis.report.wording import count, score
+from segbench.engine.results.attempts import AttemptFolder
+from segbench.engine.results.folder import ResultsFolder
 
 _log = logging.getLogger(__name__)
 
-ARRAYS_NAME = "examples.npz"
-META_NAME = "examples.json"
 MOST_BYTES = 17_000_000
 """Bytes of pictures (in base64), shared evenly by the runs; what goes beyond is left out, and the report says so."""
 
@@ -59,11 +58,11 @@ class Windows:
     fingerprint: str
 
 
-def read_windows(folder: Path) -> Windows | None:
-    """Read the examples of an attempt's folder; None where there are none, or they cannot be read (told in the log)."""
+def read_windows(attempt: AttemptFolder) -> Windows | None:
+    """Read the examples of an attempt; None where there are none, or they cannot be read (told in the log)."""
     try:
-        meta = json.loads((folder / META_NAME).read_text())
-        with np.load(folder / ARRAYS_NAME, allow_pickle=False) as stored:
+        meta = json.loads(attempt.example_facts.read_text())
+        with np.load(attempt.example_arrays, allow_pickle=False) as stored:
             windows = Windows(
                 rows=stored["rows"],
                 images=stored["images"],
@@ -78,14 +77,14 @@ def read_windows(folder: Path) -> Windows | None:
     except FileNotFoundError:
         return None
     except (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile) as error:
-        _log.warning("examples in %s are left out: %s", folder, error)
+        _log.warning("examples in %s are left out: %s", attempt.path, error)
         return None
     k = len(windows.rows)
     shapes = windows.truth.shape == windows.prediction.shape and windows.truth.shape[1:] == windows.images.shape[2:]
     arrays = (windows.images, windows.truth, windows.ap50)
     lengths = {k, len(windows.tissues), len(windows.names), *(len(array) for array in arrays)}
     if not shapes or len(lengths) > 1:
-        _log.warning("examples in %s are left out: arrays do not fit each other", folder)
+        _log.warning("examples in %s are left out: arrays do not fit each other", attempt.path)
         return None
     return windows
 
@@ -166,14 +165,14 @@ def _panel(run: dict[str, Any], overlay: tiles.Overlay, ap50: float) -> dict[str
     }
 
 
-def _windows(out: Path, runs: list[dict[str, Any]]) -> Iterator[tuple[dict[str, Any], Windows]]:
+def _windows(out: ResultsFolder, runs: list[dict[str, Any]]) -> Iterator[tuple[dict[str, Any], Windows]]:
     for run in runs:
-        folder = (out / run["folder"]).resolve()
-        # A store may come from anyone: its folders are read only inside its own results folder
-        if not folder.is_relative_to(out.resolve()):
-            _log.warning("examples of run %s are left out: %s lies outside the results folder", run["run_id"], folder)
+        try:
+            attempt = out.attempt_at(run["folder"])
+        except ValueError as error:
+            _log.warning("examples of run %s are left out: %s", run["run_id"], error)
             continue
-        windows = read_windows(folder)
+        windows = read_windows(attempt)
         if windows is not None:
             yield run, windows
 

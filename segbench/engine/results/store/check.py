@@ -8,10 +8,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from segbench.engine.results.record import Record, RecordSchemaError, Status
+from segbench.engine.results.attempts import AttemptFolder
+from segbench.engine.results.folder import ResultsFolder
+from segbench.engine.results.record import Record, RecordSchemaError
+from segbench.engine.results.statuses import Status
 from segbench.engine.results.store.frames import TABLES
-from segbench.engine.results.store.reader import query, store_copy, store_path, wal_path
-from segbench.engine.results.store.recovery import BATCH, record_paths, set_aside, take_in
+from segbench.engine.results.store.reader import query, store_copy, wal_path
+from segbench.engine.results.store.recovery import BATCH, take_in
 from segbench.engine.results.store.writer import StoreWriter, insert_rows, remove_store
 from segbench.errors import SegbenchError
 
@@ -19,7 +22,6 @@ if TYPE_CHECKING:
     import duckdb
 
 _EXPECTED = "expected_"
-_KEPT_SUFFIX = ".before-repair"
 
 
 @dataclass(frozen=True)
@@ -32,6 +34,8 @@ class Fault:
     run_id: str
     attempt: int | None
     detail: str
+    folder: AttemptFolder | None = None
+    """Of the record that is at fault."""
 
 
 @dataclass(frozen=True)
@@ -55,7 +59,7 @@ class _Seen:
     faults: list[Fault] = field(default_factory=list)
 
 
-def check_store(out: Path, driven: bool = False, progress: Callable[[int], None] | None = None) -> Checked:
+def check_store(out: ResultsFolder, driven: bool = False, progress: Callable[[int], None] | None = None) -> Checked:
     """Compare every record of a results folder with the rows that the store has of it, value by value.
 
     The store is copied first, so that a launch that runs meanwhile is not held up.
@@ -119,7 +123,7 @@ class Repaired:
     """The old store, kept because of ``lost_rows`` or because it could not be read; else it is removed."""
 
 
-def repair_store(out: Path, progress: Callable[[int], None] | None = None) -> Repaired:
+def repair_store(out: ResultsFolder, progress: Callable[[int], None] | None = None) -> Repaired:
     """Build the store anew from the records alone, and put it in the old one's place in one step.
 
     The new store is a file beside the old one until it is whole; dying at any moment leaves one of the two in
@@ -130,20 +134,20 @@ def repair_store(out: Path, progress: Callable[[int], None] | None = None) -> Re
     SegbenchError
         There is no results folder, or the new file cannot be written.
     """
-    path = store_path(out)
-    if not (out / "runs").is_dir():
+    path = out.store
+    if not out.has_runs():
         raise SegbenchError(f"no records in {out}: name the results folder that holds runs/")
-    new = path.with_name(f"{path.name}.repair")
-    old = path.with_name(f"{path.name}{_KEPT_SUFFIX}")
+    new, old = out.store_beside("repair"), out.store_beside("before-repair")
     remove_store(new)
     seen = _Seen()
     for _ in _readable(out, seen):
         pass
-    moved = tuple(set_aside(Path(f.detail.partition(": ")[0])) for f in seen.faults if f.kind in _UNUSABLE)
-    left = tuple(Path(f.detail.partition(": ")[0]) for f in seen.faults if f.kind == "schema")
+    moved = tuple(f.folder.set_record_aside() for f in seen.faults if f.folder and f.kind in _UNUSABLE)
+    left = tuple(f.folder.record for f in seen.faults if f.folder and f.kind == "schema")
     writer = StoreWriter(out, path=new)
     records = take_in(out, writer, progress)
-    moved += tuple(out / record.attempt.folder / "record.json.broken" for record, _ in writer.refused)
+    refused = (record.attempt for record, _ in writer.refused)
+    moved += tuple(out.attempt(row.run_id, row.attempt).broken_record for row in refused)
     lost = _only_in_old(out, seen)
     with new.open("rb") as file:
         os.fsync(file.fileno())
@@ -162,23 +166,24 @@ def repair_store(out: Path, progress: Callable[[int], None] | None = None) -> Re
 _UNUSABLE = ("unreadable", "misplaced")
 
 
-def _readable(out: Path, seen: _Seen) -> Iterable[Record]:
+def _readable(out: ResultsFolder, seen: _Seen) -> Iterable[Record]:
     """Yield the records that can be read and lie where they belong; note the others' faults and all keys."""
-    for run_id, attempt, path in record_paths(out):
+    for attempt in out.recorded():
+        place, path = (attempt.run_id, attempt.number), attempt.record
         try:
-            record = Record.read(path)
+            record = attempt.read_record()
         except FileNotFoundError:
             continue
         except RecordSchemaError as error:
-            seen.faults.append(Fault("schema", run_id, attempt, f"{path}: {error}"))
+            seen.faults.append(Fault("schema", *place, f"{path}: {error}", attempt))
             continue
         except ValueError as error:
-            seen.faults.append(Fault("unreadable", run_id, attempt, f"{path}: {_one_line(error, path)}"))
+            seen.faults.append(Fault("unreadable", *place, f"{path}: {_one_line(error, path)}", attempt))
             continue
         own = (record.attempt.run_id, record.attempt.attempt)
-        if own != (run_id, attempt):
+        if own != place:
             told = f"{path}: names run {own[0]}, attempt {own[1]}"
-            seen.faults.append(Fault("misplaced", run_id, attempt, told))
+            seen.faults.append(Fault("misplaced", *place, told, attempt))
             continue
         seen.keys[own] = record.attempt.status
         yield record
@@ -270,9 +275,9 @@ def _columns(connection: duckdb.DuckDBPyConnection, table: str) -> str:
     return ", ".join(f"json_extract({name}, '$') as {name}" if kind == "JSON" else f'"{name}"' for name, kind in rows)
 
 
-def _only_in_old(out: Path, seen: _Seen) -> list[tuple[str, int]] | None:
+def _only_in_old(out: ResultsFolder, seen: _Seen) -> list[tuple[str, int]] | None:
     """Return the attempts of the old store that no readable record stands for; None where it cannot be read."""
-    if not store_path(out).exists():
+    if not out.has_store():
         return []
     try:
         rows = query(out, "select run_id, attempt from attempts order by all").rows()

@@ -9,13 +9,15 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
-from segbench.engine.results.record import RECORD_NAME, Record, Status
+from segbench.engine.results.attempts import RECORD_NAME, AttemptFolder
+from segbench.engine.results.folder import ResultsFolder
+from segbench.engine.results.record import Record
+from segbench.engine.results.statuses import Status
 from segbench.engine.results.store.reader import query, store_copy
-from segbench.engine.results.store.recovery import next_attempt, record_paths, take_in
+from segbench.engine.results.store.recovery import take_in
 from segbench.engine.results.store.writer import StoreWriter
 from segbench.errors import SegbenchError
 
-_STAGED = ".merge-"
 _Try = tuple[str, Status, str, datetime, datetime]
 """What makes an attempt the same one in two folders, whatever its number: run, how it ended, host, start and end."""
 
@@ -24,7 +26,7 @@ _Try = tuple[str, Status, str, datetime, datetime]
 class Merged:
     """What ``merge_results`` took from one results folder."""
 
-    source: Path
+    source: ResultsFolder
     new: int
     """Attempts that were copied."""
     there: int
@@ -36,11 +38,11 @@ class Merged:
 
 
 def merge_results(
-    sources: Sequence[Path],
-    out: Path,
+    sources: Sequence[ResultsFolder],
+    out: ResultsFolder,
     link: bool = False,
     artifacts: bool = True,
-    progress: Callable[[Path, int], None] | None = None,
+    progress: Callable[[ResultsFolder, int], None] | None = None,
 ) -> list[Merged]:
     """Bring the attempts of several results folders together in one, and its store up to them.
 
@@ -67,23 +69,23 @@ def merge_results(
         A source is no results folder or is the target, or linking crosses file systems.
     """
     for source in sources:
-        if not (source / "runs").is_dir():
+        if not source.has_runs():
             raise SegbenchError(f"{source} is no results folder: it holds no runs/")
-        if source.resolve() == out.resolve():
+        if source.path.resolve() == out.path.resolve():
             raise SegbenchError(f"{source} is the target itself: name another --out, or leave it out of the sources")
     writer = StoreWriter(out)
-    for staged in (out / "runs").glob(f"*/{_STAGED}*"):
+    for staged in out.left_staged():
         shutil.rmtree(staged)
     tries, finished = _held(out)
     merged = []
     for source in sources:
         new = there = before = 0
         unreadable: list[Path] = []
-        for n, (_, _, path) in enumerate(record_paths(source), 1):
+        for n, attempt in enumerate(source.recorded(), 1):
             try:
-                record = Record.read(path)
+                record = attempt.read_record()
             except ValueError:
-                unreadable.append(path)
+                unreadable.append(attempt.record)
                 continue
             row = record.attempt
             if _try(record) in tries:
@@ -91,7 +93,7 @@ def merge_results(
             elif row.status is Status.DONE and row.run_id in finished:
                 before += 1
             else:
-                _bring(record, path.parent, out, link, artifacts)
+                _bring(record, attempt, out, link, artifacts)
                 tries.add(_try(record))
                 finished |= {row.run_id} if row.status is Status.DONE else set()
                 new += 1
@@ -102,7 +104,7 @@ def merge_results(
     return merged
 
 
-def export_parquet(out: Path, folder: Path) -> dict[str, int]:
+def export_parquet(out: ResultsFolder, folder: Path) -> dict[str, int]:
     """Write every table and view of a store as ``NAME.parquet`` into a folder; return their numbers of rows.
 
     It is a copy of the store that is read, so that a launch goes on meanwhile. Files of those names are
@@ -138,7 +140,7 @@ def export_parquet(out: Path, folder: Path) -> dict[str, int]:
     return counts
 
 
-def _held(out: Path) -> tuple[set[_Try], set[str]]:
+def _held(out: ResultsFolder) -> tuple[set[_Try], set[str]]:
     """Return the attempts of the target's store and the ids of its finished runs."""
     take_in(out, StoreWriter(out))
     rows = query(out, "select run_id, status, host, started_at, ended_at from attempts").rows()
@@ -151,25 +153,23 @@ def _try(record: Record) -> _Try:
     return row.run_id, row.status, row.host, row.started_at, row.ended_at
 
 
-def _bring(record: Record, source: Path, out: Path, link: bool, artifacts: bool) -> None:
+def _bring(record: Record, source: AttemptFolder, out: ResultsFolder, link: bool, artifacts: bool) -> None:
     """Copy one attempt's folder under the next free number of its run, all of it or nothing."""
-    run = out / "runs" / record.attempt.run_id
-    number = next_attempt(run)
-    name = f"attempt-{number:03d}"
-    staged = run / f"{_STAGED}{name}"
-    row = record.attempt.model_copy(update={"attempt": number, "folder": f"runs/{record.attempt.run_id}/{name}"})
+    target = out.next_attempt(record.attempt.run_id)
+    staged = out.staged(target)
+    row = record.attempt.model_copy(update={"attempt": target.number, "folder": target.relative})
     if artifacts:
         try:
             shutil.copytree(
-                source, staged, ignore=shutil.ignore_patterns(f"{RECORD_NAME}*"),
+                source.path, staged, ignore=shutil.ignore_patterns(f"{RECORD_NAME}*"),
                 copy_function=os.link if link else shutil.copy2,
             )  # fmt: skip
         except (shutil.Error, OSError) as error:
-            raise SegbenchError(_why(error, source, link)) from None
+            raise SegbenchError(_why(error, source.path, link)) from None
     else:
         staged.mkdir(parents=True)
-    record.model_copy(update={"attempt": row}).write(staged)
-    staged.rename(run / name)
+    record.model_copy(update={"attempt": row}).write(staged / RECORD_NAME)
+    staged.rename(target.path)
 
 
 def _why(error: Exception, source: Path, link: bool) -> str:

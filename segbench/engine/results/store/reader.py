@@ -11,19 +11,14 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from segbench.engine.results.folder import ResultsFolder
 from segbench.errors import SegbenchError
 
 if TYPE_CHECKING:
     import duckdb
     import polars as pl
 
-STORE_NAME = "results.duckdb"
 _PATIENCE_S = 30.0
-
-
-def store_path(out: Path) -> Path:
-    """Return where the store of a results folder lies."""
-    return Path(out) / STORE_NAME
 
 
 def wal_path(path: Path) -> Path:
@@ -49,8 +44,17 @@ def holder(error: BaseException) -> str:
 
 
 @contextmanager
-def read_connection(out: Path, patience_s: float = _PATIENCE_S) -> Iterator[duckdb.DuckDBPyConnection]:
-    """Open the store of a results folder for reading.
+def read_connection(out: ResultsFolder, patience_s: float = _PATIENCE_S) -> Iterator[duckdb.DuckDBPyConnection]:
+    """Open the store of a results folder for reading; as ``read_file``, and an error where there is no store."""
+    if not out.has_store():
+        raise SegbenchError(f"no results in {out}: run 'segbench grid launch --out {out}' first, or name another --out")
+    with read_file(out.store, patience_s) as connection:
+        yield connection
+
+
+@contextmanager
+def read_file(path: Path, patience_s: float = _PATIENCE_S) -> Iterator[duckdb.DuckDBPyConnection]:
+    """Open a store's file of any name for reading.
 
     The writer holds the file only for the milliseconds of a transaction; a reader that meets it waits and tries again.
     Close soon: while a reader is open, the writer waits.
@@ -58,13 +62,10 @@ def read_connection(out: Path, patience_s: float = _PATIENCE_S) -> Iterator[duck
     Raises
     ------
     SegbenchError
-        There is no store, it is not a DuckDB file, or another process held it for longer than ``patience_s``.
+        It is not a DuckDB file, or another process held it for longer than ``patience_s``.
     """
     import duckdb
 
-    path = store_path(out)
-    if not path.is_file():
-        raise SegbenchError(f"no results in {out}: run 'segbench grid launch --out {out}' first, or name another --out")
     deadline = time.monotonic() + patience_s
     while True:
         try:
@@ -85,7 +86,7 @@ def read_connection(out: Path, patience_s: float = _PATIENCE_S) -> Iterator[duck
         connection.close()
 
 
-def query(out: Path, sql: str, parameters: Sequence[Any] = ()) -> pl.DataFrame:
+def query(out: ResultsFolder, sql: str, parameters: Sequence[Any] = ()) -> pl.DataFrame:
     """Return the rows of one read-only query over the store of a results folder, as a Polars frame.
 
     Raises
@@ -113,7 +114,7 @@ def query(out: Path, sql: str, parameters: Sequence[Any] = ()) -> pl.DataFrame:
 
 
 @contextmanager
-def store_copy(out: Path) -> Iterator[duckdb.DuckDBPyConnection]:
+def store_copy(out: ResultsFolder) -> Iterator[duckdb.DuckDBPyConnection]:
     """Open a private copy of a results folder's store for as long as one likes: nobody waits for it meanwhile.
 
     The copy is brought up to this segbench's schema and may be written to; it lies in the system's
@@ -128,9 +129,9 @@ def store_copy(out: Path) -> Iterator[duckdb.DuckDBPyConnection]:
 
     from segbench.engine.results.store.migrate import applied, migrate
 
-    path = store_path(out)
+    path = out.store
     with tempfile.TemporaryDirectory(prefix="segbench-store-") as folder:
-        copy = Path(folder) / STORE_NAME
+        copy = Path(folder) / path.name
         with read_connection(out):
             # the log first: closing the store's own file after it is read gives this process's lock on it away
             if wal_path(path).exists():

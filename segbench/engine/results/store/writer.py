@@ -10,10 +10,12 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from segbench.engine.results.record import Record, Status
+from segbench.engine.results.folder import ResultsFolder
+from segbench.engine.results.record import Record
+from segbench.engine.results.statuses import Status
 from segbench.engine.results.store.frames import frames
 from segbench.engine.results.store.migrate import migrate
-from segbench.engine.results.store.reader import holder, is_locked, store_path, wal_path
+from segbench.engine.results.store.reader import holder, is_locked, wal_path
 from segbench.errors import SegbenchError
 
 if TYPE_CHECKING:
@@ -39,18 +41,14 @@ class StoreWriter:
         The store's file; None for the results folder's own.
     """
 
-    def __init__(self, out: Path, patience_s: float = 30.0, path: Path | None = None) -> None:
-        self.out = Path(out)
-        self.path = store_path(self.out) if path is None else path
+    def __init__(self, out: ResultsFolder, patience_s: float = 30.0, path: Path | None = None) -> None:
+        self.out = out.make()
+        self.path = out.store if path is None else path
         self.refused: list[tuple[Record, str]] = []
         """Records that the store's own rules forbid (a score twice, say), with what the store says."""
         self._patience_s = patience_s
         # a process's second connection to the file would share or lose the first one's lock
         self._one_at_a_time = threading.RLock()
-        try:
-            self.out.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise SegbenchError(f"cannot write results to {self.out}: {error.strerror}") from None
         self._transact(migrate)
 
     def add(self, records: Sequence[Record], patience_s: float | None = None) -> int:

@@ -1,0 +1,70 @@
+"""Scores what an attempt has predicted, on its own task and on those that the study asks for besides."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from segbench.engine.data import PreparedDataset
+from segbench.engine.data.tasks import counterpart
+from segbench.engine.metrics import evaluate_prediction_set, paired_samples, sweep_prediction_set
+from segbench.engine.metrics.postoperations import Operation
+from segbench.engine.results.record import EvaluationRow, ImageTable, ResampleTable, TissueRow
+from segbench.engine.run.examples import choose_examples, write_examples
+from segbench.engine.run.job import CROSS, TEST, other_modality
+from segbench.engine.run.request import AttemptRequest
+from segbench.engine.run.rows import evaluation_rows, image_table, metric, tissue_rows
+from segbench.engine.study.tissues import ALL_TISSUES
+from segbench.methods.predictions import PredictionSet
+
+_DILATIONS, _EROSIONS = range(21), range(11)
+"""Radii in pixels, as the study sweeps them."""
+
+
+@dataclass(frozen=True)
+class Scored:
+    """What the record says of a finished attempt's predictions and of the data."""
+
+    evaluations: list[EvaluationRow] = field(default_factory=list)
+    images: list[ImageTable] = field(default_factory=list)
+    resamples: list[ResampleTable] = field(default_factory=list)
+    tissues: list[TissueRow] = field(default_factory=list)
+
+
+def score(request: AttemptRequest, data: PreparedDataset) -> Scored:
+    """Score an attempt's predictions on all test tasks and post-operations of its run; keep some windows to show."""
+    run, index = request.run, data.index(TEST)
+    task, tissues = run.task, index["tissue"].to_list()
+    truth = {target: np.load(data.labels_path(TEST, target), mmap_mode="r") for target in data.targets}
+    predictions = PredictionSet(request.folder.job.predictions(TEST))
+    own = evaluate_prediction_set(truth[task.target], predictions, groups=tissues)
+    rows = list(evaluation_rows(own, task))
+    images = [image_table(own, task, index["image"].to_list())]
+
+    other = other_modality(run, data)
+    if other is not None:
+        crossed = PredictionSet(request.folder.job.predictions(CROSS))
+        across = evaluate_prediction_set(truth[other.target], crossed, groups=tissues)
+        rows += evaluation_rows(across, other)
+        images.append(image_table(across, other, index["image"].to_list()))
+    opposite = counterpart(task, data.tasks) if run.train_tissue == ALL_TISSUES else None
+    if opposite is not None:
+        operation: Operation = "dilate" if task.target == "nuclear" else "erode"
+        radii = _DILATIONS if operation == "dilate" else _EROSIONS
+        swept = sweep_prediction_set(truth[opposite.target], predictions, operation, radii, groups=tissues)
+        for radius, evaluation in swept.items():
+            rows += evaluation_rows(evaluation, opposite, operation, radius)
+
+    shown = choose_examples(tissues, index[f"n_cells_{task.target}"].to_list())
+    write_examples(
+        request.folder, task, data.fingerprint, data.images_path(TEST),
+        [data.channels.index(name) for name in task.channels], data.labels_path(TEST, task.target), predictions, shown,
+        [tissues[row] for row in shown], [index["image"][row] for row in shown],
+    )  # fmt: skip
+    resamples = []
+    if run.train_tissue == ALL_TISSUES:
+        samples = paired_samples(own, index["image"].to_list(), key=data.fingerprint)
+        columns = {name: [metric(float(value)) for value in values] for name, values in samples.items()}
+        resamples.append(ResampleTable(test_task=task.name, columns=columns))
+    return Scored(rows, images, resamples, tissue_rows(data))

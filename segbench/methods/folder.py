@@ -1,0 +1,53 @@
+"""What lies in the folder of one job, by name: its process writes it, and the engine reads it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class JobFolder:
+    """The output folder of a job.
+
+    Examples
+    --------
+    >>> JobFolder(Path("here")).predictions("test").as_posix()
+    'here/predictions/test'
+    """
+
+    path: Path
+
+    @property
+    def job(self) -> Path:
+        """The job itself, where the engine writes it."""
+        return self.path / "job.json"
+
+    @property
+    def log(self) -> Path:
+        """All that the process and its libraries write."""
+        return self.path / "log.txt"
+
+    @property
+    def progress(self) -> Path:
+        """Where the method stands, a line of JSON each time."""
+        return self.path / "progress.jsonl"
+
+    @property
+    def result(self) -> Path:
+        """How it ended, written last."""
+        return self.path / "result.json"
+
+    @property
+    def model(self) -> Path:
+        """The folder of the trained model."""
+        return self.path / "model"
+
+    @property
+    def model_marker(self) -> Path:
+        """Written last into the model's folder: one without it holds no finished model."""
+        return self.model / "model.json"
+
+    def predictions(self, name: str) -> Path:
+        """Return the folder of one of the job's predictions."""
+        return self.path / "predictions" / name
