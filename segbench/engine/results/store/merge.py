@@ -7,6 +7,7 @@ import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 
 from segbench.engine.results.attempts import RECORD_NAME, AttemptFolder
@@ -77,31 +78,41 @@ def merge_results(
     for staged in out.left_staged():
         shutil.rmtree(staged)
     tries, finished = _held(out)
-    merged = []
-    for source in sources:
-        new = there = before = 0
-        unreadable: list[Path] = []
-        for n, attempt in enumerate(source.recorded(), 1):
-            try:
-                record = attempt.read_record()
-            except ValueError:
-                unreadable.append(attempt.record)
-                continue
-            row = record.attempt
-            if _try(record) in tries:
-                there += 1
-            elif row.status is Status.DONE and row.run_id in finished:
-                before += 1
-            else:
-                _bring(record, attempt, out, link, artifacts)
-                tries.add(_try(record))
-                finished |= {row.run_id} if row.status is Status.DONE else set()
-                new += 1
-            if progress is not None and n % 100 == 0:
-                progress(source, n)
-        merged.append(Merged(source, new, there, before, tuple(unreadable)))
+    bring = partial(_bring, out=out, link=link, artifacts=artifacts)
+    merged = [_take(source, tries, finished, bring, progress) for source in sources]
     take_in(out, writer)
     return merged
+
+
+def _take(
+    source: ResultsFolder,
+    tries: set[_Try],
+    finished: set[str],
+    bring: Callable[[Record, AttemptFolder], None],
+    progress: Callable[[ResultsFolder, int], None] | None,
+) -> Merged:
+    """Bring what a source has and the target lacks, and add it to the target's attempts and finished runs."""
+    new = there = before = 0
+    unreadable: list[Path] = []
+    for n, attempt in enumerate(source.recorded(), 1):
+        try:
+            record = attempt.read_record()
+        except ValueError:
+            unreadable.append(attempt.record)
+            continue
+        row = record.attempt
+        if _try(record) in tries:
+            there += 1
+        elif row.status is Status.DONE and row.run_id in finished:
+            before += 1
+        else:
+            bring(record, attempt)
+            tries.add(_try(record))
+            finished |= {row.run_id} if row.status is Status.DONE else set()
+            new += 1
+        if progress is not None and n % 100 == 0:
+            progress(source, n)
+    return Merged(source, new, there, before, tuple(unreadable))
 
 
 def export_parquet(out: ResultsFolder, folder: Path) -> dict[str, int]:
