@@ -41,7 +41,7 @@ format: setup  ## mend what can be mended
 	$(BIN)/ruff format .
 
 test-quick: setup  ## the tests that need no method's environment, no Ray and no browser
-	$(BIN)/pytest -m "not heavy and not browser and not slow" $(ARGS)
+	$(BIN)/pytest -n 2 -m "not heavy and not browser and not slow" $(ARGS)
 
 test: setup environments browser  ## every test
 	$(BIN)/pytest $(ARGS)

@@ -63,6 +63,7 @@ def ask(environment: environments.Environment, code: str) -> subprocess.Complete
     return subprocess.run([environment.python, "-c", code], env=env, capture_output=True, text=True, check=False)
 
 
+@pytest.mark.slow
 def test_an_environment_is_built_once_and_found_again(installer: str) -> None:
     assert environments.find("tiny", gpu=False) is None
     said: list[str] = []
@@ -100,6 +101,7 @@ def test_a_build_that_died_is_removed_and_done_again() -> None:
     assert ask(built, "import segbench_tiny").returncode == 0
 
 
+@pytest.mark.slow
 def test_a_failed_build_tells_the_installers_last_lines_and_leaves_nothing(own_locks: Path, installer: str) -> None:
     (own_locks / "tiny-cpu.txt").write_text(f"{NAME}==9.9\n")
     with pytest.raises(SegbenchError) as error:
