@@ -64,7 +64,7 @@ def score(request: AttemptRequest, data: PreparedDataset) -> Scored:
     )  # fmt: skip
     resamples = []
     if run.train_tissue == ALL_TISSUES:
-        samples = paired_samples(own, index["image"].to_list(), key=data.fingerprint)
+        samples = paired_samples(own, data.origins(TEST), key=data.fingerprint)
         columns = {name: [metric(float(value)) for value in values] for name, values in samples.items()}
         resamples.append(ResampleTable(test_task=task.name, columns=columns))
     return Scored(rows, images, resamples, tissue_rows(data))
