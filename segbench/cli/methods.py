@@ -62,10 +62,10 @@ def show(
       segbench methods show cellpose --format json
     """
     from segbench.engine.grid.cards import distribution_of, get_card
-    from segbench.engine.run.environments import lock_versions
+    from segbench.engine.run.environments import lock_versions, problem_of
 
     card = get_card(name)
-    versions = lock_versions(card.environment) if card.implemented else {}
+    versions = lock_versions(card.environment) if problem_of(card.environment) is None else {}
     facts = dict(_facts(card, versions), distribution=distribution_of(name))
     if format is Format.JSON:
         import json

@@ -122,6 +122,7 @@ def test_a_broken_method_is_listed_with_its_reason_and_distribution() -> None:
     "command",
     [
         "methods show threshold",
+        "methods show wrong",
         "methods show stardist --format json",
         "methods install watershed threshold --cpu",
         "methods check watershed --cpu",
