@@ -12,6 +12,8 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
+from segbench.small_files import write_whole
+
 
 @dataclass(frozen=True)
 class LabelInstances:
@@ -142,9 +144,7 @@ class PredictionWriter:
             lengths = [c.size for c in self._counts]
             np.save(self._folder / "mask_offsets.npy", np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64))
         meta = {"kind": self._kind, "n_images": n_images, "height": height, "width": width}
-        part = self._folder / "predictions.json.part"
-        part.write_text(json.dumps(meta))
-        part.replace(self._folder / "predictions.json")
+        write_whole(self._folder / "predictions.json", json.dumps(meta))
 
     def __enter__(self) -> PredictionWriter:
         return self

@@ -23,6 +23,7 @@ from filelock import FileLock, Timeout
 from segbench.engine.run.lock_files import ANY, ENGINE, FOREIGN, UNRESOLVED, lock_files
 from segbench.errors import SegbenchError
 from segbench.paths import cache_folder
+from segbench.small_files import write_whole
 
 _MARKER = "environment.json"
 _TAIL = 12
@@ -350,9 +351,8 @@ def _install(folder: Path, built: Environment, report: Report) -> None:
     subprocess.run(compile_all, capture_output=True, check=False, env={**os.environ, **SAFE_PATH})
     seconds = round(time.monotonic() - start, 1)
     about = {"name": built.name, "variant": built.variant, "lock_hash": built.lock_hash, "seconds": seconds}
-    part = folder / f"{_MARKER}.part"
-    part.write_text(json.dumps({**about, "installer": "uv" if uv else "pip", "versions": built.versions}, indent=1))
-    part.replace(folder / _MARKER)
+    told = {**about, "installer": "uv" if uv else "pip", "versions": built.versions}
+    write_whole(folder / _MARKER, json.dumps(told, indent=1))
     report(f"{label}: ready after {seconds:.0f} s")
 
 
