@@ -226,7 +226,7 @@ class Bench:
             runs,
             {DATASET.name: DATASET},
             options,
-            StoreWriter(ResultsFolder(out)),
+            StoreWriter(out),
             observe,
             expect=lambda *_: 0.0,
             **given,

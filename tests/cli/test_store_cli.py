@@ -96,7 +96,7 @@ def test_a_url_is_a_results_folder_for_every_reader(
     here = ResultsFolder(results, url)
     for attempt in here.recorded():
         remote.push_attempt(attempt)
-    remote.push_store(StoreWriter(ResultsFolder(here)))
+    remote.push_store(StoreWriter(here))
     monkeypatch.setenv("SEGBENCH_CACHE", str(tmp_path / "other machine"))
     asked = CliRunner().invoke(app, ["sql", "select count(*) as n from accuracy", "--out", url, "--format", "csv"])
     assert asked.output == "n\n3\n"

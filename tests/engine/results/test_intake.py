@@ -37,7 +37,7 @@ def test_a_held_store_makes_the_intake_wait_on_disk_and_not_the_launch(
     out: ResultsFolder, make_record: MakeRecord
 ) -> None:
     told: list[str] = []
-    intake = Intake(out, StoreWriter(ResultsFolder(out)))
+    intake = Intake(out, StoreWriter(out))
     with held(out.store) as process:
         records = [put(out, make_record(f"{n:012x}")) for n in range(600)]
         start = time.monotonic()
@@ -59,18 +59,18 @@ def test_a_held_store_makes_the_intake_wait_on_disk_and_not_the_launch(
     while intake.waiting and time.monotonic() < deadline:
         time.sleep(0.05)
     assert intake.finish() == ["the store is free again: the records that waited are in it"]
-    assert check_store(ResultsFolder(out)).faults == ()
-    assert query(ResultsFolder(out), "select count(*) from attempts").item() == 600
+    assert check_store(out).faults == ()
+    assert query(out, "select count(*) from attempts").item() == 600
 
 
 def test_records_are_in_the_store_soon_without_being_asked_for(out: ResultsFolder, make_record: MakeRecord) -> None:
-    intake = Intake(out, StoreWriter(ResultsFolder(out)))
+    intake = Intake(out, StoreWriter(out))
     for n in range(3):
         intake.add(put(out, make_record(f"{n:012x}")))
         deadline = time.monotonic() + 20
         while intake.waiting and time.monotonic() < deadline:
             time.sleep(0.02)
-        assert query(ResultsFolder(out), "select count(*) from attempts").item() == n + 1
+        assert query(out, "select count(*) from attempts").item() == n + 1
     assert intake.finish() == []
     intake.close()
 
@@ -79,18 +79,18 @@ def test_what_the_store_could_not_take_is_taken_in_the_next_time(
     out: ResultsFolder, make_record: MakeRecord, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("segbench.engine.results.intake._LAST_PATIENCE_S", 0.5)
-    intake = Intake(out, StoreWriter(ResultsFolder(out)))
+    intake = Intake(out, StoreWriter(out))
     with held(out.store):
         intake.add(put(out, make_record()))
         (note,) = intake.finish()
     assert "1 records wait on disk for the next launch" in note
-    assert take_in(ResultsFolder(out), StoreWriter(ResultsFolder(out))) == 1
+    assert take_in(out, StoreWriter(out)) == 1
 
 
 def test_a_store_that_cannot_be_written_ends_the_launch_with_its_records_on_disk(
     out: ResultsFolder, make_record: MakeRecord
 ) -> None:
-    intake = Intake(out, StoreWriter(ResultsFolder(out)))
+    intake = Intake(out, StoreWriter(out))
     out.store.write_bytes(b"not a database" * 1000)
     intake.add(put(out, make_record()))
     deadline = time.monotonic() + 20

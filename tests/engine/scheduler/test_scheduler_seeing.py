@@ -49,7 +49,7 @@ def test_a_launch_is_seen_followed_retried_and_its_logs_are_read(tmp_path: Path)
     path.write_text(json.dumps({"blocks": blocks, "settings": {"threshold": {"seconds": 6}}}))
     launched = threading.Thread(
         target=launch,
-        args=(GridRequest(grid_file=path), out, LaunchOptions(cpu=True, timeout_s=300)),
+        args=(GridRequest(grid_file=path), ResultsFolder(out), LaunchOptions(cpu=True, timeout_s=300)),
     )
     launched.start()
     deadline = time.monotonic() + 120
