@@ -292,26 +292,64 @@ def _record(method: str, task: str, train_tissue: str, quality: float) -> Record
         ]
     shapes = [
         TissueRow(
-            dataset_fingerprint="f" * 16, dataset="tissuenet", split=split, target=target, tissue=tissue,
-            n_images=10 * n + 3, n_cells=100, area=90.0 + n * n, elongation=0.7 - n % 3 / 50, convexity=0.9,
+            dataset_fingerprint="f" * 16,
+            dataset="tissuenet",
+            split=split,
+            target=target,
+            tissue=tissue,
+            n_images=10 * n + 3,
+            n_cells=100,
+            area=90.0 + n * n,
+            elongation=0.7 - n % 3 / 50,
+            convexity=0.9,
             pixel_size_um=0.5,
         )
         for split in ("train", "test")
         for n, tissue in enumerate(TISSUES)
-    ]  # fmt: skip
+    ]
     attempt = AttemptRow(
-        run_id=digits, attempt=1, status=Status.DONE, method=method, method_title=method.title(), method_revision=1,
-        family="stardist", environment="tensorflow", category="cell-specific", trained=True, attention=False, task=task,
-        dataset="tissuenet", dataset_kind="tissuenet", dataset_fingerprint="f" * 16,
-        channels=["nuclear", "membrane"][: int(n_channels[0])], n_channels=int(n_channels[0]), target=target,
-        train_tissue=train_tissue, seed=0, settings={}, batch_size=8, epochs=50, usability=quality, n_train_images=100,
-        segbench_version="0", host="h", num_cpus=1, num_gpus=1, started_at=start, ended_at=start,
+        run_id=digits,
+        attempt=1,
+        status=Status.DONE,
+        method=method,
+        method_title=method.title(),
+        method_revision=1,
+        family="stardist",
+        environment="tensorflow",
+        category="cell-specific",
+        trained=True,
+        attention=False,
+        task=task,
+        dataset="tissuenet",
+        dataset_kind="tissuenet",
+        dataset_fingerprint="f" * 16,
+        channels=["nuclear", "membrane"][: int(n_channels[0])],
+        n_channels=int(n_channels[0]),
+        target=target,
+        train_tissue=train_tissue,
+        seed=0,
+        settings={},
+        batch_size=8,
+        epochs=50,
+        usability=quality,
+        n_train_images=100,
+        segbench_version="0",
+        host="h",
+        num_cpus=1,
+        num_gpus=1,
+        started_at=start,
+        ended_at=start,
         folder=f"runs/{digits}/attempt-001",
-    )  # fmt: skip
+    )
     return Record(
-        attempt=attempt, phases={"train": 3600 * quality}, evaluations=evaluations, images=[], resamples=[], history=[],
+        attempt=attempt,
+        phases={"train": 3600 * quality},
+        evaluations=evaluations,
+        images=[],
+        resamples=[],
+        history=[],
         tissues=shapes,
-    )  # fmt: skip
+    )
 
 
 @pytest.mark.filterwarnings("ignore::segbench.ResultsWarning")

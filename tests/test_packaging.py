@@ -27,8 +27,13 @@ def run(*command: object, cwd: Path, **variables: str) -> str:
     environment = {key: value for key, value in os.environ.items() if not key.startswith(("PYTHON", "VIRTUAL_ENV"))}
     found = subprocess.run(
         [str(word) for word in command],
-        cwd=cwd, env={**environment, **variables}, capture_output=True, text=True, timeout=800, check=False,
-    )  # fmt: skip
+        cwd=cwd,
+        env={**environment, **variables},
+        capture_output=True,
+        text=True,
+        timeout=800,
+        check=False,
+    )
     assert found.returncode == 0, (found.stdout + found.stderr)[-4000:]
     return found.stdout
 
@@ -91,8 +96,20 @@ def test_the_installed_wheel_runs_a_grid_in_a_folder_of_its_own(installed: Path,
     where = run(installed / "python", "-c", "import segbench; print(segbench.__file__)", cwd=tmp_path)
     assert Path(where.strip()).is_relative_to(installed.parent)
     assert "Usage" in run(program, "--help", cwd=tmp_path)
-    run(program, "data", "prepare", "synthetic", "--layout", "livecell", "--name", "tiny", "--scale", "0.2",
-        cwd=tmp_path, **variables)  # fmt: skip
+    run(
+        program,
+        "data",
+        "prepare",
+        "synthetic",
+        "--layout",
+        "livecell",
+        "--name",
+        "tiny",
+        "--scale",
+        "0.2",
+        cwd=tmp_path,
+        **variables,
+    )
     launch = (program, "grid", "launch", "--dataset", "tiny", "--method", "watershed", "--inline")
     assert "1 done" in run(*launch, cwd=tmp_path, **variables)
     assert "nothing to run" in run(*launch, cwd=tmp_path, **variables)

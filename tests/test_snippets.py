@@ -131,8 +131,13 @@ def shell(cache: Path) -> Shell:  # noqa: ARG001 - must be set before a command 
     def run(lines: str, folder: Path) -> None:
         found = subprocess.run(
             ["bash", "-euxo", "pipefail", "-c", lines],
-            cwd=folder, env={**os.environ, "PATH": path}, capture_output=True, text=True, timeout=600, check=False,
-        )  # fmt: skip
+            cwd=folder,
+            env={**os.environ, "PATH": path},
+            capture_output=True,
+            text=True,
+            timeout=600,
+            check=False,
+        )
         assert found.returncode == 0, f"{lines}\n{found.stdout[-2000:]}\n{found.stderr[-3000:]}"
 
     return run

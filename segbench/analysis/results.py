@@ -505,9 +505,16 @@ class Results:
         [(1, 'cellpose', 'all', 0.7), (2, 'mesmer', 'all', 0.44)]
         """
         return self._table(
-            "recommend", None, tissue=tissue, target=target, channels=channels, images=images, gpu_hours=gpu_hours,
-            gpus=gpus, metric=metric,
-        )  # fmt: skip
+            "recommend",
+            None,
+            tissue=tissue,
+            target=target,
+            channels=channels,
+            images=images,
+            gpu_hours=gpu_hours,
+            gpus=gpus,
+            metric=metric,
+        )
 
     def report(
         self,

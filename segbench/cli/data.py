@@ -38,9 +38,13 @@ class Projection(enum.StrEnum):
 
 
 _FOLDER_OPTIONS = {
-    "target": "--target", "channels": "--channels", "masks": "--masks", "project": "--project", "planes": "--plane",
+    "target": "--target",
+    "channels": "--channels",
+    "masks": "--masks",
+    "project": "--project",
+    "planes": "--plane",
     "allow_identical": "--allow-identical",
-}  # fmt: skip
+}
 
 
 class Edge(enum.StrEnum):
@@ -72,7 +76,7 @@ def list_datasets(format: FormatOption = Format.TABLE) -> None:
                 "name": spec.name,
                 "kind": spec.kind,
                 "prepared": "no" if prepared is None else "yes",
-                "windows": None if prepared is None else sum(prepared.index(split).height for split in prepared.splits),
+                "windows": None if prepared is None else sum(map(prepared.n_windows, prepared.splits)),
                 "tissues": None if prepared is None else len(prepared.tissues()),
                 "tasks": [task.name for task in tasks],
                 "fingerprint": None if prepared is None else prepared.fingerprint,
@@ -171,10 +175,13 @@ def prepare(
     from segbench.engine.data.summary import counts
 
     own = {
-        "target": target, "channels": None if channels is None else [one.strip() for one in channels.split(",")],
-        "masks": masks and masks.value, "project": project and project.value, "planes": plane or None,
+        "target": target,
+        "channels": None if channels is None else [one.strip() for one in channels.split(",")],
+        "masks": masks and masks.value,
+        "project": project and project.value,
+        "planes": plane or None,
         "allow_identical": allow_identical or None,
-    }  # fmt: skip
+    }
     own = {key: value for key, value in own.items() if value is not None}
     if kind is not Kind.FOLDER and own:
         names = ", ".join(_FOLDER_OPTIONS[key] for key in own)
@@ -323,8 +330,12 @@ def _progress(name: str) -> Iterator[ProgressCallback]:
         yield tell
         return
     columns = (
-        TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn(),
-    )  # fmt: skip
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+    )
     with Progress(*columns, console=console) as progress:
         bars: dict[str, Any] = {}
 

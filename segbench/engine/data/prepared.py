@@ -83,6 +83,12 @@ class PreparedDataset:
             raise unknown_name("target", target, self.targets)
         return self.folder / f"labels-{target}-{self._split(split)}.npy"
 
+    def n_windows(self, split: str) -> int:
+        """Return how many windows a split has; reads no table."""
+        import numpy as np
+
+        return int(np.load(self.images_path(split), mmap_mode="r").shape[0])
+
     def index(self, split: str) -> pl.DataFrame:
         """Return one row a window: window, image, tissue, y, x (of the window in the image), n_cells_TARGET.
 

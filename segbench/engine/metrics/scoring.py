@@ -252,9 +252,13 @@ def evaluate_coco(
             raise SegbenchError(f"{path} is no COCO JSON; give both as JSON (.json), or both as label maps to evaluate")
     ranges = _ranges(areas) or {}
     return evaluate_coco_json(
-        Path(truth), Path(predictions), max_detections=[max_detections], area_ranges=ranges, iou_type=iou,
+        Path(truth),
+        Path(predictions),
+        max_detections=[max_detections],
+        area_ranges=ranges,
+        iou_type=iou,
         progress=progress,
-    )  # fmt: skip
+    )
 
 
 @dataclass(frozen=True)

@@ -74,9 +74,16 @@ def check_method(name: str, *, gpu: bool = False, progress: Callable[[str], None
         start = time.monotonic()
         try:
             done = subprocess.run(
-                command, env=variables, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
-                text=True, timeout=_LIMIT_S, check=False, cwd=folder,
-            )  # fmt: skip
+                command,
+                env=variables,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.PIPE,
+                text=True,
+                timeout=_LIMIT_S,
+                check=False,
+                cwd=folder,
+            )
         except subprocess.TimeoutExpired:
             return CheckResult(name, False, time.monotonic() - start, None, f"not done after {_LIMIT_S} s")
         seconds = time.monotonic() - start

@@ -39,9 +39,14 @@ def run_process(
     command = job.command(files.job, environment.python)
     with files.log.open("ab") as log:
         process = subprocess.Popen(
-            command, env=variables, cwd=files.path, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
-            stderr=log, start_new_session=True,
-        )  # fmt: skip
+            command,
+            env=variables,
+            cwd=files.path,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=log,
+            start_new_session=True,
+        )
     watch = MemoryWatch(process.pid)
     try:
         code = _wait(process, request.timeout_s, watch)

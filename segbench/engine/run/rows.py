@@ -31,29 +31,53 @@ def attempt_row(
     run, card = request.run, get_card(request.run.method)
     done = status is Status.DONE
     return AttemptRow(
-        run_id=run.id, attempt=request.attempt, status=status,
+        run_id=run.id,
+        attempt=request.attempt,
+        status=status,
         error=None if error is None else " ".join(error.split())[:10_000],
         log_tail=None if done else request.folder.log_tail(),
-        method=card.name, method_title=card.title, method_revision=card.revision, family=card.family,
-        environment=card.environment, category=card.category, trained=card.trained, attention=card.attention,
-        usability=card.usability.composite, task=run.task.name, dataset=run.task.dataset,
-        dataset_kind=request.dataset.kind, dataset_fingerprint=run.fingerprint or "",
-        channels=list(run.task.channels), n_channels=len(run.task.channels), target=run.task.target,
-        train_tissue=run.train_tissue, seed=run.seed, settings=dict(run.settings),
+        method=card.name,
+        method_title=card.title,
+        method_revision=card.revision,
+        family=card.family,
+        environment=card.environment,
+        category=card.category,
+        trained=card.trained,
+        attention=card.attention,
+        usability=card.usability.composite,
+        task=run.task.name,
+        dataset=run.task.dataset,
+        dataset_kind=request.dataset.kind,
+        dataset_fingerprint=run.fingerprint or "",
+        channels=list(run.task.channels),
+        n_channels=len(run.task.channels),
+        target=run.task.target,
+        train_tissue=run.train_tissue,
+        seed=run.seed,
+        settings=dict(run.settings),
         batch_size=run.budget.batch_size,
         epochs=result.get("epochs") if done else run.budget.epochs,
         iterations=result.get("iterations") if done else run.budget.iterations,
         steps_per_epoch=run.budget.steps_per_epoch,
-        n_train_images=result.get("n_train_images"), n_train_cells=result.get("n_train_cells"),
-        n_val_images=facts.get("n_val_images"), n_parameters=result.get("n_parameters"),
-        versions=result.get("versions", {}), lock_hash=facts.get("lock_hash"), segbench_version=__version__,
-        git_commit=request.git_commit, host=socket.gethostname(), cpu_name=_cpu_name(),
-        num_cpus=run.resources.num_cpus, gpu_names=list(result.get("gpu_names") or []),
+        n_train_images=result.get("n_train_images"),
+        n_train_cells=result.get("n_train_cells"),
+        n_val_images=facts.get("n_val_images"),
+        n_parameters=result.get("n_parameters"),
+        versions=result.get("versions", {}),
+        lock_hash=facts.get("lock_hash"),
+        segbench_version=__version__,
+        git_commit=request.git_commit,
+        host=socket.gethostname(),
+        cpu_name=_cpu_name(),
+        num_cpus=run.resources.num_cpus,
+        gpu_names=list(result.get("gpu_names") or []),
         num_gpus=run.resources.num_gpus if request.use_gpu else 0.0,
         peak_memory_bytes=result.get("peak_memory_bytes") or facts.get("sampled_peak_bytes"),
         peak_gpu_memory_bytes=result.get("peak_gpu_memory_bytes"),
-        started_at=started, ended_at=datetime.now(UTC), folder=request.folder.relative,
-    )  # fmt: skip
+        started_at=started,
+        ended_at=datetime.now(UTC),
+        folder=request.folder.relative,
+    )
 
 
 def image_table(evaluation: Evaluation, task: Task, names: Sequence[str]) -> ImageTable:
@@ -74,11 +98,20 @@ def evaluation_rows(
     """Yield the pooled row and one row a test tissue; COCO's -1 (no truth) becomes None."""
     for tissue, scores in ((ALL_TISSUES, evaluation.pooled), *evaluation.groups.items()):
         yield EvaluationRow(
-            test_task=task.name, test_tissue=tissue, operation=operation, radius=radius, map=metric(scores.map),
-            ap50=metric(scores.ap50), ap75=metric(scores.ap75), ar=metric(scores.ar), ar50=metric(scores.ar50),
-            ar75=metric(scores.ar75), n_images=scores.n_images, n_truth=scores.n_truth,
+            test_task=task.name,
+            test_tissue=tissue,
+            operation=operation,
+            radius=radius,
+            map=metric(scores.map),
+            ap50=metric(scores.ap50),
+            ap75=metric(scores.ap75),
+            ar=metric(scores.ar),
+            ar50=metric(scores.ar50),
+            ar75=metric(scores.ar75),
+            n_images=scores.n_images,
+            n_truth=scores.n_truth,
             n_predictions=scores.n_predictions,
-        )  # fmt: skip
+        )
 
 
 def tissue_rows(data: PreparedDataset) -> list[TissueRow]:

@@ -58,10 +58,17 @@ def score(request: AttemptRequest, data: PreparedDataset) -> Scored:
 
     shown = choose_examples(tissues, index[f"n_cells_{task.target}"].to_list())
     write_examples(
-        request.folder, task, data.fingerprint, data.images_path(TEST),
-        [data.channels.index(name) for name in task.channels], data.labels_path(TEST, task.target), predictions, shown,
-        [tissues[row] for row in shown], [index["image"][row] for row in shown],
-    )  # fmt: skip
+        request.folder,
+        task,
+        data.fingerprint,
+        data.images_path(TEST),
+        [data.channels.index(name) for name in task.channels],
+        data.labels_path(TEST, task.target),
+        predictions,
+        shown,
+        [tissues[row] for row in shown],
+        [index["image"][row] for row in shown],
+    )
     resamples = []
     if run.train_tissue == ALL_TISSUES:
         samples = paired_samples(own, data.origins(TEST), key=data.fingerprint)

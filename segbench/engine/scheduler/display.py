@@ -25,9 +25,13 @@ class LaunchDisplay:
         self.console = Console(stderr=True, soft_wrap=True)
         self._live: Live | None = None
         self._progress = Progress(
-            TextColumn("[bold]runs[/bold]"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(),
-            TextColumn("{task.fields[note]}"), console=self.console,
-        )  # fmt: skip
+            TextColumn("[bold]runs[/bold]"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            TextColumn("{task.fields[note]}"),
+            console=self.console,
+        )
         self._bar = self._progress.add_task("runs", total=None, note="")
         self._total = 0
         self._ended = self._failed = 0

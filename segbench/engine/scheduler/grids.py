@@ -269,12 +269,21 @@ def plan(
     from segbench.engine.scheduler.forecast import place_of
 
     request = GridRequest.of(
-        preset=preset, grid=grid, dataset=dataset, methods=methods, tasks=tasks, tissues=tissues, seeds=seeds,
+        preset=preset,
+        grid=grid,
+        dataset=dataset,
+        methods=methods,
+        tasks=tasks,
+        tissues=tissues,
+        seeds=seeds,
         budget={"scale": budget_scale, "epochs": epochs, "iterations": iterations, "batch_size": batch_size},
         resources={
-            "num_gpus": num_gpus, "num_cpus": num_cpus, "memory_gb": memory_gb, "gpu_memory_gb": gpu_memory_gb,
+            "num_gpus": num_gpus,
+            "num_cpus": num_cpus,
+            "memory_gb": memory_gb,
+            "gpu_memory_gb": gpu_memory_gb,
         },
-    )  # fmt: skip
+    )
     options = LaunchOptions.of(executor=executor, address=address, cpu=cpu, accelerator=accelerator)
     place = place_of(options, gpus, gpus_per_node)
     return Plan(tuple(planning.plan(request, open_results(out), place.device)), place)
@@ -378,17 +387,33 @@ def launch(
     from segbench.engine.scheduler.launching import launch as launch_request
 
     request = GridRequest.of(
-        preset=preset, grid=grid, dataset=dataset, methods=methods, tasks=tasks, tissues=tissues, seeds=seeds,
+        preset=preset,
+        grid=grid,
+        dataset=dataset,
+        methods=methods,
+        tasks=tasks,
+        tissues=tissues,
+        seeds=seeds,
         budget={"scale": budget_scale, "epochs": epochs, "iterations": iterations, "batch_size": batch_size},
         resources={
-            "num_gpus": num_gpus, "num_cpus": num_cpus, "memory_gb": memory_gb, "gpu_memory_gb": gpu_memory_gb,
+            "num_gpus": num_gpus,
+            "num_cpus": num_cpus,
+            "memory_gb": memory_gb,
+            "gpu_memory_gb": gpu_memory_gb,
         },
-    )  # fmt: skip
+    )
     options = LaunchOptions.of(
-        executor=executor, address=address, cpu=cpu, num_cpus=local_cpus, timeout_s=timeout_s,
-        checkpoint_every_s=checkpoint_every_s, accelerator=accelerator, labels=dict(labels or {}),
-        cluster_file=cluster_file, retries={"failed": retries},
-    )  # fmt: skip
+        executor=executor,
+        address=address,
+        cpu=cpu,
+        num_cpus=local_cpus,
+        timeout_s=timeout_s,
+        checkpoint_every_s=checkpoint_every_s,
+        accelerator=accelerator,
+        labels=dict(labels or {}),
+        cluster_file=cluster_file,
+        retries={"failed": retries},
+    )
     folder = open_results(out)
     with _shown(progress) as shown:
         runs, summary = launch_request(request, folder, options, **shown)

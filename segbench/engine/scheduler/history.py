@@ -36,10 +36,15 @@ def read_history(out: ResultsFolder, sizes: Sizes | None = None) -> History:
     for row in query(out, _SQL).iter_rows(named=True):
         budget = Budget(row["batch_size"], row["epochs"], row["iterations"], row["steps_per_epoch"])
         measured = Measured(
-            task=row["task"], dataset_fingerprint=row["dataset_fingerprint"], train_tissue=row["train_tissue"],
-            budget=budget, n_train_images=row["n_train_images"], num_gpus=row["num_gpus"],
-            device=(row["gpu_names"] or [CPU])[0] if row["num_gpus"] else CPU, train_s=row["train_s"],
+            task=row["task"],
+            dataset_fingerprint=row["dataset_fingerprint"],
+            train_tissue=row["train_tissue"],
+            budget=budget,
+            n_train_images=row["n_train_images"],
+            num_gpus=row["num_gpus"],
+            device=(row["gpu_names"] or [CPU])[0] if row["num_gpus"] else CPU,
+            train_s=row["train_s"],
             other_s=row["other_s"],
-        )  # fmt: skip
+        )
         found.append((row["method"], measured))
     return History.of(found, sizes)

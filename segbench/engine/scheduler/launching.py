@@ -173,6 +173,12 @@ def _run_left(
             return expected_seconds(run, history, device=device).seconds
 
         return execute(
-            left, datasets.specs, options, writer, observe, expect=expect, listed=listed,
+            left,
+            datasets.specs,
+            options,
+            writer,
+            observe,
+            expect=expect,
+            listed=listed,
             attempt=pushing(run_attempt),
-        )  # fmt: skip
+        )

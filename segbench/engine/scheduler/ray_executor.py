@@ -125,11 +125,13 @@ class RayExecutor(Executor):
         run = request.run
         shape, node = self._shapes[run.id], self._chosen.pop(run.id)
         reference = self._ray_task.options(
-            num_cpus=shape.cpus, num_gpus=shape.gpus, memory=int(shape.memory_gb * 1e9),
+            num_cpus=shape.cpus,
+            num_gpus=shape.gpus,
+            memory=int(shape.memory_gb * 1e9),
             name=f"{run.method} {run.task.name} {run.train_tissue} {run.id}",
             # where any node will do, another may take it if this one has just died
             scheduling_strategy=NodeAffinitySchedulingStrategy(node, soft=shape.nodes is None),
-        ).remote(request)  # fmt: skip
+        ).remote(request)
         self._running[reference] = run.id
 
     def wait(self, timeout_s: float, meanwhile: Callable[[], None]) -> list[Ended]:  # noqa: ARG002 - the nodes work

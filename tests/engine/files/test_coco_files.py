@@ -149,20 +149,38 @@ def test_every_mask_that_pycocotools_writes_is_accepted(seed: int) -> None:
 
 
 ODD = st.one_of(
-    st.none(), st.booleans(), st.integers(-(2**70), 2**70), st.floats(), st.text(max_size=8),
-    st.lists(st.integers(-9, 9), max_size=9), st.lists(st.lists(st.floats(), max_size=9), max_size=3),
+    st.none(),
+    st.booleans(),
+    st.integers(-(2**70), 2**70),
+    st.floats(),
+    st.text(max_size=8),
+    st.lists(st.integers(-9, 9), max_size=9),
+    st.lists(st.lists(st.floats(), max_size=9), max_size=3),
     st.dictionaries(st.sampled_from(["size", "counts", "id"]), st.text(max_size=5), max_size=3),
-)  # fmt: skip
+)
 
 
 @settings(max_examples=500, deadline=None, derandomize=True, database=None, suppress_health_check=list(HealthCheck))
 @given(
     place=st.sampled_from(["images", "annotations", "categories", "results"]),
-    key=st.sampled_from(["id", "image_id", "category_id", "height", "width", "segmentation", "bbox", "area", "iscrowd",
-                         "score", "file_name"]),
+    key=st.sampled_from(
+        [
+            "id",
+            "image_id",
+            "category_id",
+            "height",
+            "width",
+            "segmentation",
+            "bbox",
+            "area",
+            "iscrowd",
+            "score",
+            "file_name",
+        ]
+    ),
     value=ODD,
     whole=st.booleans(),
-)  # fmt: skip
+)
 def test_any_value_in_any_place_is_read_or_refused_in_one_line(
     tmp_path_factory: pytest.TempPathFactory, place: str, key: str, value: Any, whole: bool
 ) -> None:

@@ -85,9 +85,13 @@ class TestTiff:
 
     def test_ome_tells_channels_and_pixel_size(self, tmp_path: Path) -> None:
         metadata = {
-            "axes": "CYX", "Channel": {"Name": ["DAPI", "E-cadherin"]}, "PhysicalSizeX": 500, "PhysicalSizeXUnit": "nm",
-            "PhysicalSizeY": 500, "PhysicalSizeYUnit": "nm",
-        }  # fmt: skip
+            "axes": "CYX",
+            "Channel": {"Name": ["DAPI", "E-cadherin"]},
+            "PhysicalSizeX": 500,
+            "PhysicalSizeXUnit": "nm",
+            "PhysicalSizeY": 500,
+            "PhysicalSizeYUnit": "nm",
+        }
         array = pixels(2, 40, 50)
         found = read_picture(written(tmp_path / "c.ome.tif", array, metadata=metadata))
         assert np.array_equal(found.pixels, array)

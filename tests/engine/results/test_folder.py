@@ -36,15 +36,19 @@ def path_strings(path: Path) -> list[str]:
     tree = ast.parse(path.read_text())
     told = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)}
     joined = {
-        id(side) for node in ast.walk(tree) if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Div)
+        id(side)
+        for node in ast.walk(tree)
+        if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Div)
         for side in (node.left, node.right)
-    }  # fmt: skip
+    }
     return [
         f"{path.relative_to(PACKAGE)}:{node.lineno}: {node.value!r}"
         for node in ast.walk(tree)
-        if isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in told
+        if isinstance(node, ast.Constant)
+        and isinstance(node.value, str)
+        and id(node) not in told
         and (NAMES.search(node.value) or (id(node) in joined and node.value in JOINED))
-    ]  # fmt: skip
+    ]
 
 
 def test_no_module_but_the_results_own_spells_what_lies_in_a_results_folder() -> None:
@@ -174,8 +178,14 @@ def test_what_is_a_mirror_is_known_from_how_it_was_named(tmp_path: Path) -> None
 
 def test_one_vocabulary_says_where_runs_stand_and_the_store_takes_the_ends_alone(make_record: MakeRecord) -> None:
     assert [status.value for status in ENDED] == [
-        "done", "failed", "timeout", "out-of-memory", "diverged", "cancelled", "lost"
-    ]  # fmt: skip
+        "done",
+        "failed",
+        "timeout",
+        "out-of-memory",
+        "diverged",
+        "cancelled",
+        "lost",
+    ]
     going = [status for status in Status if not status.ended]
     assert [status.value for status in going] == ["to do", "queued", "running", "interrupted"]
     for status in going:
