@@ -185,7 +185,7 @@ def prepare(
     own = {key: value for key, value in own.items() if value is not None}
     if kind is not Kind.FOLDER and own:
         names = ", ".join(_FOLDER_OPTIONS[key] for key in own)
-        raise SegbenchError(f"{names}: for kind folder, not {kind.value}")
+        raise SegbenchError(f"{names} {'is' if len(own) == 1 else 'are'} for kind folder, not {kind.value}")
     if kind is not Kind.LIVECELL and train_file is not None:
         raise SegbenchError(f"--train-file is for kind livecell, not {kind.value}")
     if kind is not Kind.SYNTHETIC and (layout is not None or seed != 0 or scale != 1.0):

@@ -110,7 +110,7 @@ def test_a_synthetic_dataset_of_ones_own_is_prepared_by_name(cache: Path) -> Non
         (("prepare", "folder"), "where are the data"),
         (("prepare", "folder", "/nowhere/cells"), "there is nothing at|is not a folder"),
         (("prepare", "synthetic", "/tmp"), "take no path"),
-        (("prepare", "synthetic", "--target", "cell"), "are for kind folder"),
+        (("prepare", "synthetic", "--target", "cell"), "--target is for kind folder"),
         (("prepare", "synthetic", "--layout", "tissue"), "did you mean tissuenet"),
         (("prepare", "livecell", "/tmp", "--seed", "4"), "are for kind synthetic"),
         (("prepare", "tissuenet", "/tmp", "--pixel-size", "0"), "micrometres above 0"),
