@@ -25,12 +25,14 @@ from segbench.engine.results.statuses import Status
 from segbench.paths import cache_folder
 
 PLUGIN = Path(__file__).parent / "plugin"
+SLOW_EXAMPLES = ("segbench.engine.scheduler.grids.launch",)
+"""Examples in docstrings, which no mark can stand on."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark what starts a Ray of its own as slow."""
+    """Mark what starts a Ray of its own, and the examples that run a grid, as slow."""
     for item in items:
-        if "ray_variables" in getattr(item, "fixturenames", ()):
+        if "ray_variables" in getattr(item, "fixturenames", ()) or item.name in SLOW_EXAMPLES:
             item.add_marker(pytest.mark.slow)
 
 

@@ -417,6 +417,7 @@ def test_what_limits_an_analysis_is_a_warning_that_points_at_the_caller(store: P
     assert findings[0].startswith("study: Quick ranks first of 2 methods")
 
 
+@pytest.mark.slow
 def test_a_report_and_a_figure_are_written_where_they_are_told(store: Path, tmp_path: Path) -> None:
     results = segbench.Results(store)
     path = results.report(tmp_path / "mine.html", title="Mine", sections=["overview"], with_published=True)

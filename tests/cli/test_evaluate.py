@@ -76,6 +76,7 @@ def test_scores_decide_the_order(folders: tuple[Path, Path], tmp_path: Path) -> 
     assert scored(0.9, 0.1)[0]["ap75"] > scored(0.1, 0.9)[0]["ap75"]
 
 
+@pytest.mark.slow
 def test_cells_intervals_and_rows_an_image(folders: tuple[Path, Path], tmp_path: Path) -> None:
     (metrics,) = rows("evaluate", *folders, "--cells", "--per-image", tmp_path / "images.csv")
     assert metrics["f1_50"] == 1.0

@@ -133,6 +133,7 @@ def test_its_store_is_reported(results: Path) -> None:
     assert all(title in page for title in ("StarDist", "Cellpose", "Watershed"))
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("prepared", "same_engine")
 def test_launching_its_grid_again_runs_nothing_and_brings_its_store_up_to_date(results: Path, tmp_path: Path) -> None:
     planned = asked("grid", "plan", "--grid", GRID, out=results)

@@ -34,6 +34,7 @@ def test_every_figure_of_the_report_is_drawn(source: Source, tmp_path: Path) -> 
         assert "<image" in text or text.count("<path") > 5, "marks, bars, lines or a heat map"
 
 
+@pytest.mark.slow
 def test_an_svgs_text_is_text_and_the_same_results_give_the_same_file(source: Source, tmp_path: Path) -> None:
     plot = find_plot(source, "accuracy")
     draw(plot, tmp_path / "a.svg", metric="ap50")

@@ -54,6 +54,7 @@ def test_every_section_has_data_and_says_in_words_what_it_shows(built: Report) -
     assert "19 runs, 18 finished and 1 did not." in built.html
 
 
+@pytest.mark.slow
 def test_a_failure_shows_its_error_and_the_end_of_its_log(html: str) -> None:
     assert "needed more memory than the 4 GB it was granted" in html
     assert "epoch 3\nMemoryError" in html

@@ -210,6 +210,7 @@ def test_a_killed_preparation_looks_unfinished_and_is_cleaned_away(cache: Path, 
     assert not list((cache / "prepared").glob("*.part-*"))
 
 
+@pytest.mark.slow
 def test_two_processes_prepare_once(cache: Path, write_folder: WriteFolder) -> None:
     spec = _spec(write_folder())
     both = [_start(spec), _start(spec)]

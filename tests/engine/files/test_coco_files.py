@@ -160,6 +160,7 @@ ODD = st.one_of(
 )
 
 
+@pytest.mark.slow
 @settings(max_examples=500, deadline=None, derandomize=True, database=None, suppress_health_check=list(HealthCheck))
 @given(
     place=st.sampled_from(["images", "annotations", "categories", "results"]),

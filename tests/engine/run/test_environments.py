@@ -161,6 +161,7 @@ def test_a_third_partys_module_is_linked_too(tmp_path: Path, monkeypatch: pytest
         environments.subprocess_env(built, ("no_such_module",))
 
 
+@pytest.mark.slow
 def test_where_no_processor_build_is_to_be_had_the_gpu_build_serves(own_locks: Path, installer: str) -> None:  # noqa: ARG001
     (own_locks / "tiny-cpu.txt").write_text(f"{NAME}==1.0+cpu\n")
     (own_locks / "tiny-gpu.txt").write_text(f"{NAME}==1.0\n")
@@ -171,6 +172,7 @@ def test_where_no_processor_build_is_to_be_had_the_gpu_build_serves(own_locks: P
     assert environments.find("tiny", gpu=False) == built
 
 
+@pytest.mark.slow
 def test_one_lock_can_serve_processors_and_gpus(own_locks: Path, installer: str) -> None:  # noqa: ARG001
     (own_locks / "both.txt").write_text(f"{NAME}==1.0\n")
     assert "both" in lock_files.environment_names()
@@ -180,6 +182,7 @@ def test_one_lock_can_serve_processors_and_gpus(own_locks: Path, installer: str)
     assert environments.lock_versions("both", "gpu") == environments.lock_versions("both") == {NAME: "1.0"}
 
 
+@pytest.mark.slow
 def test_wheels_for_another_python_get_a_folder_of_their_own(
     own_locks: Path,
     installer: str,  # noqa: ARG001
@@ -252,6 +255,7 @@ def test_uv_is_told_what_pip_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
 Add = Callable[..., Path]
 
 
+@pytest.mark.slow
 def test_a_distribution_brings_an_environment_of_its_own(add_distribution: Add, installer: str, tmp_path: Path) -> None:
     lock = "acme_net/locks/acme.txt"
     files = {"acme_net/__init__.py": "raise RuntimeError('not to be imported')\n", lock: f"{NAME}==1.0\n"}
@@ -301,6 +305,7 @@ def test_an_environments_name_belongs_to_one_distribution(add_distribution: Add)
         environments.ensure("both", gpu=False)
 
 
+@pytest.mark.slow
 def test_a_folder_of_the_users_hides_no_module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     here = tmp_path / "here"
     (here / "segbench").mkdir(parents=True)

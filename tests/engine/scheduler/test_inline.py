@@ -189,6 +189,7 @@ def test_ctrl_c_ends_the_run_and_leaves_its_record(tmp_path: Path) -> None:
     assert running.stdout == b""
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("plugin")
 def test_a_launch_into_a_url_is_uploaded(tmp_path: Path) -> None:
     url = f"file://{tmp_path}/bucket"
