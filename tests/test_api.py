@@ -527,6 +527,7 @@ def test_a_grid_is_launched_inline_and_on_ray_with_the_same_result(
     assert segbench.plan(grid=GRID, out=inline.out).forecast().runs == 0
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("tiny")
 def test_runs_that_fail_are_told_not_raised(tmp_path: Path) -> None:
     failed = segbench.launch(grid={**GRID, "seeds": [0]}, out=tmp_path, executor="inline", cpu=True, timeout_s=0.001)

@@ -60,6 +60,7 @@ def loaded_by(folder: Path, *commands: list[str]) -> dict[str, set[str]]:
     return {command: set(packages) for command, packages in json.loads(told.read_text()).items()}
 
 
+@pytest.mark.slow
 def test_asking_a_results_folder_loads_nothing_that_computes(results: Path, tmp_path: Path) -> None:
     commands = [
         ["runs", "list"],

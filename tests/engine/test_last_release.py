@@ -153,6 +153,7 @@ def test_launching_its_grid_again_runs_nothing_and_brings_its_store_up_to_date(r
     )
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("prepared", "same_engine")
 def test_the_demo_has_its_ids_on_prepared_data(tmp_path: Path) -> None:
     assert _plan("demo", tmp_path) == IDS["demo on these data"]

@@ -37,6 +37,7 @@ def test_both_versions_are_read(write_tissuenet: WriteTissuenet, version: str) -
         np.testing.assert_array_equal(images[1].labels["nuclear"], stored["y"][1, ..., 1])
 
 
+@pytest.mark.slow
 def test_training_images_of_512_and_test_images_of_256_become_windows(
     write_tissuenet: WriteTissuenet, cache: Path
 ) -> None:

@@ -200,6 +200,7 @@ def test_a_launch_into_a_url_is_uploaded(tmp_path: Path) -> None:
     assert json.loads((bucket / "driver.json").read_text())["ended"]
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("plugin")
 def test_a_run_gets_whole_gpus_of_those_that_this_process_sees(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "5,3")
