@@ -108,7 +108,7 @@ def test_an_unfinished_or_broken_example_folder_leaves_the_rest(
     examples = json.loads(re.search(r'id="data-examples">(.*?)</script>', html, re.S)[1])["examples"]  # type: ignore[index]
     assert {panel["method"] for example in examples for panel in example["panels"]} == {good.attempt.method}
     assert "are left out" in caplog.text
-    assert "lies outside the results folder" in caplog.text
+    assert "../elsewhere is no attempt's folder" in caplog.text
 
 
 HOSTILE = "</script><script>document.title='owned'</script><img src=x onerror=\"document.title='owned'\">\u2028'\"&amp;"
