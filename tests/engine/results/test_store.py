@@ -254,7 +254,7 @@ def test_migrations_are_applied_in_order_once_and_all_or_none(tmp_path: Path, ma
     assert connection.execute("select distinct site from tissues").fetchall() == [("HERE",)]
     connection.close()
     # a store with steps that this segbench does not know: one line from whoever needs its tables
-    for ask in (StoreWriter, check_store, lambda out: query(ResultsFolder(out), "select future from attempts")):
+    for ask in (StoreWriter, check_store, lambda out: query(out, "select future from attempts")):
         with pytest.raises(SegbenchError, match="newer segbench") as caught:
             ask(ResultsFolder(tmp_path))
         assert "\n" not in str(caught.value)
