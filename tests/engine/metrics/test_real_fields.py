@@ -13,7 +13,7 @@ import tifffile
 from pycoco_reference import image_of_labels, reference_scores, run_coco, unequal_elements
 from scipy import ndimage
 
-from segbench.engine.metrics import COCO_AREAS, cell_metrics, evaluate_coco_json, evaluate_labels
+from segbench.engine.metrics import COCO_AREAS, evaluate_coco_json, evaluate_labels, measure_cells
 
 FIELDS = ("X003_Y004", "X004_Y003")
 PREDICTED = ("Cellpose-0.6.1", "DeepCell-0.9.0_membrane")
@@ -134,8 +134,8 @@ def test_codex_windows_equal_pycocotools(testdata: Path, who: str) -> None:
 
 def test_experts_who_disagree_are_seen_in_every_metric(testdata: Path) -> None:
     truth = [field(testdata, name, "expert1") for name in FIELDS]
-    itself = cell_metrics(evaluate_labels(truth, truth).images)
-    other = cell_metrics(evaluate_labels(truth, [field(testdata, name, "expert2") for name in FIELDS]).images)
+    itself = measure_cells(evaluate_labels(truth, truth).images)
+    other = measure_cells(evaluate_labels(truth, [field(testdata, name, "expert2") for name in FIELDS]).images)
     assert itself.panoptic_quality == itself.aggregated_jaccard == itself.seg == 1.0
     assert other.panoptic_quality < 0.5
     assert other.merges > other.splits  # the second expert drew fewer, larger cells
