@@ -124,13 +124,14 @@ def _published_query() -> Callable[[str, Sequence[Any]], pl.DataFrame]:
             kinds = {statement.type for statement in connection.extract_statements(sql)}
             if kinds - {duckdb.StatementType.SELECT, duckdb.StatementType.EXPLAIN}:
                 raise SegbenchError("the published scores cannot be changed: write a select")
-            frame = pl.from_arrow(connection.sql(sql, params=list(parameters)).to_arrow_table())
+            relation = connection.sql(sql, params=list(parameters))
+            if relation is None:
+                raise SegbenchError("the query returns nothing: write a select")
+            return store.as_frame(relation)
         except duckdb.Error as error:
             raise SegbenchError(
                 " ".join(line.strip() for line in str(error).splitlines()[:2] if line.strip())
             ) from None
-        assert isinstance(frame, pl.DataFrame)
-        return frame
 
     return ask
 

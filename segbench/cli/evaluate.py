@@ -91,6 +91,8 @@ def evaluate(
     if truth.suffix.lower() == ".json" or predictions.suffix.lower() == ".json":
         if scores or groups or cells or bootstrap or per_image:
             raise SegbenchError("--scores, --groups, --cells, --bootstrap and --per-image are for label maps")
+        if masks is not MaskKind.LABELS:
+            raise SegbenchError("--masks is for label maps; COCO JSON says itself what a cell is")
         with progress_bar("evaluating") as progress:
             found = evaluate_coco(
                 truth, predictions, iou=iou_type.value, max_detections=max_detections, areas=ranges, progress=progress
@@ -98,6 +100,10 @@ def evaluate(
         tell_notes(found.notes)
         print_table(found.frame(), format)
         return
+    if iou_type is not IouType.SEGM:
+        raise SegbenchError("--iou bbox is for COCO JSON; label maps are compared by their pixels")
+    if per_image is not None and (per_image.is_dir() or not per_image.parent.is_dir()):
+        raise SegbenchError(f"--per-image {per_image} cannot be written: give a file in a folder that exists")
     if cells and bootstrap:
         raise SegbenchError("--bootstrap gives intervals of AP and AR; leave out --cells")
     with progress_bar("evaluating") as progress:

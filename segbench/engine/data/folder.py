@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -178,9 +179,10 @@ def _read_index(folder: Path) -> tuple[list[_Row], tuple[str, ...]]:
         row = _read_row({key: (value or "").strip() for key, value in values.items()}, more, f"{path}, line {number}")
         if row.image in (row.mask, *row.more):
             raise SegbenchError(f"{path}, line {number}: {row.image!r} is listed as its own mask or channel")
-        if row.image in seen:
+        place = os.path.normpath(row.image)
+        if place in seen:
             raise SegbenchError(f"{path}, line {number}: image {row.image!r} is listed twice")
-        seen.add(row.image)
+        seen.add(place)
         rows.append(row)
     if not rows:
         raise SegbenchError(f"{path} lists no image")

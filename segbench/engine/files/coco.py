@@ -156,6 +156,9 @@ def read_results(path: Path, truth: CocoTruth, segmentations: bool = True) -> Co
         f"{path.name}: {n:,} of {len(results):,} results have category {category!r}, which the truth lacks: left out"
         for category, n in spare.items()
     ]
+    boxes = sum(isinstance(result, dict) and result.get("segmentation") is None for result in results)
+    if by_box and segmentations and boxes:
+        told.append(f"{path.name}: {boxes:,} of {len(results):,} results have no mask: their boxes are scored as masks")
     return CocoResults(tuple(objects), by_box, tuple(told))
 
 
@@ -308,13 +311,16 @@ def _categories(raw: Any, path: Path) -> tuple[Id, ...]:
         _require(category, ("id",), f"{path}, category number {n}")
         found.append(checked_id(category["id"], f"{path}, category number {n}: id"))
     _all_of_one_kind(found, f"{path}: ids of categories")
+    twice = next((one for one in found if found.count(one) > 1), None)
+    if twice is not None:
+        raise SegbenchError(f"{path}: two categories have the id {twice!r}; ids must differ")
     return tuple(found)
 
 
 def _object(raw: Any, where: str, keys: Sequence[str], number: int = 0) -> CocoObject:
     _require(raw, keys, where)
     crowd = raw.get("iscrowd", 0)
-    if not isinstance(crowd, bool | int | float):
+    if crowd not in (0, 1):
         raise SegbenchError(f"{where}: iscrowd is {_shown(crowd)}; it must be 0 or 1")
     return CocoObject(
         id=checked_id(raw["id"], f"{where}: id") if "id" in keys else number,

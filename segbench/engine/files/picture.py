@@ -43,6 +43,12 @@ class Take:
     planes: Mapping[str, int] = field(default_factory=dict)
     """Position on an axis, from 0, by the axis' letter (Z: depth, T: time)."""
 
+    def check_absent(self, axes: str, path: object) -> None:
+        """Raise SegbenchError where a plane other than the first is asked for on an axis that a file does not have."""
+        for axis, position in self.planes.items():
+            if axis not in axes and position:
+                raise SegbenchError(f"{path} has no axis {axis}: --plane {axis}={position} is not there")
+
     @classmethod
     def of(cls, project: str | None, planes: list[str] | None) -> Take:
         """Return what the options ``--project max`` and ``--plane Z=3`` mean; raises SegbenchError where nothing."""
@@ -53,5 +59,10 @@ class Take:
             axis, equals, position = text.partition("=")
             if not equals or len(axis.strip()) != 1 or not axis.strip().isalpha() or not position.strip().isdigit():
                 raise SegbenchError(f"--plane takes AXIS=POSITION such as Z=3 (positions from 0), found {text!r}")
-            chosen[axis.strip().upper()] = int(position)
+            letter = axis.strip().upper()
+            if letter in "YXCS":
+                raise SegbenchError(f"--plane {text}: rows, columns and channels are never left out; Z and T can be")
+            if letter in chosen:
+                raise SegbenchError(f"--plane names the axis {letter} twice: {letter}={chosen[letter]} and {text}")
+            chosen[letter] = int(position)
         return cls(project, chosen)  # type: ignore[arg-type]

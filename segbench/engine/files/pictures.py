@@ -61,6 +61,8 @@ def read_picture(path: Path, take: Take | None = None, named: int | None = None)
         picture = Picture(_channels_first(_squeezed(_load_npy(path), path)))
     else:
         picture = guarded(path, lambda: _read_picture(path, head))
+    if not head.startswith(_TIFF):
+        take.check_absent("", path)
     pixels = picture.pixels
     if pixels.dtype.kind not in "biuf":
         raise SegbenchError(f"{path}: pixels must be numbers, found {pixels.dtype}")

@@ -135,6 +135,9 @@ def _rows(path: Path, needed: str, one_of: Sequence[str], also: Sequence[str] = 
         reader = csv.DictReader(io.StringIO(text, newline=""), delimiter=delimiter)
         found = [(name or "").strip() for name in reader.fieldnames or []]
         reader.fieldnames = found
+        twice = next((name for name in found if name and found.count(name) > 1), None)
+        if twice is not None:
+            raise SegbenchError(f"{path} has the column {twice!r} twice; keep one")
         if needed not in found or not set(one_of) & set(found) or not set(also) <= set(found):
             wanted = ", ".join([needed, *also, " or ".join(one_of)])
             raise SegbenchError(f"{path} has the columns {', '.join(found) or 'none'}; it needs {wanted}")

@@ -97,7 +97,8 @@ def read_tiff_labels(path: Path, take: Take) -> npt.NDArray[Any]:
     array, axes, _ = _without_alpha(stack.array, stack.axes, stack.page)
     if "S" in axes:
         array, axes = one_of_equal(np.moveaxis(array, axes.index("S"), 0), path), axes.replace("S", "")
-    array, axes = _taken(array, axes, take, path, keep=_UNNAMED + "C")
+    # maps of several times are maps one after the other
+    array, axes = _taken(array, axes, take, path, keep=_UNNAMED + "CT")
     rest = [axis for axis in axes if axis not in "YX"]
     if len(rest) > 1:
         raise SegbenchError(f"{path} has the axes {axes} {array.shape}; a label map is one plane, or pages of one kind")
@@ -231,6 +232,7 @@ def _without_alpha(array: npt.NDArray[Any], axes: str, page: Any) -> tuple[npt.N
 
 def _taken(array: npt.NDArray[Any], axes: str, take: Take, path: Path, keep: str) -> tuple[npt.NDArray[Any], str]:
     """Return the array without the axes that are neither pixels nor in ``keep``, by what the user chose."""
+    take.check_absent(axes, path)
     for axis in [axis for axis in axes if axis not in "YX" + keep]:
         along = axes.index(axis)
         n = array.shape[along]
@@ -241,13 +243,17 @@ def _taken(array: npt.NDArray[Any], axes: str, take: Take, path: Path, keep: str
         elif take.project is not None:
             array = array.max(axis=along) if take.project == "max" else _mean(array, along)
         else:
-            what = f" ({_NAMES[axis]})" if axis in _NAMES else ""
-            raise SegbenchError(
-                f"{path} has an axis {axis}{what} of {n} planes: choose one with --plane {axis}=0, join them with "
-                f"--project max, or, where they are channels, name all {n} with --channels"
-            )
+            raise SegbenchError(_refusal(path, axis, n, alone=not set(axes) & set("CS"), labels="T" in keep))
         axes = axes.replace(axis, "")
     return array, axes
+
+
+def _refusal(path: Path, axis: str, n: int, *, alone: bool, labels: bool) -> str:
+    found = f"{path} has an axis {axis}{f' ({_NAMES[axis]})' if axis in _NAMES else ''} of {n} planes: "
+    if labels:
+        return f"{found}a label map is one plane; save the one that is meant"
+    channels = f", or, where they are channels, name all {n} with --channels" if alone else ""
+    return f"{found}choose one with --plane {axis}=0, or join them with --project max{channels}"
 
 
 def _mean(array: npt.NDArray[Any], along: int) -> npt.NDArray[Any]:

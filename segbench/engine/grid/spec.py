@@ -49,6 +49,20 @@ class GridSpec(_Part):
     """By method."""
 
 
+class _UniqueKeys(yaml.SafeLoader):
+    """Refuses a mapping that gives one key twice: YAML would keep the last without a word."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        """Return the mapping."""
+        keys = [key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
+        twice = next((key for key in keys if keys.count(key) > 1), None)
+        if twice is not None:
+            raise yaml.constructor.ConstructorError(
+                None, None, f"the key {twice!r} stands there twice", node.start_mark
+            )
+        return super().construct_mapping(node, deep)
+
+
 def read_grid(path: Path) -> GridSpec:
     """Read a grid file (YAML); either ``blocks: [...]`` or one block's keys at the top.
 
@@ -58,7 +72,7 @@ def read_grid(path: Path) -> GridSpec:
         The file is missing, is not YAML, or a field does not fit: the error names the field and what was found.
     """
     try:
-        raw = yaml.safe_load(Path(path).read_text())
+        raw = yaml.load(Path(path).read_text(), _UniqueKeys)  # a SafeLoader
     except OSError as error:
         raise SegbenchError(f"cannot read the grid file {path}: {error.strerror}") from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:

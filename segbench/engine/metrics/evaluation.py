@@ -252,12 +252,13 @@ class Evaluation:
     @property
     def notes(self) -> tuple[str, ...]:
         """What was left out of the scores or is suspected of the maps, each in one line."""
-        cut = self.detections.images[~self.detections.kept]
+        kept = np.bincount(self.detections.images[self.detections.kept], minlength=len(self.images))
+        # of a sweep, what has vanished is not kept either, but no prediction any more
+        beyond = self.images.n_predictions - kept
+        cut = np.flatnonzero(beyond > 0)
         if not cut.size:
             return self.told
-        images, beyond = np.unique(cut, return_counts=True)
-        limit = int(self.images.n_predictions[images[0]] - beyond[0])
-        return (*self.told, beyond_limit(int(beyond.sum()), images.size, limit))
+        return (*self.told, beyond_limit(int(beyond[cut].sum()), cut.size, int(kept[cut[0]])))
 
     @property
     def map(self) -> float:
@@ -454,7 +455,11 @@ def beyond_limit(n: int, images: int, limit: int) -> str:
 
 
 def checked_limit(max_detections: int) -> int:
-    """Return the limit of detections; below 1 raises SegbenchError."""
+    """Return the limit of detections; SegbenchError unless it is a whole number from 1 to 2^31 - 1."""
+    if isinstance(max_detections, bool) or not isinstance(max_detections, int | np.integer):
+        raise SegbenchError(f"max_detections is {max_detections!r}; give a whole number of at least 1")
+    if max_detections > 2**31 - 1:
+        raise SegbenchError(f"max_detections is {max_detections}; give at most {2**31 - 1}")
     if max_detections < 1:
         raise SegbenchError(f"max_detections is {max_detections}; give at least 1")
     return int(max_detections)

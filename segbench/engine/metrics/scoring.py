@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from segbench.engine.files.label_maps import LabelMapFiles, LabelMapSource, open_label_maps
-from segbench.engine.files.masks import Masks
+from segbench.engine.files.masks import Masks, as_labels, numbered_pieces
 from segbench.engine.files.tables import read_groups, read_scores
 from segbench.engine.metrics.batches import LabelMaps, Progress, refuse_type
 from segbench.engine.metrics.coco_json import CocoEvaluation, IouType, evaluate_coco_json
@@ -322,6 +322,13 @@ def _opened(
         if runs and (path / "predictions.json").is_file():
             return PredictionSet(path), None
         return open_label_maps(path, masks), None
+    return _opened_arrays(given if masks is Masks.LABELS else _numbered(given, what, masks), what)
+
+
+def _opened_arrays(given: Any, what: str) -> tuple[LabelMaps, bool]:
+    """Return maps in memory, and whether it is one map."""
+    if isinstance(given, np.ma.MaskedArray):
+        raise SegbenchError(f"{what} is a masked array; give its labels as a plain one, as by filled(0)")
     dimensions = getattr(given, "ndim", None)
     if dimensions == 2:
         array = np.asarray(given)
@@ -338,6 +345,17 @@ def _opened(
             "give a label map (H, W), a stack (N, H, W), a list of maps or a path"
         )
     return given, False
+
+
+def _numbered(given: Any, what: str, masks: Masks) -> Any:
+    """Return binary masks in memory with their pieces numbered."""
+    if masks is Masks.COLOUR:
+        raise SegbenchError(f"{what} is an array; masks='colour' is for picture files")
+    if getattr(given, "ndim", None) == 2:
+        return numbered_pieces(as_labels(np.asarray(given), what))
+    if isinstance(given, Mapping) or not isinstance(given, Iterable):
+        return given
+    return [numbered_pieces(as_labels(np.asarray(one), f"{what}[{n}]")) for n, one in enumerate(given)]
 
 
 def _named(maps: Any) -> tuple[LabelMaps, Sequence[str] | None]:
@@ -394,11 +412,28 @@ def _known(names: Sequence[str] | None, what: str) -> Sequence[str]:
 
 
 def _ranges(areas: str | AreaRanges | None) -> AreaRanges | None:
-    if not isinstance(areas, str):
+    if areas is None:
+        return None
+    if isinstance(areas, Mapping):
+        for name, bounds in areas.items():
+            _check_range(name, bounds)
         return areas
+    if not isinstance(areas, str):
+        raise SegbenchError(f"areas is of type {type(areas).__name__}; give 'coco', 'livecell' or names with two areas")
     if areas not in AREAS:
         raise unknown_name("set of areas", areas, AREAS)
     return AREAS[areas]
+
+
+def _check_range(name: str, bounds: Any) -> None:
+    try:
+        low, high = (float(bound) for bound in bounds)
+    except (TypeError, ValueError):
+        low, high = 1.0, 0.0
+    if name == "all" or not low <= high:
+        raise SegbenchError(
+            f"areas has {name!r}: {bounds!r}; give a name other than 'all' with its smallest and largest area in pixels"
+        )
 
 
 def _radii(what: str, given: Iterable[int]) -> list[int]:

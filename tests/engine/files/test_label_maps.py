@@ -136,3 +136,37 @@ class TestTables:
         path = table(tmp_path / "s.csv", f"image,label,score\n{rows}")
         with pytest.raises(SegbenchError, match=message):
             read_scores(path, ["a"], lambda _: np.array([2, 4]))
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"max_detections": 1.5}, "max_detections is 1.5"),
+        ({"max_detections": True}, "max_detections is True"),
+        ({"max_detections": 10**30}, "give at most"),
+        ({"areas": {"a": (5, 1)}}, "smallest and largest area"),
+        ({"areas": {"a": 3}}, "smallest and largest area"),
+        ({"areas": {"all": (0, 1)}}, "a name other than 'all'"),
+        ({"masks": "colour"}, "masks='colour' is for picture files"),
+    ],
+)
+def test_values_that_cannot_be_meant_are_refused(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(SegbenchError, match=message):
+        segbench.evaluate(cells(), cells(), **options)
+
+
+def test_a_masked_array_is_refused_rather_than_read_without_its_mask() -> None:
+    with pytest.raises(SegbenchError, match="truth is a masked array"):
+        segbench.evaluate(np.ma.masked_array(cells(), cells() == 1), cells())
+
+
+def test_binary_arrays_are_numbered_as_files_are() -> None:
+    binary = cells() > 0
+    assert segbench.evaluate(binary, binary, masks="binary").pooled.n_truth == 4
+    assert segbench.evaluate([binary], [binary], masks="binary").pooled.n_truth == 4
+
+
+def test_what_erosion_takes_away_is_not_said_to_be_beyond_the_limit() -> None:
+    swept = segbench.sweep(cells(), cells(), erode=[0, 30])
+    assert swept["erode", 30].pooled.n_predictions == 0
+    assert swept["erode", 30].notes == ()

@@ -156,6 +156,19 @@ class TestTiff:
         with pytest.raises(SegbenchError, match=r"lossy.tif is compressed by JPEG"):
             read_numbers(path)
 
+    def test_a_plane_that_is_not_there_is_refused(self, tmp_path: Path) -> None:
+        path = written(tmp_path / "c.ome.tif", pixels(2, 40, 50), metadata={"axes": "CYX"})
+        with pytest.raises(SegbenchError, match=r"c.ome.tif has no axis Z: --plane Z=3"):
+            read_picture(path, Take(None, {"Z": 3}))
+        assert read_picture(path, Take(None, {"Z": 0})).pixels.shape == (2, 40, 50)
+        for wrong in (["C=1"], ["Y=3"], ["Z=0", "Z=1"], ["Z"], ["Z=-1"]):
+            with pytest.raises(SegbenchError, match="--plane"):
+                Take.of(None, wrong)
+
+    def test_label_maps_of_several_times_are_maps_one_after_the_other(self, tmp_path: Path) -> None:
+        array = pixels(4, 40, 50)
+        assert np.array_equal(read_numbers(written(tmp_path / "t.ome.tif", array, metadata={"axes": "TYX"})), array)
+
 
 class TestOtherFormats:
     def test_a_colour_picture_is_no_label_map(self, tmp_path: Path) -> None:

@@ -151,3 +151,10 @@ def test_a_grid_file_that_does_not_fit_is_refused_by_field(tmp_path: Path, text:
 def test_a_missing_grid_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(SegbenchError, match=r"absent\.yaml"):
         read_grid(tmp_path / "absent.yaml")
+
+
+def test_a_key_given_twice_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "grid.yaml"
+    path.write_text("methods: [watershed]\ntasks: [synthetic-nuclear-1ch]\nmethods: [stardist]\n")
+    with pytest.raises(SegbenchError, match="the key 'methods' stands there twice"):
+        read_grid(path)

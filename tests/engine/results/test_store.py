@@ -332,3 +332,12 @@ def held(path: Path) -> Iterator[subprocess.Popen[str]]:
     finally:
         process.stdin.close()
         process.wait(timeout=30)
+
+
+def test_columns_that_no_frame_can_hold_are_told_in_one_line(tmp_path: Path, make_record: MakeRecord) -> None:
+    out = ResultsFolder(tmp_path)
+    StoreWriter(out).add([make_record()])
+    with pytest.raises(SegbenchError, match=r"two columns 'a'.*with 'as'"):
+        query(out, "select 1 as a, 2 as a")
+    with pytest.raises(SegbenchError, match=r"cannot be shown.*cast it"):
+        query(out, "select interval 1 day as a")

@@ -95,7 +95,6 @@ def query(out: ResultsFolder, sql: str, parameters: Sequence[Any] = ()) -> pl.Da
         The store cannot be read, or DuckDB refuses the query (its own message, one line).
     """
     import duckdb
-    import polars as pl
 
     with read_connection(out) as connection:
         # A results file may come from anyone, and a query from a report: neither needs other files or the network
@@ -104,13 +103,34 @@ def query(out: ResultsFolder, sql: str, parameters: Sequence[Any] = ()) -> pl.Da
             relation = connection.sql(sql, params=list(parameters))
             if relation is None:
                 raise SegbenchError("the query returns nothing: write a select")
-            frame = pl.from_arrow(relation.to_arrow_table())
-            assert isinstance(frame, pl.DataFrame)
-            return frame
+            return as_frame(relation)
         except duckdb.Error as error:
             lines = [line.strip() for line in str(error).splitlines() if line.strip()]
             newer = _newer(connection)
             raise SegbenchError(" ".join(lines[:2]) + (f" ({newer})" if newer else "")) from None
+
+
+def as_frame(relation: duckdb.DuckDBPyRelation) -> pl.DataFrame:
+    """Return what a query answers as a frame.
+
+    Raises
+    ------
+    SegbenchError
+        Two columns have one name, or a column is of a type that a frame cannot hold (an interval).
+    """
+    import polars as pl
+
+    twice = next((name for name in relation.columns if relation.columns.count(name) > 1), None)
+    if twice is not None:
+        raise SegbenchError(f"the query has two columns {twice!r}: give each a name of its own with 'as'")
+    try:
+        frame = pl.from_arrow(relation.to_arrow_table())
+    except pl.exceptions.PolarsError as error:
+        raise SegbenchError(
+            f"a column of the query cannot be shown ({' '.join(str(error).split())}): cast it, as to varchar"
+        ) from None
+    assert isinstance(frame, pl.DataFrame)
+    return frame
 
 
 @contextmanager
