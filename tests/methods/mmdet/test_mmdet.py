@@ -44,7 +44,9 @@ def environment() -> environments.Environment:
 
 def run_script(environment: environments.Environment, script: str, *arguments: object) -> str:
     command = [str(environment.python), str(HERE / script), *map(str, arguments)]
-    variables = environments.subprocess_env(environment) | {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+    # the scripts import what lies beside them, which a method's process never does
+    own = {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": "", "PYTHONSAFEPATH": ""}
+    variables = environments.subprocess_env(environment) | own
     done = subprocess.run(command, env=variables, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-3000:]
     return done.stdout
