@@ -58,3 +58,7 @@ def main() -> None:
         # The reader of a pipe (head, less) has gone: not an error, and the interpreter must not complain at exit
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(0)
+    except OSError as error:  # a cache that is a file, a disk that is full: what no command has told in its own words
+        where = f" ({error.filename})" if error.filename else ""
+        typer.secho(f"error: {error.strerror or error}{where}", fg=typer.colors.RED, err=True)
+        sys.exit(2)

@@ -19,11 +19,12 @@ from segbench.engine.data.spec import SPLITS, DatasetSpec
 from segbench.engine.files.masks import Masks, read_mask_with_facts
 from segbench.engine.files.picture import Picture, Take
 from segbench.engine.files.pictures import read_picture
+from segbench.engine.files.tables import read_table
 from segbench.engine.study.tissues import ALL_TISSUES
 from segbench.errors import SegbenchError, unknown_name
 
 if TYPE_CHECKING:
-    import polars as pl
+    pass
 
 INDEX = "index.csv"
 TARGETS = ("nuclear", "wholecell", "cell")
@@ -171,12 +172,15 @@ def _read_index(folder: Path) -> tuple[list[_Row], tuple[str, ...]]:
         raise SegbenchError(
             f"{path} does not exist; a folder dataset needs it, with columns image, mask, split, tissue"
         )
-    table = _read_table(path)
-    more = tuple(column for column in table.columns if column.startswith(_CHANNEL))
+    columns, table = read_table(path)
+    for column in ("image", "mask", "split"):
+        if column not in columns:
+            raise SegbenchError(f"{path} lacks column {column!r}; it has {', '.join(columns)}")
+    more = tuple(column for column in columns if column.startswith(_CHANNEL))
     rows: list[_Row] = []
     seen: set[str] = set()
-    for number, values in enumerate(table.iter_rows(named=True), start=2):
-        row = _read_row({key: (value or "").strip() for key, value in values.items()}, more, f"{path}, line {number}")
+    for number, values in table:
+        row = _read_row(values, more, f"{path}, line {number}")
         if row.image in (row.mask, *row.more):
             raise SegbenchError(f"{path}, line {number}: {row.image!r} is listed as its own mask or channel")
         place = os.path.normpath(row.image)
@@ -191,20 +195,6 @@ def _read_index(folder: Path) -> tuple[list[_Row], tuple[str, ...]]:
     if lost is not None:
         raise SegbenchError(f"{path} lists {lost}, which does not exist")
     return rows, tuple(column.removeprefix(_CHANNEL) for column in more)
-
-
-def _read_table(path: Path) -> pl.DataFrame:
-    """Return a CSV file as text columns; one that lacks a column that every index has raises SegbenchError."""
-    import polars as pl
-
-    try:
-        table = pl.read_csv(path, infer_schema=False)
-    except (pl.exceptions.PolarsError, UnicodeDecodeError, OSError) as error:
-        raise SegbenchError(f"{path} is not a CSV file: {str(error).splitlines()[0]}") from None
-    for column in ("image", "mask", "split"):
-        if column not in table.columns:
-            raise SegbenchError(f"{path} lacks column {column!r}; it has {', '.join(table.columns)}")
-    return table
 
 
 def _read_row(values: dict[str, str], more: tuple[str, ...], where: str) -> _Row:

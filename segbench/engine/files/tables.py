@@ -29,7 +29,7 @@ def read_groups(path: Path, names: Sequence[str]) -> list[str]:
     groups: dict[str, str] = {}
     lines: dict[str, int] = {}
     known = set(names)
-    for n, row in enumerate(_rows(path, "image", ("group", "tissue")), start=2):
+    for n, row in _rows(path, "image", ("group", "tissue")):
         name = _name_in(row["image"], known)
         group = row.get("group") or row.get("tissue") or ""
         if name in lines and (name in known):
@@ -67,7 +67,7 @@ def read_scores(
         The table cannot be read, names an unknown image, gives a label two scores, or does not fit the labels.
     """
     by_name: dict[str, dict[int, float]] = {name: {} for name in names}
-    for n, row in enumerate(_rows(path, "image", ("score",), ("label",)), start=2):
+    for n, row in _rows(path, "image", ("score",), ("label",)):
         where = f"{path}, line {n}"
         name = _name_in(row["image"], by_name)
         if name not in by_name:
@@ -122,25 +122,45 @@ def _name_in(text: str, known: dict[str, dict[int, float]] | set[str]) -> str:
     return stem if stem in known else name
 
 
-def _rows(path: Path, needed: str, one_of: Sequence[str], also: Sequence[str] = ()) -> list[dict[str, str]]:
+def read_table(path: Path) -> tuple[list[str], list[tuple[int, dict[str, str]]]]:
+    """Return a CSV file's columns, and its rows by column with the line where each ends; blank lines are passed over.
+
+    As spreadsheets write them: a byte order mark, semicolons or tabs instead of commas, spaces around values.
+
+    Raises
+    ------
+    SegbenchError
+        It cannot be read, is no UTF-8 text, or has a column twice.
+    """
     try:
         text = Path(path).read_bytes().decode("utf-8-sig")
     except OSError as error:
         raise SegbenchError(f"cannot read {path}: {error.strerror or error}") from None
     except UnicodeDecodeError:
         raise SegbenchError(f"{path} is not UTF-8 text: save it as CSV with UTF-8") from None
+    if "\0" in text:
+        raise SegbenchError(f"{path} is no CSV table: it holds NUL characters; save it as CSV with UTF-8")
     first = text.split("\n", 1)[0]
     delimiter = max(",;\t", key=first.count) if first else ","
     try:
         reader = csv.DictReader(io.StringIO(text, newline=""), delimiter=delimiter)
-        found = [(name or "").strip() for name in reader.fieldnames or []]
-        reader.fieldnames = found
-        twice = next((name for name in found if name and found.count(name) > 1), None)
-        if twice is not None:
-            raise SegbenchError(f"{path} has the column {twice!r} twice; keep one")
-        if needed not in found or not set(one_of) & set(found) or not set(also) <= set(found):
-            wanted = ", ".join([needed, *also, " or ".join(one_of)])
-            raise SegbenchError(f"{path} has the columns {', '.join(found) or 'none'}; it needs {wanted}")
-        return [{key: (value or "").strip() for key, value in row.items() if isinstance(key, str)} for row in reader]
+        columns = [(name or "").strip() for name in reader.fieldnames or []]
+        reader.fieldnames = columns
+        rows = [
+            (reader.line_num, {key: (value or "").strip() for key, value in row.items() if isinstance(key, str)})
+            for row in reader
+        ]
     except csv.Error as error:
         raise SegbenchError(f"{path} is not a CSV table: {error}") from None
+    twice = next((name for name in columns if name and columns.count(name) > 1), None)
+    if twice is not None:
+        raise SegbenchError(f"{path} has the column {twice!r} twice; keep one")
+    return columns, [(line, row) for line, row in rows if any(row.values())]
+
+
+def _rows(path: Path, needed: str, one_of: Sequence[str], also: Sequence[str] = ()) -> list[tuple[int, dict[str, str]]]:
+    found, rows = read_table(path)
+    if needed not in found or not set(one_of) & set(found) or not set(also) <= set(found):
+        wanted = ", ".join([needed, *also, " or ".join(one_of)])
+        raise SegbenchError(f"{path} has the columns {', '.join(found) or 'none'}; it needs {wanted}")
+    return rows

@@ -203,3 +203,33 @@ def test_the_real_nuclei_are_all_there(testdata: Path, cache: Path) -> None:  # 
     pixels = np.load(prepared.images_path("test"), mmap_mode="r")
     assert pixels.min() >= 0
     assert pixels.max() <= 1
+
+
+@pytest.mark.parametrize("delimiter", [",", ";", "\t"])
+def test_an_index_is_read_as_spreadsheets_write_it(write_folder: Callable[..., Path], delimiter: str) -> None:
+    folder = write_folder(ROWS)
+    text = (folder / "index.csv").read_text().replace(",", delimiter).replace("\n", "\r\n")
+    (folder / "index.csv").write_bytes(b"\xef\xbb\xbf" + text.encode() + b"\r\n")
+    assert sum(FolderSource(folder, {}).counts().values()) == len(ROWS)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"image,image,mask,split\na,b,c,train\n", "has the column 'image' twice"),
+        ("image,mask,split\n\u00e9,b,train\n".encode("latin-1"), "not UTF-8"),
+        ("image,mask,split\na,b,train\n".encode("utf-16"), "not UTF-8"),
+        (b"image,mask,split\na\0,b,train\n", "NUL"),
+    ],
+)
+def test_an_index_that_is_none_is_told(write_folder: Callable[..., Path], content: bytes, message: str) -> None:
+    folder = write_folder(ROWS)
+    (folder / "index.csv").write_bytes(content)
+    with pytest.raises(SegbenchError, match=message):
+        FolderSource(folder, {})
+
+
+def test_an_image_listed_by_two_names_is_listed_twice(write_folder: Callable[..., Path]) -> None:
+    folder = write_folder([*ROWS, {**ROWS[0], "image": f"./{ROWS[0]['image']}"}])
+    with pytest.raises(SegbenchError, match="listed twice"):
+        FolderSource(folder, {})
