@@ -29,10 +29,26 @@ SLOW_EXAMPLES = ("segbench.engine.scheduler.grids.launch",)
 """Examples in docstrings, which no mark can stand on."""
 
 
+SLOW_FILES = frozenset(
+    (
+        "test_last_release.py",
+        "test_postoperations.py",
+        "test_report_file.py",
+        "test_store_check.py",
+        "test_store_cli.py",
+        "test_runs.py",
+        "test_imports.py",
+        "test_exactness.py",
+    )
+)
+"""Whole files of tests that take a second each: commands from end to end, pages, comparisons with other evaluators."""
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark what starts a Ray of its own, and the examples that run a grid, as slow."""
+    """Mark what starts a Ray of its own or reads the real data, and what takes a second and more, as slow."""
     for item in items:
-        if "ray_variables" in getattr(item, "fixturenames", ()) or item.name in SLOW_EXAMPLES:
+        fixtures = getattr(item, "fixturenames", ())
+        if {"ray_variables", "testdata"} & set(fixtures) or item.name in SLOW_EXAMPLES or item.path.name in SLOW_FILES:
             item.add_marker(pytest.mark.slow)
 
 

@@ -288,7 +288,7 @@ def test_what_cannot_be_run_is_said_before_anything_is(tmp_path: Path) -> None:
     for request, words in (
         (GridRequest(preset="paper", filters=Filters(methods=("stardist",))), "segbench data prepare livecell PATH"),
         (GridRequest(dataset="sinthetic"), "did you mean synthetic"),
-        (GridRequest(preset="demo", dataset="synthetic"), "one of --preset"),
+        (GridRequest(preset="demo", dataset="synthetic"), "give one of preset, grid and dataset"),
         (GridRequest(preset="demos"), "did you mean demo"),
     ):
         with pytest.raises(SegbenchError, match=words):

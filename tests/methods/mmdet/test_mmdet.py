@@ -147,7 +147,7 @@ def test_it_learns_to_find_discs(
     images, labels = crowd()
     np.save(tmp_path / "dense_x.npy", images)
     np.save(tmp_path / "dense_y.npy", labels)
-    job = Job.read(tmp_path / "job.json")
+    job = Job.read(tmp_path / "run" / "job.json")
     dense = Arrays(str(tmp_path / "dense_x.npy"), (0,))
     settings = {**job.settings, "proposals": 3000}
     again = dataclasses.replace(job, train=None, val=None, predict={"dense": dense}, settings=settings)
