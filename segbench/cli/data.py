@@ -15,7 +15,7 @@ from segbench.cli._common import Format, FormatOption, MaskKind, print_table, te
 from segbench.errors import SegbenchError
 
 if TYPE_CHECKING:
-    from segbench.engine.data import DatasetSpec, PreparedDataset
+    from segbench.engine.data import DatasetSpec, PreparationSettings, PreparedDataset
     from segbench.engine.data.source import ProgressCallback
 
 app = typer.Typer(help="Datasets: list them, prepare your own, look at them.", no_args_is_help=True)
@@ -139,6 +139,17 @@ def prepare(
         float | None,
         typer.Option("--pixel-size", help="Side of a pixel in micrometres.", show_default="0.5 for tissuenet"),
     ] = None,
+    rescale_to_diameter: Annotated[
+        float | None,
+        typer.Option(
+            "--rescale-to-diameter",
+            help="Rescale all images by one factor, to this median diameter of the training cells, in pixels.",
+        ),
+    ] = None,
+    rescale_to_pixel_size: Annotated[
+        float | None,
+        typer.Option("--rescale-to-pixel-size", help="Rescale each image to pixels of this side, in micrometres."),
+    ] = None,
     edge: Annotated[
         Edge,
         typer.Option("--edge", help="Last window of a row or column: moved inward to cover every pixel, or left out."),
@@ -169,9 +180,12 @@ def prepare(
 
       segbench data prepare folder ~/nuclei --name nuclei --target nuclear --channels dapi --pixel-size 0.32
 
+      segbench data prepare folder ~/u2os-40x --name u2os --rescale-to-diameter 30
+
       segbench data prepare synthetic --layout livecell --name culture-2 --seed 7 --scale 2
     """
-    from segbench.engine.data import ensure_prepared, register
+    from segbench.engine.data import PreparationSettings, ensure_prepared, register
+    from segbench.engine.data.diameters import diameter_lines
     from segbench.engine.data.summary import counts
 
     own = {
@@ -192,13 +206,16 @@ def prepare(
         raise SegbenchError(f"--layout, --seed and --scale are for kind synthetic, not {kind.value}")
     if pixel_size is not None and not 0 < pixel_size < 1000:
         raise SegbenchError(f"--pixel-size is micrometres above 0, found {pixel_size}")
+    preparation = PreparationSettings(
+        edge=edge.value, rescale_to_diameter=rescale_to_diameter, rescale_to_pixel_size=rescale_to_pixel_size
+    )
     if kind is Kind.SYNTHETIC:
         if path is not None:
             raise SegbenchError(f"synthetic data take no path, found {path}")
-        specs = _synthetic_specs(name, layout, seed, scale, edge.value)
+        specs = _synthetic_specs(name, layout, seed, scale, preparation)
     else:
         options = own | ({} if train_file is None else {"train_file": train_file})
-        specs = [_spec(kind.value, path, name, options, pixel_size, edge.value)]
+        specs = [_spec(kind.value, path, name, options, pixel_size, preparation)]
     tables = []
     for spec in specs:
         with _progress(spec.name) as progress:
@@ -209,6 +226,7 @@ def prepare(
         if format is Format.TABLE:
             _describe(prepared)
             print_table(tables[-1], format)
+        tell_notes(list(diameter_lines(prepared)))
     if format is not Format.TABLE:
         named = [
             {"dataset": spec.name, **row} for spec, table in zip(specs, tables, strict=True) for row in table.to_dicts()
@@ -239,6 +257,7 @@ def show(
       segbench data show dsb2018 --format csv
     """
     from segbench.engine.data import open_prepared
+    from segbench.engine.data.diameters import diameter_lines
     from segbench.engine.data.summary import shapes
 
     prepared = open_prepared(name)
@@ -255,12 +274,18 @@ def show(
         _describe(prepared)
     tell_notes(prepared.notes)
     print_table(shapes(prepared), format)
+    tell_notes(list(diameter_lines(prepared)))
 
 
 def _spec(
-    kind: str, path: Path | None, name: str | None, options: dict[str, Any], pixel_size: float | None, edge: str
+    kind: str,
+    path: Path | None,
+    name: str | None,
+    options: dict[str, Any],
+    pixel_size: float | None,
+    preparation: PreparationSettings,
 ) -> DatasetSpec:
-    from segbench.engine.data import DatasetSpec, PreparationSettings
+    from segbench.engine.data import DatasetSpec
     from segbench.engine.data.registry import complete
 
     if path is None:
@@ -270,11 +295,13 @@ def _spec(
         name = kind if kind != "folder" else re.sub(r"[^a-z0-9]+", "-", source.name.lower()).strip("-")
     if pixel_size is not None or kind == "tissuenet":
         options["pixel_size_um"] = 0.5 if pixel_size is None else pixel_size
-    return complete(DatasetSpec(name, kind, str(source), options, PreparationSettings(edge=edge)))
+    return complete(DatasetSpec(name, kind, str(source), options, preparation))
 
 
-def _synthetic_specs(name: str | None, layout: str | None, seed: int, scale: float, edge: str) -> list[DatasetSpec]:
-    from segbench.engine.data import DatasetSpec, PreparationSettings
+def _synthetic_specs(
+    name: str | None, layout: str | None, seed: int, scale: float, preparation: PreparationSettings
+) -> list[DatasetSpec]:
+    from segbench.engine.data import DatasetSpec
     from segbench.engine.data.registry import BUILT_IN
     from segbench.errors import unknown_name
 
@@ -294,7 +321,7 @@ def _synthetic_specs(name: str | None, layout: str | None, seed: int, scale: flo
             spec.kind,
             None,
             {**spec.options, "seed": seed, "scale": scale},
-            PreparationSettings(edge=edge),
+            preparation,
         )
         for spec in specs
     ]

@@ -99,7 +99,8 @@ def _prepare_once(
         _clean(folder.parent, fingerprint)
         part = Path(tempfile.mkdtemp(prefix=f"{fingerprint}.part-", dir=folder.parent))
         try:
-            prepare(source, spec.preparation, part, fingerprint, progress, workers or default_workers())
+            size = spec.pixel_size_um
+            prepare(source, spec.preparation, part, fingerprint, progress, workers or default_workers(), size)
             # mkdtemp's folder is private to its owner; a cache may be shared
             part.chmod(0o755)
             part.rename(folder)
@@ -144,13 +145,16 @@ def _fingerprint(spec: DatasetSpec, source: Source) -> str:
     files = source.files()
     with ThreadPoolExecutor(default_workers()) as pool:
         digests = dict(zip(files, pool.map(_digest, files), strict=True))
+    # the pixel size that the user tells describes only, but where images are brought to another
+    size = {} if spec.preparation.rescale_to_pixel_size is None else {"pixel_size_um": spec.pixel_size_um}
     return _hash(
-        {
+        size
+        | {
             "revision": PREPARATION_REVISION,
             "kind": spec.kind,
             "channels": source.channels,
             "targets": source.targets,
-            "preparation": spec.to_dict()["preparation"],
+            "preparation": spec.preparation.to_dict(),
             "content": source.content(digests.__getitem__),
         }
     )

@@ -141,6 +141,7 @@ class FolderSource(Source):
             labels={self.targets[0]: labels},
             left_out=_left_out(pictures, pixels.shape[0]),
             masks=(facts,),
+            pixel_size_um=picture.pixel_size_um,
         )
 
 

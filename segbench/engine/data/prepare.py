@@ -8,23 +8,30 @@ import math
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
 from segbench.engine.data.clahe import equalize
+from segbench.engine.data.diameters import diameters
 from segbench.engine.data.morphology import Morphology, measure
 from segbench.engine.data.prepared import META, in_order
+from segbench.engine.data.resample import rescale
+from segbench.engine.data.rescaling import Rescaling
 from segbench.engine.data.source import Load, ProgressCallback, RawImage, Source, check_pixels
 from segbench.engine.data.spec import PreparationSettings
 from segbench.engine.data.windows import check_labels, number, positions
 from segbench.engine.files.masks import MaskFacts, survey
 from segbench.errors import SegbenchError
+
+_SAME_SIZE = 0.01
+"""Pixel sizes that differ by less, relatively, are the same."""
+_T = TypeVar("_T")
 
 
 def normalize(plane: npt.NDArray[Any], settings: PreparationSettings) -> npt.NDArray[np.float32]:
@@ -105,14 +112,27 @@ class RawFacts:
     """Of its pixels; None for an image of one value, which others may well equal."""
     empty_windows: int
     """Without a cell, and left out."""
+    diameters: Mapping[str, npt.NDArray[np.float32]] = field(default_factory=dict)
+    """Of each target's cells, in pixels of the windows."""
+    pixel_size_um: float | None = None
+    """Of the original, where its file tells one."""
+    vanished: int = 0
+    """Cells that have no pixel left at the windows' scale."""
 
 
-def prepare_image(raw: RawImage, settings: PreparationSettings, keep_empty: bool) -> ImageWindows:
+def prepare_image(
+    raw: RawImage, settings: PreparationSettings, keep_empty: bool, factor: float | None = None
+) -> ImageWindows:
     """Normalise one image and cut it into windows.
 
     Cells cut by a window's edge keep the part that lies in the window. Every window's labels are numbered 1..k anew.
+    With a ``factor`` the image is rescaled first.
     """
     check_pixels(raw.pixels, raw.image)
+    digest, n_cells = _digest(raw.pixels), 0
+    if factor is not None:
+        n_cells = sum(np.unique(labels[labels != 0]).size for labels in raw.labels.values())
+        raw = rescale(raw, factor)
     size = raw.pixels.shape[1:]
     whole = {}
     for target, labels in raw.labels.items():
@@ -154,8 +174,11 @@ def prepare_image(raw: RawImage, settings: PreparationSettings, keep_empty: bool
             origin=raw.origin or raw.image,
             left_out=raw.left_out,
             masks=raw.masks,
-            digest=_digest(raw.pixels),
+            digest=digest,
             empty_windows=len(places) - len(corners),
+            diameters={target: diameters(labels) for target, labels in whole.items()},
+            pixel_size_um=raw.pixel_size_um,
+            vanished=0 if factor is None else n_cells - sum(highest.values()),
         ),
     )
 
@@ -174,8 +197,9 @@ def prepare(
     fingerprint: str,
     progress: ProgressCallback | None,
     workers: int,
+    pixel_size_um: float | None = None,
 ) -> None:
-    """Prepare a dataset into an existing empty folder.
+    """Prepare a dataset into an existing empty folder; ``pixel_size_um`` is what the user tells of the originals.
 
     Images are read, normalised and cut by threads (the work is in compiled code that lets other threads run), in order,
     with at most two images a worker in memory, and appended to the arrays as they come.
@@ -187,13 +211,16 @@ def prepare(
     """
     counts = source.counts()
     tissues = {}
-    told = _Told(source)
+    told = _Told(source, settings)
     with ThreadPoolExecutor(workers, thread_name_prefix="prepare") as pool:
+        rescaling = _rescaling(source, settings, pool, progress, workers)
         for split, total in counts.items():
             keep_empty = split in settings.keep_empty
 
             def work(load: Load, keep_empty: bool = keep_empty) -> ImageWindows:
-                return prepare_image(load(), settings, keep_empty)
+                raw = load()
+                factor = None if rescaling is None else rescaling.factor_of(_size(raw, pixel_size_um), raw.image)
+                return prepare_image(raw, settings, keep_empty, factor)
 
             with _SplitWriter(folder, split, source, settings.window) as writer:
                 if progress is not None:
@@ -206,22 +233,72 @@ def prepare(
             if writer.n_windows == 0:
                 raise SegbenchError(f"no window of the {split} split has a cell")
             tissues[split] = list(in_order(set(writer.index["tissue"])))
-    meta = {
+    meta: dict[str, Any] = {
         "fingerprint": fingerprint,
         "channels": list(source.channels),
         "targets": list(source.targets),
         "tissues": tissues,
         "images": dict(counts),
         "notes": list(told.lines()),
+        "diameters": told.diameters(),
     }
+    if rescaling is not None:
+        meta["rescaling"] = rescaling.to_dict()
+    if told.pixel_size_um is not None:
+        meta["pixel_size_um"] = told.pixel_size_um
     (folder / META).write_text(json.dumps(meta, indent=1))
+
+
+def _size(raw: RawImage, told: float | None) -> float | None:
+    """Return an image's pixel size, of its file or as the user tells it; raises where the two differ."""
+    own = raw.pixel_size_um
+    if own is not None and told is not None and abs(own - told) > _SAME_SIZE * told:
+        raise SegbenchError(
+            f"{raw.image} says that its pixels are {own:g} um, --pixel-size says {told:g}: leave --pixel-size out, or "
+            "mend the file"
+        )
+    return told if own is None else own
+
+
+def _rescaling(
+    source: Source,
+    settings: PreparationSettings,
+    pool: ThreadPoolExecutor,
+    progress: ProgressCallback | None,
+    workers: int,
+) -> Rescaling | None:
+    """Return how the originals are to be rescaled; to a diameter, the training cells are measured for it."""
+    if settings.rescale_to_pixel_size is not None:
+        return Rescaling(pixel_size_um=settings.rescale_to_pixel_size)
+    if settings.rescale_to_diameter is None:
+        return None
+    target, total = source.targets[-1], source.counts()["train"]
+
+    def measured(load: Load) -> npt.NDArray[np.float32]:
+        raw = load()
+        return diameters(check_labels(raw.labels[target], f"{raw.image} ({target} labels)"))
+
+    found = []
+    for done, some in enumerate(_in_order(pool, measured, source.images("train"), 2 * workers), start=1):
+        found.append(some)
+        if progress is not None:
+            progress("diameters", done, total)
+    every = np.concatenate(found)
+    if not every.size:
+        raise SegbenchError(f"there is no training cell ({target}) whose diameter could become the one asked for")
+    rescaling = Rescaling(factor=settings.rescale_to_diameter / float(np.median(every)))
+    rescaling.factor_of(None, f"cells with a median diameter of {np.median(every):.3g} pixels")
+    return rescaling
 
 
 class _Told:
     """Gathers what the user should know of the originals, and refuses what cannot be meant."""
 
-    def __init__(self, source: Source) -> None:
-        self._source = source
+    def __init__(self, source: Source, settings: PreparationSettings) -> None:
+        self._source, self._settings = source, settings
+        self._diameters: dict[str, list[npt.NDArray[np.float32]]] = {target: [] for target in source.targets}
+        self._sizes: Counter[float | None] = Counter()
+        self._vanished = 0
         self._left_out: Counter[str] = Counter()
         self._masks: list[MaskFacts] = []
         self._first: dict[bytes, tuple[str, str]] = {}
@@ -240,6 +317,8 @@ class _Told:
         self._n_images += 1
         self._left_out.update(raw.left_out)
         self._masks += raw.masks
+        self._vanished += raw.vanished
+        self._take_sizes(split, raw)
         if raw.empty_windows:
             self._empty[split] += raw.empty_windows
         if raw.digest is None:
@@ -254,22 +333,50 @@ class _Told:
                 )
             self._identical.append(same)
 
+    def _take_sizes(self, split: str, raw: RawFacts) -> None:
+        if split == "train":
+            for target, values in raw.diameters.items():
+                self._diameters[target].append(values)
+        size = raw.pixel_size_um
+        near = next((s for s in self._sizes if s and size and abs(s - size) <= _SAME_SIZE * s), size)
+        self._sizes[near] += 1
+        known = [s for s in self._sizes if s]
+        if self._settings.rescale_to_diameter is not None and len(known) > 1:
+            raise SegbenchError(
+                f"the files have pixels of {known[0]:g} um and of {known[1]:g} um ({raw.image}): one factor does not "
+                "fit both, give --rescale-to-pixel-size"
+            )
+
+    @property
+    def pixel_size_um(self) -> float | None:
+        """What all files say of their pixels' size; None where they do not."""
+        return next(iter(self._sizes)) if len(self._sizes) == 1 else None
+
+    def diameters(self) -> dict[str, dict[str, float]]:
+        """Return the median diameter and the number of the training cells of each target that has any."""
+        joined = {target: np.concatenate(values) for target, values in self._diameters.items() if values}
+        return {t: {"median": float(np.median(v)), "cells": int(v.size)} for t, v in joined.items() if v.size}
+
     def lines(self) -> Iterator[str]:
         """Yield what to tell, a line each; raises SegbenchError where the masks are none."""
         yield from survey(self._masks)
         yield from self._source.told(dict(self._left_out), self._n_images)
         for split, n in self._empty.items():
             yield f"{split}: {n:,} windows without a cell are left out"
+        if self._vanished:
+            yield f"{self._vanished:,} cells have no pixel left at the windows' scale"
+        known = {size: n for size, n in self._sizes.items() if size}
+        if len(known) > 1 and self._settings.rescale_to_pixel_size is None:
+            told = ", ".join(f"{size:g} um in {n:,} images" for size, n in list(known.items())[:4])
+            yield f"pixel sizes differ: {told}; --rescale-to-pixel-size makes them one"
         if self._identical:
             yield f"{len(self._identical):,} pictures stand in two splits: {self._identical[0]}"
 
 
-def _in_order(
-    pool: ThreadPoolExecutor, work: Callable[[Load], ImageWindows], loads: Iterable[Load], ahead: int
-) -> Iterator[ImageWindows]:
+def _in_order(pool: ThreadPoolExecutor, work: Callable[[Load], _T], loads: Iterable[Load], ahead: int) -> Iterator[_T]:
     """Yield the results in order, never more than ``ahead`` submitted and not yet taken."""
     loads = iter(loads)
-    waiting: deque[Future[ImageWindows]] = deque(pool.submit(work, load) for load in islice(loads, ahead))
+    waiting: deque[Future[_T]] = deque(pool.submit(work, load) for load in islice(loads, ahead))
     try:
         while waiting:
             yield waiting.popleft().result()

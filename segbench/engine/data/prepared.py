@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from segbench.engine.data.rescaling import Rescaling
 from segbench.engine.data.spec import DatasetSpec
 from segbench.engine.data.tasks import tasks_of
 from segbench.engine.study.tissues import ALL_TISSUES, LIVECELL_TISSUES, TISSUENET_TISSUES
@@ -40,6 +41,13 @@ class PreparedDataset:
     """The tissues that have a window, for each split."""
     notes: tuple[str, ...] = ()
     """What preparation left out or suspects, each in one line."""
+    diameters: Mapping[str, tuple[float, int]] | None = None
+    """The median diameter of the training cells, in pixels of the windows, and their number, for each target that has
+    any; None where an older segbench prepared the dataset."""
+    rescaling: Rescaling | None = None
+    """By how much the originals were rescaled, which results must undo; None where they were not."""
+    file_pixel_size_um: float | None = None
+    """Side of the originals' pixels in micrometres, where all files tell the same."""
 
     @classmethod
     def read(cls, folder: Path, spec: DatasetSpec) -> PreparedDataset:
@@ -54,6 +62,11 @@ class PreparedDataset:
             splits=tuple(meta["tissues"]),
             tissues_of_split={split: tuple(tissues) for split, tissues in meta["tissues"].items()},
             notes=tuple(meta.get("notes", ())),
+            diameters={t: (d["median"], d["cells"]) for t, d in meta["diameters"].items()}
+            if "diameters" in meta
+            else None,
+            rescaling=Rescaling.from_dict(meta["rescaling"]) if "rescaling" in meta else None,
+            file_pixel_size_um=meta.get("pixel_size_um"),
         )
 
     @property
@@ -63,9 +76,12 @@ class PreparedDataset:
 
     @property
     def pixel_size_um(self) -> float | None:
-        """Side of a pixel in micrometres; None where it is not known."""
-        size = self.spec.options.get("pixel_size_um")
-        return None if size is None else float(size)
+        """Side of a window's pixel in micrometres; None where it is not known."""
+        if self.rescaling is not None and self.rescaling.pixel_size_um is not None:
+            return self.rescaling.pixel_size_um
+        size = self.spec.pixel_size_um or self.file_pixel_size_um
+        factor = self.rescaling.factor if self.rescaling is not None else None
+        return size if size is None or factor is None else size / factor
 
     def tissues(self, split: str | None = None) -> tuple[str, ...]:
         """Return the tissues of a split that have a window, or of all splits."""

@@ -33,6 +33,8 @@ class RawImage:
     """What a pass over its mask files told; none where they are not files of labels."""
     origin: str | None = None
     """The picture that it is, where another image of the dataset is the same picture; None for its own id."""
+    pixel_size_um: float | None = None
+    """Side of a pixel in micrometres, where its file tells one."""
 
 
 Load = Callable[[], RawImage]

@@ -37,6 +37,11 @@ class PreparationSettings:
     """CLAHE's clip limit, as scikit-image's ``clip_limit``."""
     keep_empty: tuple[str, ...] = ("val", "test")
     """Splits whose windows without any cell are kept; in the others they are left out."""
+    rescale_to_diameter: float | None = None
+    """Originals are rescaled, all by one factor, so that the median diameter of the training cells is this many pixels
+    (of whole cells, where a dataset labels nuclei too); None leaves them as they are."""
+    rescale_to_pixel_size: float | None = None
+    """Originals are rescaled, each by its own factor, to pixels of this side in micrometres; None leaves them."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "percentiles", tuple(float(p) for p in self.percentiles))
@@ -56,6 +61,20 @@ class PreparationSettings:
         for split in self.keep_empty:
             if split not in SPLITS:
                 raise unknown_name("split", split, SPLITS)
+        self._check_rescaling()
+
+    def _check_rescaling(self) -> None:
+        diameter, size = self.rescale_to_diameter, self.rescale_to_pixel_size
+        if diameter is not None and size is not None:
+            raise SegbenchError("rescale to a diameter or to a pixel size, not to both")
+        if diameter is not None and not 2 <= diameter <= 1000:
+            raise SegbenchError(f"rescale to a diameter of 2 to 1000 pixels, found {diameter}")
+        if size is not None and not 0 < size <= 1000:
+            raise SegbenchError(f"rescale to a pixel size above 0 and up to 1000 um, found {size}")
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the settings as JSON-able values; rescaling only where there is any, so that fingerprints stay."""
+        return {key: value for key, value in asdict(self).items() if value is not None}
 
     @classmethod
     def from_dict(cls, raw: Mapping[str, Any]) -> PreparationSettings:
@@ -107,6 +126,12 @@ class DatasetSpec:
             raise SegbenchError(f"the source of dataset {self.name!r} must be an absolute path, found {self.source!r}")
         object.__setattr__(self, "options", dict(self.options))
 
+    @property
+    def pixel_size_um(self) -> float | None:
+        """Side of the originals' pixels in micrometres, where the user or the distribution tells it."""
+        size = self.options.get("pixel_size_um")
+        return None if size is None else float(size)
+
     def to_dict(self) -> dict[str, Any]:
         """Return the spec as JSON-able values."""
         return {
@@ -114,7 +139,7 @@ class DatasetSpec:
             "kind": self.kind,
             "source": self.source,
             "options": dict(self.options),
-            "preparation": asdict(self.preparation),
+            "preparation": self.preparation.to_dict(),
         }
 
     @classmethod
