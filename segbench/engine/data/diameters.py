@@ -19,8 +19,8 @@ def diameters(labels: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
 
     Examples
     --------
-    >>> diameters(np.array([[1, 1, 0, 2], [1, 1, 0, 0]])).round(2).tolist()
-    [2.26, 1.13]
+    >>> diameters(np.array([[1, 1, 0, 2], [1, 1, 0, 0]])).round(2)
+    array([2.26, 1.13], dtype=float32)
     """
     areas = np.bincount(labels.ravel())[1:] if labels.size else np.zeros(0)
     return np.sqrt(areas[areas > 0] * (4 / np.pi)).astype(np.float32)

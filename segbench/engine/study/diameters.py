@@ -24,8 +24,8 @@ DIAMETERS: Mapping[str, Fit] = {
     "cellpose": Fit(
         5,
         68,
-        "masks of fewer than 15 pixels are dropped (min_size); a window scaled to cells of 30 pixels (diam_mean) fills less "
-        "than half the side of a training crop of 224 (crop) where cells are larger",
+        "drops masks of fewer than 15 pixels (min_size); scaled to cells of 30 pixels (diam_mean), a window of larger "
+        "ones fills less than half the side of a training crop of 224 (crop)",
     ),
     "deepcell": Fit(
         8, 61, "RetinaMask takes no cells below 8 pixels; FeatureNet's receptive field is 61 pixels (receptive_field)"
