@@ -38,7 +38,7 @@ class ResultsWarning(UserWarning):
     """
 
 
-def unknown_name(kind: str, found: str, allowed: Iterable[str]) -> SegbenchError:
+def unknown_name(kind: str, found: object, allowed: Iterable[str]) -> SegbenchError:
     """Return the error for a misspelt name, with the nearest right names first.
 
     Examples
@@ -47,6 +47,6 @@ def unknown_name(kind: str, found: str, allowed: Iterable[str]) -> SegbenchError
     "unknown method 'cellpos'; did you mean cellpose? Known: cellpose, stardist, watershed"
     """
     names = sorted(allowed)
-    near = difflib.get_close_matches(found.lower(), names, n=3, cutoff=0.5)
+    near = difflib.get_close_matches(str(found).lower(), names, n=3, cutoff=0.5)
     hint = f"did you mean {' or '.join(near)}? " if near else ""
     return SegbenchError(f"unknown {kind} {found!r}; {hint}Known: {', '.join(names) or 'none'}")

@@ -44,12 +44,36 @@ SLOW_FILES = frozenset(
 """Whole files of tests that take a second each: commands from end to end, pages, comparisons with other evaluators."""
 
 
+LONGEST_FIRST = (
+    "test_mmdet.py",
+    "test_deepcell.py",
+    "test_learning.py",
+    "test_detectron2.py",
+    "test_demo.py",
+    "test_new_method.py",
+    "test_segment_anything.py",
+    "test_plugins.py",
+    "test_snippets.py",
+    "test_packaging.py",
+)
+"""Files of minutes, which two workers start with so that neither is left alone with one at the end."""
+
+
+@pytest.hookimpl(tryfirst=True)  # before xdist's own, which reads the groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark what starts a Ray of its own or reads the real data, and what takes a second and more, as slow."""
+    """Mark what starts a Ray of its own or reads the real data, and what takes a second and more, as slow.
+
+    For ``pytest -n 2 --dist loadgroup``: a file is one worker's, because its fixtures are, and files in which a Ray
+    is started are all the same worker's, because two that start at once can choose the same port.
+    """
+    with_ray = {item.path for item in items if "ray_variables" in getattr(item, "fixturenames", ())}
     for item in items:
         fixtures = getattr(item, "fixturenames", ())
         if {"ray_variables", "testdata"} & set(fixtures) or item.name in SLOW_EXAMPLES or item.path.name in SLOW_FILES:
             item.add_marker(pytest.mark.slow)
+        item.add_marker(pytest.mark.xdist_group("ray" if item.path in with_ray else item.path.stem))
+    place = {name: number for number, name in enumerate(LONGEST_FIRST)}
+    items.sort(key=lambda item: place.get(item.path.name, len(place)))
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -10,6 +10,7 @@ import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, get_args
@@ -228,6 +229,25 @@ def test_a_sweep_refuses_what_it_cannot_do() -> None:
         SegbenchError, match=r"evaluation is of type .*; give what evaluate\(truth, predictions\) returns"
     ):
         segbench.cell_metrics(MAP)
+
+
+@pytest.mark.parametrize(
+    ("ask", "message"),
+    [
+        (lambda: segbench.Results(None), "a results folder is a path or a URL, found None of type NoneType"),
+        (lambda: segbench.plan(preset="demo", out=5), "a results folder is a path or a URL, found 5 of type int"),
+        (lambda: segbench.plan(preset="demo", gpus=-1), "gpus is -1; expect the time on at least 1"),
+        (lambda: segbench.plan(preset=5), "unknown preset 5"),
+        (lambda: segbench.evaluate_coco({}, []), "truth is of type dict; give the path of a COCO JSON file"),
+        (lambda: segbench.evaluate_coco("a.json", []), "predictions is of type list; give the path"),
+        (lambda: segbench.confidence_intervals(MAP), r"evaluation is of type ndarray; give what evaluate\("),
+        (lambda: segbench.confidence_intervals(segbench.evaluate(MAP, MAP), seed=-1), "the seed is -1"),
+        (lambda: segbench.evaluate([MAP], [MAP], scores=[[np.inf]]), r"scores\[0\] holds an infinite score"),
+    ],
+)
+def test_what_python_gives_is_checked_where_it_comes_in(ask: Callable[[], object], message: str) -> None:
+    with pytest.raises(SegbenchError, match=message):
+        ask()
 
 
 # Every analysis with options that differ from their defaults, as Python and the command line take them

@@ -57,7 +57,7 @@ def confidence_intervals(
     Raises
     ------
     SegbenchError
-        ``resamples`` or ``confidence`` is out of range.
+        ``resamples``, ``confidence`` or ``seed`` is out of range, or ``evaluation`` is none.
 
     Examples
     --------
@@ -73,6 +73,9 @@ def confidence_intervals(
     """
     import polars as pl
 
+    if not isinstance(evaluation, Evaluation):
+        found = type(evaluation).__name__
+        raise SegbenchError(f"evaluation is of type {found}; give what evaluate(truth, predictions) returns")
     rows: list[dict[str, Any]] = []
     for name, scores in evaluation.subsets().items():
         group = name if name in evaluation.groups else None
@@ -119,6 +122,8 @@ def bootstrap_intervals(
         raise SegbenchError(f"the confidence is {confidence}; it lies between 0 and 1, as 0.95")
     if n_resamples < 1:
         raise SegbenchError(f"{n_resamples} resamples; draw at least 1")
+    if seed < 0:
+        raise SegbenchError(f"the seed is {seed}; a seed is 0 or a larger whole number")
     members = np.arange(len(evaluation.images))
     if group is not None:
         if group not in evaluation.groups:

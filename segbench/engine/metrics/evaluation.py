@@ -420,10 +420,11 @@ def scores_by_area(
 def ordered_by_score(
     detections_scores: npt.NDArray[np.float64], images: npt.NDArray[np.int32]
 ) -> npt.NDArray[np.int32]:
-    """Return the stable order (M,) by descending score; NaN scores raise SegbenchError."""
-    wrong = np.flatnonzero(np.isnan(detections_scores))
+    """Return the stable order (M,) by descending score; a score that is NaN or infinite raises SegbenchError."""
+    wrong = np.flatnonzero(~np.isfinite(detections_scores))
     if wrong.size:
-        raise SegbenchError(f"scores[{images[wrong[0]]}] holds NaN; scores are numbers")
+        found = "NaN" if np.isnan(detections_scores[wrong[0]]) else "an infinite score"
+        raise SegbenchError(f"scores[{images[wrong[0]]}] holds {found}; scores are finite numbers")
     return order_by_score(detections_scores)
 
 

@@ -247,7 +247,10 @@ def evaluate_coco(
     ...     segbench.evaluate_coco(*paths).frame().select("subset", "truth", "ar").rows()
     [('all', 1, 1.0)]
     """
-    for path in (Path(truth), Path(predictions)):
+    for name, given in (("truth", truth), ("predictions", predictions)):
+        if not isinstance(given, str | os.PathLike):
+            raise SegbenchError(f"{name} is of type {type(given).__name__}; give the path of a COCO JSON file")
+        path = Path(given)
         if path.suffix.lower() != ".json":
             raise SegbenchError(f"{path} is no COCO JSON; give both as JSON (.json), or both as label maps to evaluate")
     ranges = _ranges(areas) or {}

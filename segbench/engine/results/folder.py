@@ -59,6 +59,8 @@ class ResultsFolder:
         """
         if isinstance(out, ResultsFolder):
             return out
+        if not isinstance(out, str | os.PathLike):
+            raise SegbenchError(f"a results folder is a path or a URL, found {out!r} of type {type(out).__name__}")
         if is_url(out):
             return cls._mirror_of(os.fspath(out).rstrip("/"))
         path = Path(out)

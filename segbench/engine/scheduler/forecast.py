@@ -93,8 +93,11 @@ def place_of(options: LaunchOptions, gpus: int | None = None, gpus_per_node: int
     Raises
     ------
     SegbenchError
-        Both a cluster and imagined GPUs are asked for, or the cluster cannot be reached.
+        Both a cluster and imagined GPUs are asked for, fewer than one, or the cluster cannot be reached.
     """
+    for name, given in (("gpus", gpus), ("gpus_per_node", gpus_per_node)):
+        if given is not None and given < 1:
+            raise SegbenchError(f"{name} is {given}; expect the time on at least 1")
     if options.address is not None and gpus is not None:
         raise SegbenchError("give one of --address (that cluster) and --gpus (an imagined one), found both")
     device = CPU if options.cpu else options.accelerator
