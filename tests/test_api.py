@@ -505,7 +505,7 @@ def test_a_plan_is_what_the_command_prints(tmp_path: Path) -> None:
     [
         ({"preset": "papr"}, "did you mean paper"),
         ({"preset": "paper", "dataset": "synthetic"}, "give one of preset, grid and dataset, found preset and dataset"),
-        ({"grid": {"methods": ["watershed"]}}, "grid: field tasks: Field required"),
+        ({"grid": {"methods": ["watershed"]}}, "grid: field tasks is missing"),
         ({"grid": {**GRID, "sedes": [1]}}, "grid: unknown field 'sedes'; did you mean seeds"),
         ({"grid": {**GRID, "settings": {"watershed": {"smothing": 1}}}}, "grid: settings.watershed: unknown setting"),
         ({"grid": ["watershed"]}, "grid: a grid is a mapping"),
@@ -513,9 +513,9 @@ def test_a_plan_is_what_the_command_prints(tmp_path: Path) -> None:
         ({"methods": ["watershd"], "preset": "demo"}, "did you mean watershed"),
         ({"methods": 3}, "methods is 3; give one str, or a list of them"),
         ({"seeds": ["1"]}, "seeds has '1'; give one int"),
-        ({"epochs": 0}, "epochs: Input should be greater than 0, found 0"),
-        ({"num_gpus": 1.5}, "num_gpus: Value error, above 1 it must be a whole number, found 1.5"),
-        ({"executor": "rai"}, "launch option executor: Input should be 'ray' or 'inline', found 'rai'"),
+        ({"epochs": 0}, "epochs must be greater than 0, found 0"),
+        ({"num_gpus": 1.5}, "num_gpus must be a whole number where it is above 1, found 1.5"),
+        ({"executor": "rai"}, "launch option executor must be 'ray' or 'inline', found 'rai'"),
     ],
 )
 def test_a_grid_that_cannot_be_is_told_in_one_line(options: dict[str, Any], message: str, tmp_path: Path) -> None:

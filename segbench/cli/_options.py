@@ -116,12 +116,13 @@ class Needs:
 
         from segbench.engine.grid import ResourceChange
         from segbench.errors import SegbenchError
+        from segbench.wrong_values import first_wrong
 
         try:
             return ResourceChange(**dataclasses.asdict(self))
         except ValidationError as error:
-            first = error.errors()[0]
-            raise SegbenchError(f"--{str(first['loc'][0]).replace('_', '-')}: {first['msg']}") from None
+            wrong = first_wrong(error)
+            raise SegbenchError(f"--{wrong.keys[0].replace('_', '-')} {wrong.problem}") from None
 
 
 @dataclasses.dataclass(frozen=True)

@@ -49,7 +49,7 @@ class ResourceChange(_Change):
     @classmethod
     def _whole_above_one(cls, value: float | None) -> float | None:
         if value is not None and value > 1 and value != int(value):
-            raise ValueError(f"above 1 it must be a whole number, found {value}")
+            raise ValueError("must be a whole number where it is above 1")
         return value
 
     def apply(self, resources: Resources) -> Resources:

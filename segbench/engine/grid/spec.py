@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from segbench.engine.grid.changes import BudgetChange, ResourceChange
 from segbench.engine.study.tissues import ALL_TISSUES
 from segbench.errors import SegbenchError, unknown_name
+from segbench.wrong_values import first_wrong
 
 
 class _Part(BaseModel):
@@ -103,17 +104,15 @@ def grid_of(raw: Any, where: str) -> GridSpec:
     try:
         return GridSpec.model_validate(raw)
     except ValidationError as error:
-        first = error.errors()[0]
-        keys = list(map(str, first["loc"]))
+        wrong = first_wrong(error)
+        keys = list(wrong.keys)
         if one_block and keys[:2] == ["blocks", "0"]:
             del keys[:2]
-        if first["type"] == "extra_forbidden":
+        if wrong.kind == "extra_forbidden":
             *outer, name = keys
             of = f" of {'.'.join(outer)}" if outer else ""
             raise SegbenchError(f"{where}: {unknown_name(f'field{of}', name, _fields(outer))}") from None
-        raise SegbenchError(
-            f"{where}: field {'.'.join(keys)}: {first['msg']}, found {str(first['input'])[:80]!r}"
-        ) from None
+        raise SegbenchError(f"{where}: field {'.'.join(keys)} {wrong.problem}") from None
 
 
 def _fields(outer: list[str]) -> list[str]:

@@ -11,6 +11,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 
 from segbench.engine.results.statuses import ENDED, Status
 from segbench.small_files import write_whole
+from segbench.wrong_values import first_wrong
 
 RECORD_SCHEMA = 2
 """Raised with every new field: who does not know it leaves the record alone, older ones are read. 1: no resamples."""
@@ -208,8 +209,7 @@ class Record(_Model):
                     f"{path} was written by a newer segbench (record schema {schema}, this one knows {RECORD_SCHEMA}): "
                     "upgrade segbench"
                 ) from None
-            first = error.errors()[0]
-            raise ValueError(f"{path} is not a record: {'.'.join(map(str, first['loc']))}: {first['msg']}") from None
+            raise ValueError(f"{path} is not a record: {first_wrong(error)}") from None
 
 
 def _schema_of(content: bytes) -> int | None:

@@ -9,6 +9,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, ValidationError, field_validator
 
 from segbench.errors import SegbenchError
+from segbench.wrong_values import first_wrong
 
 
 class _Options(BaseModel):
@@ -57,7 +58,7 @@ class LaunchOptions(_Options):
     def _labels_have_keys(cls, labels: Mapping[str, str]) -> Mapping[str, str]:
         for key in labels:
             if not key or "=" in key or any(letter.isspace() for letter in key):
-                raise ValueError(f"a label's key is a word without '=', found {key!r}")
+                raise ValueError(f"needs keys that are words without '='; {key!r} is none")
         return labels
 
     @field_validator("cluster_file")
@@ -71,9 +72,7 @@ class LaunchOptions(_Options):
         try:
             return cls.model_validate(given)
         except ValidationError as error:
-            first = error.errors()[0]
-            where = ".".join(map(str, first["loc"]))
-            raise SegbenchError(f"launch option {where}: {first['msg']}, found {first['input']!r}") from None
+            raise SegbenchError(f"launch option {first_wrong(error)}") from None
 
     def changed(self, **given: Any) -> LaunchOptions:
         """Return these options with some of them given anew; raises SegbenchError as ``of`` does."""

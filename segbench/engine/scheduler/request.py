@@ -28,6 +28,7 @@ from segbench.engine.run import environments
 from segbench.engine.scheduler.catalogue import Datasets
 from segbench.engine.study.tissues import ALL_TISSUES
 from segbench.errors import SegbenchError, unknown_name
+from segbench.wrong_values import first_wrong
 
 _T = TypeVar("_T", str, int)
 _Change = TypeVar("_Change", BudgetChange, ResourceChange)
@@ -117,9 +118,7 @@ def _change(model: type[_Change], given: Mapping[str, Any]) -> _Change:
     try:
         return model.model_validate(given)
     except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(map(str, first["loc"]))
-        raise SegbenchError(f"{where}: {first['msg']}, found {first['input']!r}") from None
+        raise SegbenchError(str(first_wrong(error))) from None
 
 
 def runs_of(request: GridRequest, datasets: Datasets) -> list[Run]:
