@@ -164,33 +164,35 @@ def check(
 @app.command()
 def run(
     job: Annotated[Path, typer.Argument(help="A job file; every attempt leaves one in its folder.")],
+    to: Annotated[Path | None, typer.Option("--to", help="The new folder for what it writes.")] = None,
     gpu: GpuOption = None,
 ) -> None:
     """Run one job again by hand, in its method's environment: no Ray, no store.
 
-    Progress comes as JSON lines; the log, the model, the predictions and result.json go where the job says (paths in
-    it that are relative start in its folder). The exit status is the run's: 0 done, 1 failed.
+    Progress comes as JSON lines; the job, the log, the model, the predictions and result.json go into a new folder:
+    that of --to, or the job's own where nothing is in it yet, else job-RUN here. An attempt is never written to. The
+    exit status is the run's: 0 done, 1 failed.
 
     Examples:
 
       segbench methods run segbench-results/runs/3f2a.../attempt-001/job.json
+
+      segbench methods run segbench-results/runs/3f2a.../attempt-001/job.json --to again
     """
     import subprocess
 
     from segbench.engine.grid.cards import get_card, method_of
+    from segbench.engine.run.by_hand import job_by_hand
     from segbench.engine.run.environments import ensure, subprocess_env
-    from segbench.errors import SegbenchError
     from segbench.methods.job import Job
 
-    try:
-        read = Job.read(job)
-    except (OSError, ValueError) as error:
-        raise SegbenchError(f"not a job file: {error}") from None
+    new = job_by_hand(job, to)
+    read = Job.read(new)
     card = get_card(method_of(read.method))
     environment = ensure(card.environment, gpu=_has_gpu() if gpu is None else gpu, progress=_say)
-    job = job.absolute()
-    command, variables = read.command(job, environment.python), subprocess_env(environment, (read.method,))
-    raise typer.Exit(subprocess.run(command, env=variables, cwd=job.parent, check=False).returncode)
+    _say(f"writing into {new.parent}")
+    command, variables = read.command(new, environment.python), subprocess_env(environment, (read.method,))
+    raise typer.Exit(subprocess.run(command, env=variables, cwd=new.parent, check=False).returncode)
 
 
 def _row(one: Installed) -> dict[str, Any]:

@@ -14,8 +14,15 @@ app = typer.Typer(no_args_is_help=True, help="Check the results against their re
 
 
 @app.command()
-def check(out: OutOption = DEFAULT_OUT, format: FormatOption = Format.TABLE) -> None:
-    """Verify the store against every attempt's record, value by value. It ends with status 1 where anything is wrong.
+def check(
+    out: OutOption = DEFAULT_OUT,
+    files: Annotated[
+        bool, typer.Option("--files/--no-files", help="Read the files of finished attempts too, or the records only.")
+    ] = True,
+    format: FormatOption = Format.TABLE,
+) -> None:
+    """Verify the store against every attempt's record, value by value, and the files of finished attempts against the
+    hashes in their records. It ends with status 1 where anything is wrong.
 
     Works while a launch runs; records that it has not taken in yet are not faults then.
 
@@ -30,7 +37,7 @@ def check(out: OutOption = DEFAULT_OUT, format: FormatOption = Format.TABLE) -> 
 
     pull_all(out)
     driven = out.launch.is_held()
-    found = check_store(out, driven=driven)
+    found = check_store(out, driven=driven, files=files)
     rows = [
         {"kind": fault.kind, "run_id": fault.run_id or "-", "attempt": fault.attempt, "detail": fault.detail}
         for fault in found.faults
@@ -46,12 +53,26 @@ def check(out: OutOption = DEFAULT_OUT, format: FormatOption = Format.TABLE) -> 
             told.append(f"{found.superseded} second results of runs left out, as they should be")
         if driven:
             told.append(f"a launch runs: {found.waiting} records wait to be taken in")
-        told.append(
-            f"{len(rows)} faults: 'segbench store repair' rebuilds the store" if rows else "all as it should be"
-        )
+        told.append(_verdict([fault.kind for fault in found.faults]))
+        if found.unhashed:
+            told.append(
+                f"{found.unhashed} finished attempts of an older segbench have no hashes: their files may change"
+            )
+        if found.elsewhere:
+            told.append(f"{found.elsewhere} finished attempts whose files are not here")
         typer.echo("; ".join(told))
     if rows:
         raise typer.Exit(1)
+
+
+def _verdict(kinds: list[str]) -> str:
+    if not kinds:
+        return "all as it should be"
+    changed = kinds.count("changed")
+    told = [] if changed == len(kinds) else ["'segbench store repair' rebuilds the store"]
+    if changed:
+        told.append("files that were changed can be had again by running the run again")
+    return f"{len(kinds)} faults: {'; '.join(told)}"
 
 
 @app.command()

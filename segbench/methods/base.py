@@ -95,6 +95,8 @@ class Progress:
         self._file = path.open("a", buffering=1)
         self._stream = stream
         self.history: list[dict[str, float | int | None]] = []
+        self.paces: list[tuple[float, int]] = []
+        """Seconds on a monotonic clock, and the training steps done until then."""
 
     def phase(self, name: str) -> None:
         """Say which phase begins: ``import``, ``load``, ``train``, ``save``, ``predict``."""
@@ -122,6 +124,8 @@ class Progress:
                 for key, value in point.items()
             }
         )
+        if step is not None:
+            self.paces.append((time.monotonic(), int(step)))
         self._write({"phase": "train", **point, "epochs": epochs, "steps": steps})
         for name, value in (("training", loss), ("validation", val_loss)):
             if value is not None and not np.isfinite(value):
@@ -157,7 +161,8 @@ class Method(ABC):
     ``predict``. ``train`` alone is T: everything that is not training (reading data, building the model,
     compiling) belongs in ``load`` as far as the library lets it. For methods that are not trained it calls
     ``import_library``, ``load`` and ``predict``; for a trained method with a job without training data
-    ``import_library``, ``restore`` and ``predict``.
+    ``import_library``, ``restore`` and ``predict``. After out of memory ``calibrate`` and ``predict`` may be called
+    again: see ``at_once``.
 
     Examples
     --------
@@ -191,6 +196,19 @@ class Method(ABC):
 
     card: ClassVar[Card]
     prediction_kind: ClassVar[Kind] = "labels"
+    most_at_once: int | None = None
+    """Most windows that may go through the network together; None for as many as the method wants."""
+    used_at_once: int = 1
+    """How many went together last."""
+
+    def at_once(self, wanted: int) -> int:
+        """Return how many windows to put through the network together: as wanted, or fewer after it ran out of memory.
+
+        A method that asks this in ``predict`` and ``calibrate`` needs no more to survive a GPU too small for its batch:
+        the call that ran out of memory is made again, with half as many, from the first window without a prediction.
+        """
+        self.used_at_once = max(1, wanted if self.most_at_once is None else min(wanted, self.most_at_once))
+        return self.used_at_once
 
     @abstractmethod
     def import_library(self, job: Job) -> None:

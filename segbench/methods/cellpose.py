@@ -185,9 +185,8 @@ class Cellpose(Method):
             self._flow_threshold = float(chosen)
             return
         images, truth = self._calibration
-        outputs = [
-            output for n in range(0, len(truth), _TOGETHER) for output in self._outputs(images[n : n + _TOGETHER])
-        ]
+        together = self.at_once(_TOGETHER)
+        outputs = [output for n in range(0, len(truth), together) for output in self._outputs(images[n : n + together])]
         scores = []
         for threshold in FLOW_THRESHOLDS:
             masks = [self._masks(*output, threshold, job.settings) for output in outputs]
@@ -212,8 +211,9 @@ class Cellpose(Method):
 
     def predict(self, job: Job, images: ImageStack) -> Iterator[LabelInstances]:
         """Yield the masks that the flows lead to, all windows scaled by the training cells' mean diameter."""
-        for first in range(0, len(images), _TOGETHER):
-            for flows, logits in self._outputs(images[first : first + _TOGETHER]):
+        together = self.at_once(_TOGETHER)
+        for first in range(0, len(images), together):
+            for flows, logits in self._outputs(images[first : first + together]):
                 masks = self._masks(flows, logits, self._flow_threshold, job.settings)
                 present = np.unique(masks)
                 present = present[present > 0]

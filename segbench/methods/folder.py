@@ -39,6 +39,11 @@ class JobFolder:
         return self.path / "result.json"
 
     @property
+    def record(self) -> Path:
+        """The engine's record of a finished attempt: where it lies, nothing is written any more."""
+        return self.path / "record.json"
+
+    @property
     def model(self) -> Path:
         """The folder of the trained model."""
         return self.path / "model"
@@ -48,6 +53,11 @@ class JobFolder:
         """Written last into the model's folder: one without it holds no finished model."""
         return self.model / "model.json"
 
+    @property
+    def all_predictions(self) -> Path:
+        """The folder of all predictions."""
+        return self.path / "predictions"
+
     def predictions(self, name: str) -> Path:
         """Return the folder of one of the job's predictions."""
-        return self.path / "predictions" / name
+        return self.all_predictions / name

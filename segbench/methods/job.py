@@ -100,6 +100,10 @@ class Job:
     """Seconds of training between two checkpoints."""
     parent_pid: int | None = None
     """The engine's process: the subprocess ends itself when that one is gone. None when run by hand."""
+    model: str | None = None
+    """Folder of a finished model: it is not trained then but predicts."""
+    most_at_once: int | None = None
+    """Most windows that may go through the network together in prediction; None for as many as the method wants."""
     schema: int = JOB_SCHEMA
 
     def rank(self) -> int:
@@ -152,6 +156,8 @@ class Job:
                 seed=int(raw["seed"]),
                 output=raw["output"],
                 train=arrays(raw.get("train")),
+                model=raw.get("model"),
+                most_at_once=raw.get("most_at_once"),
                 val=arrays(raw.get("val")),
                 predict={name: selected for name, value in raw["predict"].items() if (selected := arrays(value))},
                 settings=dict(raw["settings"]),

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import importlib
 import importlib.metadata
+import itertools
 import json
 import os
 import platform
@@ -15,13 +17,14 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Iterator, Sequence
-from dataclasses import asdict
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
 from segbench.methods.folder import JobFolder
 from segbench.methods.job import Arrays, Job
+from segbench.methods.stages import PREDICT, TRAIN, stage
 
 # Nothing here may import numpy before the thread counts are set: job and card are plain Python.
 from segbench.small_files import write_whole
@@ -54,6 +57,11 @@ def main(argv: Sequence[str]) -> int:
             raise ValueError(f"{argv[0]}: field 'method' must be 'module:Class', found {job.method!r}")
         folder = JobFolder(Path(job.output))
         folder.path.mkdir(parents=True, exist_ok=True)
+        if folder.record.exists():
+            raise ValueError(
+                f"{folder.path} holds a recorded attempt, which nothing may change: "
+                "'segbench methods run' writes into a folder of its own"
+            )
     except (OSError, ValueError) as error:
         sys.stderr.write(f"error: {error}\n")
         return 2
@@ -83,53 +91,70 @@ class _Run:
         )
         self.facts: dict[str, Any] = {}
         self.method: Method | None = None
+        self.told: BaseException | None = None
+        """The error that stands in the log already."""
 
     def run(self) -> int:
         """Run all phases; returns the exit status."""
         try:
-            self._phases()
+            self._stages()
         except BaseException as error:
-            traceback.print_exc()
+            if error is not self.told:
+                traceback.print_exc()
             if isinstance(error, KeyboardInterrupt | SystemExit):
                 raise
             self._write_result("failed", error)
             return 1
         if self.first:
             self._write_result("done", None)
-            self.checkpoints.remove()
         return 0
 
-    def _phases(self) -> None:
-        from segbench.methods.base import ImageStack
-
+    def _stages(self) -> None:
         job = self.job
         random.seed(job.seed)
         importlib.import_module("numpy").random.seed(job.seed % 2**32)
-        with self._phase("import"):
-            module, _, name = job.method.partition(":")
-            method = self.method = getattr(importlib.import_module(module), name)()
-            method.import_library(job)
-        trained = method.card.trained
-        if trained and job.train is None:
-            model = finished_model(self.folder)
-            with self._phase("load"):
-                method.restore(job, model)
-        else:
-            train, val = _stack(job.train), _stack(job.val)
-            if train is not None and len(train) == 0:
-                raise ValueError("there is no training window")
-            with self._phase("load"):
-                method.load(job, train, val)
-            if trained and train is not None:
-                self._train(method, train)
-        if not self.first:
-            return  # it helped to train
-        with self._phase("predict"):
-            for name, arrays in job.predict.items():
-                self._predict(method, name, ImageStack(arrays))
+        trained = False
+        with self._stage(TRAIN if job.train is not None and job.model is None else PREDICT) as how:
+            method = self._import()
+            trained = method.card.trained and job.train is not None and job.model is None
+            if trained:
+                self._train(method)
+            elif self.first:
+                self._make_ready(method)
+                self._predict_all(method, how)
+        if not trained or not self.first:
+            return  # of several processes the others have helped to train
+        # whatever happens from here on: this model is not trained again
+        self.checkpoints.remove()
+        with self._stage(PREDICT) as how:
+            self._predict_all(method, how)
 
-    def _train(self, method: Method, train: ImageStack) -> None:
+    def _import(self) -> Method:
+        with self._phase("import"):
+            module, _, name = self.job.method.partition(":")
+            method: Method = getattr(importlib.import_module(module), name)()
+            self.method = method
+            method.most_at_once = self.job.most_at_once
+            method.import_library(self.job)
+        return method
+
+    def _make_ready(self, method: Method) -> None:
+        job = self.job
+        if method.card.trained:
+            model = finished_model(self.folder.model if job.model is None else Path(job.model))
+            with self._phase("restore"):
+                method.restore(job, model)
+            return
+        with self._phase("load"):
+            method.load(job, _stack(job.train), _stack(job.val))
+
+    def _train(self, method: Method) -> None:
         job, card = self.job, method.card
+        train, val = _stack(job.train), _stack(job.val)
+        if train is None or len(train) == 0:
+            raise ValueError("there is no training window")
+        with self._phase("load"):
+            method.load(job, train, val)
         self.checkpoints.begin(self.progress.history)
         with self._phase("train"):
             method.train(job, self.progress, self.checkpoints)
@@ -137,35 +162,88 @@ class _Run:
         self.timings["train"] = (self.timings["train"] or 0.0) + self.checkpoints.earlier_s
         if not self.first:
             return
+        self.facts["step_s"] = steady_step_s(self.progress.paces)
         with self._phase("calibrate"):
-            method.calibrate(job, self.progress)
+            while self._ran_out(lambda: method.calibrate(job, self.progress), method):
+                pass
         used = method.used_windows()
         self.facts |= count_cells(train, range(len(train)) if used is None else used)
         with self._phase("save"):
             _empty(self.folder.model)
             method.save(self.folder.model)
-            about: dict[str, Any] = {
-                "run_id": job.run_id,
-                "method": job.method,
-                "settings": dict(job.settings),
-                "task": asdict(job.task),
-            }
-            about |= {"versions": versions_of(card), "timings": self.timings, "n_parameters": method.n_parameters()}
-            _write_json(self.folder.model_marker, about | self.facts)
+        about: dict[str, Any] = {
+            "run_id": job.run_id,
+            "method": job.method,
+            "settings": dict(job.settings),
+            "task": asdict(job.task),
+        }
+        about |= {"versions": versions_of(card), "timings": self.timings, "n_parameters": method.n_parameters()}
+        _write_json(self.folder.model_marker, about | self.facts | {"training": self._known()})
 
-    def _predict(self, method: Method, name: str, images: ImageStack) -> None:
+    def _predict_all(self, method: Method, how: dict[str, Any]) -> None:
+        with self._phase("predict"):
+            for name, arrays in self.job.predict.items():
+                self._predict(method, name, arrays, how)
+
+    def _predict(self, method: Method, name: str, arrays: Arrays, how: dict[str, Any]) -> None:
+        from segbench.methods.base import ImageStack
         from segbench.methods.predictions import PredictionWriter
 
         folder = self.folder.predictions(name)
         _empty(folder)
-        total = len(images)
-        told = time.monotonic()
+        images = ImageStack(arrays)
+        total, done, told = len(images), 0, time.monotonic()
         with PredictionWriter(folder, method.prediction_kind, total, *images.size) as writer:
-            for done, instances in enumerate(method.predict(self.job, images), start=1):
-                writer.add(instances)
-                if done == total or time.monotonic() - told > 1:
-                    told = time.monotonic()
-                    self.progress.predict(done, total)
+
+            def go_on() -> None:
+                nonlocal done, told
+                left = images if not done else _without_first(arrays, done, total)
+                for instances in method.predict(self.job, left):
+                    writer.add(instances)
+                    done += 1
+                    if done == total or time.monotonic() - told > 1:
+                        told = time.monotonic()
+                        self.progress.predict(done, total)
+
+            while self._ran_out(go_on, method):
+                pass
+        how["at_once"] = method.used_at_once
+
+    def _ran_out(self, work: Callable[[], None], method: Method) -> bool:
+        """Do some work with the network; True where the memory did not suffice and half as many windows may fit."""
+        try:
+            work()
+        except Exception as error:
+            if error_kind(error) != "out-of-memory" or method.used_at_once < 2:
+                raise
+            told = one_line(error)
+        else:
+            return False
+        # only here has the error let go of what the network held
+        most = method.used_at_once // 2
+        sys.stderr.write(f"out of memory with {method.used_at_once} windows at once, going on with {most}: {told}\n")
+        method.most_at_once = most
+        release_memory()
+        return True
+
+    @contextlib.contextmanager
+    def _stage(self, name: str) -> Iterator[dict[str, Any]]:
+        how: dict[str, Any] = {}
+        if not self.first:
+            yield how
+            return
+        _flush()
+        with stage(self.folder.path, name, self.folder.log, how):
+            try:
+                yield how
+            except BaseException as error:
+                self.told = error
+                traceback.print_exc()
+                kind = error_kind(error)
+                how |= {"status": kind, "error": one_line(error)}
+                raise
+            finally:
+                _flush()
 
     @contextlib.contextmanager
     def _phase(self, name: str) -> Iterator[None]:
@@ -177,13 +255,20 @@ class _Run:
             self.timings[name] = time.perf_counter() - start
 
     def _write_result(self, status: str, error: BaseException | None) -> None:
-        method, history = self.method, [*self.checkpoints.history, *self.progress.history]
         result: dict[str, Any] = {
             "run_id": self.job.run_id,
             "status": status,
             "error": None if error is None else one_line(error),
             "error_kind": None if error is None else error_kind(error),
-            "timings": self.timings,
+            **self._known(suppress=error is not None),
+        }
+        _write_json(self.folder.result, result)
+
+    def _known(self, suppress: bool = False) -> dict[str, Any]:
+        """Return what is known of the job so far; ``suppress`` errors of a library that has failed already."""
+        method, history = self.method, [*self.checkpoints.history, *self.progress.history]
+        known: dict[str, Any] = {
+            "timings": dict(self.timings),
             "peak_memory_bytes": peak_memory_bytes(),
             "batch_size": self.job.budget.batch_size,
             "epochs": max((point["epoch"] for point in history if point["epoch"] is not None), default=None),
@@ -193,28 +278,68 @@ class _Run:
             "processes": self.job.devices.processes,
             "n_train_images": None,
             "n_train_cells": None,
+            "step_s": None,
             **self.facts,
         }
         if method is not None:
-            result |= {"versions": versions_of(method.card), "score_rule": method.card.score_rule}
+            known |= {"versions": versions_of(method.card), "score_rule": method.card.score_rule}
         # A library that failed to load cannot tell more; after success its answers count
-        result |= {"n_parameters": None, "gpu_names": [], "peak_gpu_memory_bytes": None}
-        if method is not None and self.timings["load"] is not None:
-            with contextlib.suppress(Exception) if error is not None else contextlib.nullcontext():
-                result["n_parameters"] = method.n_parameters()
-                result["gpu_names"] = method.gpu_names()
-                result["peak_gpu_memory_bytes"] = method.peak_gpu_memory_bytes()
-        _write_json(self.folder.result, result)
+        known |= {"n_parameters": None, "gpu_names": [], "peak_gpu_memory_bytes": None}
+        ready = self.timings["load"] is not None or self.timings.get("restore") is not None
+        if method is not None and ready:
+            with contextlib.suppress(Exception) if suppress else contextlib.nullcontext():
+                known["n_parameters"] = method.n_parameters()
+                known["gpu_names"] = method.gpu_names()
+                known["peak_gpu_memory_bytes"] = method.peak_gpu_memory_bytes()
+        return known
 
 
-def finished_model(folder: JobFolder) -> Path:
-    """Return the folder of a job's trained model; FileNotFoundError where none is finished."""
-    if not folder.model_marker.is_file():
+def finished_model(model: Path) -> Path:
+    """Return the folder of a trained model; FileNotFoundError where it is not finished."""
+    marker = model / JobFolder(model.parent).model_marker.name
+    if not marker.is_file():
         raise FileNotFoundError(
-            f"{folder.model} holds no finished model (no {folder.model_marker.name}): "
-            "a job without training data needs one"
+            f"{model} holds no finished model (no {marker.name}): a job without training data needs one"
         )
-    return folder.model
+    return model
+
+
+def steady_step_s(points: Sequence[tuple[float, int]]) -> float | None:
+    """Return the seconds that a training step takes once training runs steadily; None where too little was told.
+
+    It is the median over the steps, each as long as the mean of those that were told together, without the first tenth
+    and without what came before the first telling.
+
+    Parameters
+    ----------
+    points
+        Seconds on a monotonic clock, and steps done until then.
+
+    Examples
+    --------
+    >>> steady_step_s([(9.0, 10), (11.0, 20), (13.5, 30), (15.5, 40)])
+    0.2
+    """
+    most = max((step for _, step in points), default=0)
+    paces = sorted(
+        ((end - start) / (after - before), after - before)
+        for (start, before), (end, after) in itertools.pairwise(points)
+        if after > before >= most / 10
+    )
+    half, seen = sum(steps for _, steps in paces) / 2, 0
+    for pace, steps in paces:
+        seen += steps
+        if seen >= half:
+            return pace
+    return None
+
+
+def release_memory() -> None:
+    """Give back what Python and, where it is loaded, PyTorch keep for later."""
+    gc.collect()
+    torch = sys.modules.get("torch")
+    if torch is not None and torch.cuda.is_available():
+        torch.cuda.empty_cache()
 
 
 def count_cells(stack: ImageStack, windows: Sequence[int]) -> dict[str, int]:
@@ -282,6 +407,18 @@ def _stack(arrays: Arrays | None) -> ImageStack | None:
     from segbench.methods.base import ImageStack
 
     return None if arrays is None else ImageStack(arrays)
+
+
+def _without_first(arrays: Arrays, n: int, total: int) -> ImageStack:
+    from segbench.methods.base import ImageStack
+
+    rows = tuple(range(total)) if arrays.rows is None else arrays.rows
+    return ImageStack(replace(arrays, rows=rows[n:]))
+
+
+def _flush() -> None:
+    sys.stdout.flush()
+    sys.stderr.flush()
 
 
 def _empty(folder: Path) -> None:

@@ -148,7 +148,7 @@ class SegmentAnything(Method):
     def predict(self, job: Job, images: ImageStack) -> Iterator[MaskInstances]:
         """Yield each window's masks, after the study's two rules, with their scores."""
         generator = self._generator(job.settings)
-        together = int(job.settings["windows_together"])
+        together = self.at_once(int(job.settings["windows_together"]))
         for first in range(0, len(images), together):
             pictures = [picture(image, job.task.channels) for image in images[first : first + together]]
             if job.settings["crop_n_layers"] == 0:  # else upstream encodes crops of its own

@@ -96,7 +96,8 @@ def test_check_of_a_method_that_fails_tells_why_and_ends_with_status_1(
     assert (row["ok"], row["error"]) == ("failed", "ended with status 3 and left no result: no library here")
 
 
-def test_a_job_is_run_again_by_hand_in_its_methods_environment(tmp_path: Path) -> None:
+def test_a_job_is_run_again_by_hand_in_its_methods_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
     images, _ = draw_discs(2)
     np.save(tmp_path / "x.npy", images)
     job = Job(
@@ -107,6 +108,14 @@ def test_a_job_is_run_again_by_hand_in_its_methods_environment(tmp_path: Path) -
     job.write(tmp_path / "job.json")
     assert ask("run", str(tmp_path / "job.json")).exit_code == 0
     assert len(PredictionSet(tmp_path / "run" / "predictions" / "test")) == 2
+    (tmp_path / "run" / "record.json").write_text("{}")  # as the engine leaves it
+    recorded = {path: path.read_bytes() for path in (tmp_path / "run").rglob("*") if path.is_file()}
+    for folder in ("job-r", "job-r-2"):
+        assert ask("run", str(tmp_path / "run" / "job.json")).exit_code == 0
+        assert len(PredictionSet(tmp_path / folder / "predictions" / "test")) == 2
+    with pytest.raises(SegbenchError, match="is not empty"):
+        ask("run", str(tmp_path / "job.json"), "--to", str(tmp_path / "run"))
+    assert recorded == {path: path.read_bytes() for path in (tmp_path / "run").rglob("*") if path.is_file()}
     replace(job, predict={"test": Arrays(str(tmp_path / "gone.npy"), (0,))}).write(tmp_path / "job.json")
     assert ask("run", str(tmp_path / "job.json")).exit_code == 1
     replace(job, method="a:B").write(tmp_path / "job.json")

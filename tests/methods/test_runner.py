@@ -147,6 +147,49 @@ def test_a_failing_method_says_how_it_failed(make_job: MakeJob, do: str, kind: s
     assert not (job.parent / "run" / "model" / "model.json").exists()
 
 
+def mark(job: Path, stage: str) -> dict[str, Any]:
+    content: dict[str, Any] = json.loads((job.parent / "run" / "stages" / stage / "mark.json").read_text())
+    return content
+
+
+def test_each_stage_leaves_its_mark_its_time_and_its_part_of_the_log(make_job: MakeJob) -> None:
+    job = make_job("fail to predict")
+    assert run(job)[0] == 1
+    train, predict = mark(job, "train"), mark(job, "predict")
+    assert (train["status"], train["error"]) == ("done", None)
+    assert (predict["status"], predict["error"]) == ("failed", "ValueError: the toy cannot predict")
+    assert train["seconds"] > result(job)["timings"]["train"]
+    logs = [(job.parent / "run" / "stages" / name / "log.txt").read_text() for name in ("train", "predict")]
+    assert "a child wrote this" in logs[0]
+    assert "Traceback" not in logs[0]
+    assert logs[1].startswith("Traceback")
+    assert "".join(logs) == (job.parent / "run" / "log.txt").read_text()
+
+
+def test_out_of_memory_in_prediction_halves_what_goes_through_the_network_at_once(make_job: MakeJob) -> None:
+    arrays = dataclasses.replace(Job.read(make_job()).predict["test"], rows=(3, 0, 2, 1))
+    job = make_job(predict={"test": arrays})
+    assert run(job)[0] == 0
+    whole = PredictionSet(job.parent / "run" / "predictions" / "test").labels.copy()
+    assert run(make_job("memory in prediction", predict={"test": arrays}))[0] == 0
+    # four do not fit, nor do the last two together: the first two were not predicted again
+    assert mark(job, "predict-2")["at_once"] == 1
+    log = (job.parent / "run" / "stages" / "predict-2" / "log.txt").read_text()
+    assert log.count("out of memory") == 2
+    assert np.array_equal(PredictionSet(job.parent / "run" / "predictions" / "test").labels, whole)
+
+
+def test_a_recorded_attempt_is_not_run_again(make_job: MakeJob) -> None:
+    job = make_job()
+    run(job)
+    (job.parent / "run" / "record.json").write_text("{}")
+    before = {path: path.read_bytes() for path in (job.parent / "run").rglob("*") if path.is_file()}
+    code, _, err = run(job)
+    assert (code, err.count("\n")) == (2, 1)
+    assert "holds a recorded attempt" in err
+    assert before == {path: path.read_bytes() for path in (job.parent / "run").rglob("*") if path.is_file()}
+
+
 @pytest.mark.parametrize(
     ("content", "said"),
     [

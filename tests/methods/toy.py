@@ -74,9 +74,17 @@ class Toy(Method):
         self.threshold = float((folder / "threshold.txt").read_text())
 
     def predict(self, job: Job, images: ImageStack) -> Iterator[LabelInstances]:
-        for n in range(len(images)):
-            labels = (images[n][0] > self.threshold).astype(np.int32)
-            yield LabelInstances(labels, np.full(labels.max(), 0.5))
+        if job.settings["do"] == "fail to predict":
+            raise ValueError("the toy cannot predict")
+        together = self.at_once(4)
+        for first in range(0, len(images), together):
+            batch = images[first : first + together]
+            # the first two fit together, the others one by one
+            if job.settings["do"] == "memory in prediction" and len(batch) > (1 if first else 2):
+                raise MemoryError(f"{len(batch)} windows")
+            for image in batch:
+                labels = (image[0] > self.threshold).astype(np.int32)
+                yield LabelInstances(labels, np.full(labels.max(), 0.5))
 
     def n_parameters(self) -> int:
         return 1

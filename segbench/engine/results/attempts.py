@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 RUNS = "runs"
 """The folder of all runs, in a results folder."""
-RECORD_NAME = "record.json"
+RECORD_NAME = JobFolder(Path()).record.name
 _PREFIX = "attempt-"
 _TAIL_BYTES = 64 * 1024
 
@@ -83,6 +83,11 @@ class AttemptFolder:
     def record(self) -> Path:
         """The record, which tells that the attempt has ended."""
         return self.path / RECORD_NAME
+
+    @property
+    def taken(self) -> Path:
+        """What was taken up of earlier attempts: in which the model was trained, and whether predictions came too."""
+        return self.path / "stages" / "taken.json"
 
     @property
     def broken_record(self) -> Path:

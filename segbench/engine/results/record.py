@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from datetime import datetime
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
@@ -13,8 +13,9 @@ from segbench.engine.results.statuses import ENDED, Status
 from segbench.small_files import write_whole
 from segbench.wrong_values import first_wrong
 
-RECORD_SCHEMA = 2
-"""Raised with every new field: who does not know it leaves the record alone, older ones are read. 1: no resamples."""
+RECORD_SCHEMA = 3
+"""Raised with every new field: who does not know it leaves the record alone, older ones are read. 1: no resamples;
+2: no stages, no hashes of files."""
 
 
 def _ended(status: Status) -> Status:
@@ -76,6 +77,11 @@ class AttemptRow(_Model):
     started_at: datetime
     ended_at: datetime
     folder: str
+    trained_in: int | None = None
+    step_s: float | None = None
+    stage: Literal["train", "predict", "evaluate"] = "train"
+    of_run: str | None = None
+    of_attempt: int | None = None
 
 
 class EvaluationRow(_Model):
@@ -165,6 +171,19 @@ class TissueRow(_Model):
     pixel_size_um: float | None
 
 
+class StageRow(_Model):
+    """One row of the table ``stages``."""
+
+    stage: Literal["train", "predict", "evaluate"]
+    number: int = Field(ge=1)
+    status: Annotated[Status, AfterValidator(_ended)]
+    error: str | None = None
+    started_at: datetime
+    seconds: float | None = None
+    at_once: int | None = None
+    log: str
+
+
 class RecordSchemaError(ValueError):
     """The record is whole, but of a schema that this segbench does not know."""
 
@@ -180,6 +199,9 @@ class Record(_Model):
     resamples: list[ResampleTable] = Field(default_factory=list)
     history: list[HistoryRow] = Field(default_factory=list)
     tissues: list[TissueRow] = Field(default_factory=list)
+    stages: list[StageRow] = Field(default_factory=list)
+    files: dict[str, str] = Field(default_factory=dict)
+    """SHA-256 of every file of a finished attempt but this one, by its path in the attempt's folder."""
 
     def write(self, path: Path) -> Path:
         """Write the record, whole, on the disk and only then under its name; return the path."""

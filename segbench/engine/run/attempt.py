@@ -10,18 +10,20 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Any
 
-from segbench.engine.data import ensure_prepared
+from segbench.engine.data import PreparedDataset, ensure_prepared
 from segbench.engine.grid.cards import get_card
 from segbench.engine.results.attempts import AttemptFolder
+from segbench.engine.results.hashes import hash_files
 from segbench.engine.results.record import Record
 from segbench.engine.results.statuses import Status
 from segbench.engine.run import environments
 from segbench.engine.run.job import make_job
-from segbench.engine.run.process import run_process
 from segbench.engine.run.request import AttemptRequest, EndedError
 from segbench.engine.run.rows import attempt_row, history_rows
 from segbench.engine.run.scoring import Scored, score
+from segbench.engine.run.stages import result_of, run_stages, stage_rows, take_up
 from segbench.errors import SegbenchError
+from segbench.methods.stages import EVALUATE, stage
 
 
 def run_attempt(request: AttemptRequest) -> None:
@@ -43,7 +45,7 @@ def run_attempt(request: AttemptRequest) -> None:
     except (EndedError, SegbenchError, MemoryError, OSError, ValueError, RuntimeError) as failure:
         status, error = _failed(failure, folder)
 
-    result = folder.read_result()
+    result = result_of(folder)
     phases |= {name: float(seconds) for name, seconds in result.get("timings", {}).items() if seconds is not None}
     record = Record(
         attempt=attempt_row(request, status, error, started, result, **facts),
@@ -53,6 +55,8 @@ def run_attempt(request: AttemptRequest) -> None:
         resamples=scored.resamples,
         history=[] if status is not Status.DONE else list(history_rows(result.get("history", []))),
         tissues=scored.tissues,
+        stages=stage_rows(folder),
+        files=hash_files(folder) if status is Status.DONE else {},
     )
     if status is Status.DONE and _is_given_up(folder):
         # the driver took this attempt for lost (a node that was cut off) and tries the run again: it has one result
@@ -77,12 +81,45 @@ def _attempt(request: AttemptRequest, phases: dict[str, float], facts: dict[str,
     with _timed(phases, "environment"):
         environment = environments.ensure(card.environment, gpu=request.use_gpu and run.resources.num_gpus > 0)
         facts["lock_hash"] = environment.lock_hash
-    job = make_job(request, data)
+    taken = take_up(request)
+    facts["trained_in"] = None if taken is None else taken.trained_in
+    job = make_job(request, data, None if taken is None else request.folder.job.model)
     facts["n_val_images"] = None if job.val is None or job.val.rows is None else len(job.val.rows)
     job.write(request.folder.job.job)
-    run_process(request, job, environment, facts)
+    if taken is None or not taken.predicted:
+        run_stages(request, job, environment, facts)
     with _timed(phases, "evaluate"):
-        return score(request, data)
+        return evaluate_stage(request, data)
+
+
+def evaluate_stage(request: AttemptRequest, data: PreparedDataset, predictions: AttemptFolder | None = None) -> Scored:
+    """Score predictions as a stage of an attempt.
+
+    Parameters
+    ----------
+    request
+        The attempt.
+    data
+        Its dataset.
+    predictions
+        The attempt whose predictions are scored; None for its own.
+
+    Raises
+    ------
+    EndedError
+        They cannot be scored.
+    """
+    folder, how = request.folder, dict[str, Any]()
+    with stage(folder.path, EVALUATE, folder.job.log, how):
+        try:
+            return score(request, data, predictions or folder)
+        except KeyboardInterrupt:
+            how |= {"status": Status.CANCELLED.value, "error": "cancelled while it ran"}
+            raise
+        except (SegbenchError, MemoryError, OSError, ValueError, RuntimeError) as failure:
+            status, error = _failed(failure, folder)
+            how |= {"status": status.value, "error": error}
+            raise EndedError(status, error) from None
 
 
 def _failed(failure: Exception, folder: AttemptFolder) -> tuple[Status, str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+from pathlib import Path
 
 from segbench.engine.data import PreparedDataset
 from segbench.engine.data.tasks import counterpart
@@ -18,8 +19,17 @@ TEST, CROSS = "test", "cross"
 """What is predicted: the test split, and the same of the other target's images."""
 
 
-def make_job(request: AttemptRequest, data: PreparedDataset) -> Job:
+def make_job(request: AttemptRequest, data: PreparedDataset, model: Path | None = None) -> Job:
     """Return the job of an attempt.
+
+    Parameters
+    ----------
+    request
+        The attempt.
+    data
+        Its dataset.
+    model
+        The folder of a finished model, with which it predicts; None where it is to train one.
 
     Raises
     ------
@@ -70,6 +80,7 @@ def make_job(request: AttemptRequest, data: PreparedDataset) -> Job:
         checkpoints=str(request.folder.checkpoints(run.budget.batch_size)) if card.resumable else None,
         checkpoint_every_s=request.checkpoint_every_s,
         parent_pid=os.getpid(),
+        model=None if model is None else str(model),
     )
 
 

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from segbench.engine.grid.cards import method_object
@@ -21,9 +22,12 @@ _POLL_S = 0.1
 
 
 def run_process(
-    request: AttemptRequest, job: Job, environment: environments.Environment, facts: dict[str, Any]
-) -> None:
+    request: AttemptRequest, job: Job, environment: environments.Environment, facts: dict[str, Any],
+    path: Path | None = None,
+) -> None:  # fmt: skip
     """Run a job to its end; ``facts`` then hold the most memory that was seen, as ``sampled_peak_bytes``.
+
+    The job lies in ``path``; None for the attempt's own.
 
     An interrupt ends the process and all that it has started.
 
@@ -36,7 +40,7 @@ def run_process(
     variables = environments.subprocess_env(environment, modules=_modules(request.run.method))
     if not request.use_gpu:
         variables["CUDA_VISIBLE_DEVICES"] = ""
-    command = job.command(files.job, environment.python)
+    command = job.command(files.job if path is None else path, environment.python)
     with files.log.open("ab") as log:
         process = subprocess.Popen(
             command,
@@ -47,11 +51,11 @@ def run_process(
             stderr=log,
             start_new_session=True,
         )
-    watch = MemoryWatch(process.pid)
+    watch, before = MemoryWatch(process.pid), facts.get("sampled_peak_bytes") or 0
     try:
         code = _wait(process, request.timeout_s, watch)
     finally:
-        facts["sampled_peak_bytes"] = watch.peak_bytes or None
+        facts["sampled_peak_bytes"] = max(before, watch.peak_bytes) or None
     result = request.folder.read_result()
     if code != 0 or result.get("status") != Status.DONE:
         raise _failure(code, result, watch, request.run.resources.memory_gb)

@@ -55,7 +55,8 @@ def attempt_row(
         train_tissue=run.train_tissue,
         seed=run.seed,
         settings=dict(run.settings),
-        batch_size=run.budget.batch_size,
+        # a model that was taken up may have been trained with half the batch
+        batch_size=result.get("batch_size") or run.budget.batch_size,
         epochs=result.get("epochs") if done else run.budget.epochs,
         iterations=result.get("iterations") if done else run.budget.iterations,
         steps_per_epoch=run.budget.steps_per_epoch,
@@ -77,6 +78,8 @@ def attempt_row(
         started_at=started,
         ended_at=datetime.now(UTC),
         folder=request.folder.relative,
+        trained_in=facts.get("trained_in"),
+        step_s=result.get("step_s"),
     )
 
 

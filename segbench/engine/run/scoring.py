@@ -10,6 +10,7 @@ from segbench.engine.data import PreparedDataset
 from segbench.engine.data.tasks import counterpart
 from segbench.engine.metrics import evaluate_prediction_set, paired_samples, sweep_prediction_set
 from segbench.engine.metrics.postoperations import Operation
+from segbench.engine.results.attempts import AttemptFolder
 from segbench.engine.results.record import EvaluationRow, ImageTable, ResampleTable, TissueRow
 from segbench.engine.run.examples import choose_examples, write_examples
 from segbench.engine.run.job import CROSS, TEST, other_modality
@@ -32,19 +33,22 @@ class Scored:
     tissues: list[TissueRow] = field(default_factory=list)
 
 
-def score(request: AttemptRequest, data: PreparedDataset) -> Scored:
-    """Score an attempt's predictions on all test tasks and post-operations of its run; keep some windows to show."""
+def score(request: AttemptRequest, data: PreparedDataset, predicted: AttemptFolder) -> Scored:
+    """Score the predictions of an attempt on all test tasks and post-operations of its run; keep some windows to show.
+
+    They lie in ``predicted``; what is shown is written into the attempt of ``request``, which may be another.
+    """
     run, index = request.run, data.index(TEST)
     task, tissues = run.task, index["tissue"].to_list()
     truth = {target: np.load(data.labels_path(TEST, target), mmap_mode="r") for target in data.targets}
-    predictions = PredictionSet(request.folder.job.predictions(TEST))
+    predictions = PredictionSet(predicted.job.predictions(TEST))
     own = evaluate_prediction_set(truth[task.target], predictions, groups=tissues)
     rows = list(evaluation_rows(own, task))
     images = [image_table(own, task, index["image"].to_list())]
 
     other = other_modality(run, data)
     if other is not None:
-        crossed = PredictionSet(request.folder.job.predictions(CROSS))
+        crossed = PredictionSet(predicted.job.predictions(CROSS))
         across = evaluate_prediction_set(truth[other.target], crossed, groups=tissues)
         rows += evaluation_rows(across, other)
         images.append(image_table(across, other, index["image"].to_list()))

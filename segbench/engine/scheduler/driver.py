@@ -28,6 +28,7 @@ from segbench.engine.run.attempt import run_attempt
 from segbench.engine.run.provenance import git_commit
 from segbench.engine.run.request import AttemptRequest
 from segbench.engine.run.rows import attempt_row
+from segbench.engine.run.stages import stage_rows
 from segbench.engine.scheduler.events import Finished, Note, Observer, Opened, Outcome, Progressed, Started, Summary
 from segbench.engine.scheduler.executor import Attempt, Ended, Executor
 from segbench.engine.scheduler.inline import InlineExecutor
@@ -35,6 +36,7 @@ from segbench.engine.scheduler.options import LaunchOptions
 from segbench.engine.scheduler.ray_executor import on_ray
 from segbench.engine.scheduler.retries import again
 from segbench.errors import SegbenchError
+from segbench.methods.stages import TRAIN
 
 Expect = Callable[[Run, str], float]
 """How many seconds a run is expected to take on a kind of device (``cpu``, or as Ray names its GPUs)."""
@@ -265,7 +267,8 @@ class _Driver:
             record = request.folder.read_record()
         except (FileNotFoundError, ValueError, SegbenchError):
             status, crash = ended.why()
-            record = Record(attempt=attempt_row(request, status, crash, datetime.now(UTC), {}), phases={})
+            row = attempt_row(request, status, crash, datetime.now(UTC), {})
+            record = Record(attempt=row, phases={}, stages=stage_rows(request.folder))
             request.folder.write_record(record)
             push_or_mark(request.folder)
         row = record.attempt
@@ -275,7 +278,12 @@ class _Driver:
         self._records.add(record)
         self.outcomes[row.run_id] = outcome
         task.ended[row.status] += 1
-        next_try = None if self.cancelled else again(task.run, row.status, task.ended, self.options.retries)
+        trained = row.trained_in is not None or any(
+            one.stage == TRAIN and one.status is Status.DONE for one in record.stages
+        )
+        next_try = (
+            None if self.cancelled else again(task.run, row.status, task.ended, self.options.retries, trained=trained)
+        )
         note = ""
         if next_try is None:
             del self._tasks[row.run_id]

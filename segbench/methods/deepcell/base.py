@@ -386,7 +386,7 @@ class DeepcellMethod(Method):
     # prediction
 
     def _raw(self, images: Sequence[npt.NDArray[np.float32]], job: Job, candidates: Sequence[Choice]) -> Iterator[Any]:
-        batch = max(1, int(job.settings["predict_batch"]))
+        batch = self.at_once(int(job.settings["predict_batch"]))
         for first in range(0, len(images), batch):
             x = pad(np.stack([np.moveaxis(images[n], 0, -1) for n in range(first, min(first + batch, len(images)))]))
             yield from self._infer(self._networks_for(x.shape[1]), x, candidates)

@@ -136,7 +136,7 @@ class Detectron2Method(Method):
         from segbench.methods.detectron2._data import test_input
 
         self._model.eval()
-        together = job.settings["windows_together"]
+        together = self.at_once(job.settings["windows_together"])
         for first in range(0, len(images), together):
             inputs = [test_input(image, job.settings["test_scale"]) for image in images[first : first + together]]
             with self._torch.inference_mode():

@@ -115,7 +115,7 @@ class MMDetMethod(Method):
         import torch
 
         model = self._model.eval()
-        together = 4 if self._device.type == "cuda" else 1
+        together = self.at_once(4 if self._device.type == "cuda" else 1)
         for first in range(0, len(images), together):
             samples = [
                 self._modules.sample(images[n], None, n) for n in range(first, min(first + together, len(images)))

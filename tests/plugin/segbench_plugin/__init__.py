@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import signal
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -41,6 +43,7 @@ class Threshold(Method):
         settings={
             "seconds": Setting(0.0, "how long training takes", unit="seconds", minimum=0),
             "fail": Setting("", "how training ends", choices=("", "raise", "memory", "memory above 2", "exit", "nan")),
+            "obstacle": Setting("", "a file: while it is there prediction fails as it says", neutral_default=True),
             "margin": Setting(0.1, "of the threshold above the mean", minimum=-1, maximum=1),
         },
         score_rule="mean grey value of an instance",
@@ -69,6 +72,7 @@ class Threshold(Method):
             raise MemoryError("told to run out")
         if job.settings["fail"] == "exit":
             os._exit(7)
+        sys.stdout.write("training\n")
         kept = checkpoints.latest()
         done = 0.0 if kept is None else float(np.load(kept / "done.npy"))
         while done < float(job.settings["seconds"]):
@@ -94,6 +98,16 @@ class Threshold(Method):
 
     def predict(self, job: Job, images: ImageStack) -> Iterator[LabelInstances]:
         """Yield connected regions above the value."""
+        obstacle = Path(job.settings["obstacle"]) if job.settings["obstacle"] else None
+        together = self.at_once(2)
+        if obstacle is not None and obstacle.exists():
+            told = obstacle.read_text()
+            if told == "raise":
+                raise RuntimeError("told to fail in prediction")
+            if told == "kill":
+                os.kill(os.getpid(), signal.SIGKILL)
+            if told == "memory" and job.most_at_once != 1:
+                raise MemoryError(f"told to run out with {together} windows")
         for image in images:
             labels = self._label(image[0] > self._value).astype(np.int32)
             counts = np.bincount(labels.ravel(), minlength=1)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from segbench.engine.results.attempts import AttemptFolder
 from segbench.engine.results.folder import ResultsFolder
+from segbench.engine.results.hashes import changed_files
 from segbench.engine.results.record import Record, RecordSchemaError
 from segbench.engine.results.statuses import Status
 from segbench.engine.results.store.frames import TABLES
@@ -30,7 +31,8 @@ class Fault:
 
     kind: str
     """missing (a record that the store lacks), different, orphan (rows without a record), doubled, unreadable, schema
-    (a record of a newer segbench) or misplaced (a record that names another run or attempt than its folder)."""
+    (a record of a newer segbench), misplaced (a record that names another run or attempt than its folder) or changed (a
+    file of a finished attempt is not what its record says)."""
     run_id: str
     attempt: int | None
     detail: str
@@ -50,6 +52,10 @@ class Checked:
     """Finished attempts of runs that had a finished attempt already: kept out of the store, as they should be."""
     waiting: int
     """Records that the launch which runs now is about to take in."""
+    unhashed: int
+    """Finished attempts whose records have no hashes of their files: an older segbench wrote them."""
+    elsewhere: int
+    """Finished attempts of which only the record is here: merged or fetched without their files."""
     faults: tuple[Fault, ...]
 
 
@@ -57,10 +63,32 @@ class Checked:
 class _Seen:
     keys: dict[tuple[str, int], Status] = field(default_factory=dict)
     faults: list[Fault] = field(default_factory=list)
+    changed: list[Fault] = field(default_factory=list)
+    """Not of records, but of the files beside them."""
+    unhashed: int = 0
+    elsewhere: int = 0
+
+    def look_at_files(self, attempt: AttemptFolder, record: Record) -> None:
+        """Compare the files of a finished attempt with its record."""
+        if record.attempt.status is not Status.DONE:
+            return
+        if not record.files:
+            self.unhashed += 1
+            return
+        changed = changed_files(attempt, record.files)
+        if changed is None:
+            self.elsewhere += 1
+        elif changed:
+            shown = ", ".join(changed[:3]) + (f" and {len(changed) - 3} more" if len(changed) > 3 else "")
+            self.changed.append(Fault("changed", attempt.run_id, attempt.number, shown, attempt))
 
 
-def check_store(out: ResultsFolder, driven: bool = False, progress: Callable[[int], None] | None = None) -> Checked:
+def check_store(
+    out: ResultsFolder, driven: bool = False, progress: Callable[[int], None] | None = None, files: bool = True
+) -> Checked:
     """Compare every record of a results folder with the rows that the store has of it, value by value.
+
+    The files of finished attempts are compared with the hashes in their records.
 
     The store is copied first, so that a launch that runs meanwhile is not held up.
 
@@ -72,6 +100,8 @@ def check_store(out: ResultsFolder, driven: bool = False, progress: Callable[[in
         A launch runs in it: records that the store lacks are ``waiting``, not missing.
     progress
         Is told how many records were read so far.
+    files
+        False to leave the files out: reading them all takes its time.
 
     Raises
     ------
@@ -86,6 +116,8 @@ def check_store(out: ResultsFolder, driven: bool = False, progress: Callable[[in
         seen = _Seen()
         batch: list[Record] = []
         for record in _readable(out, seen):
+            if files:
+                seen.look_at_files(out.attempt(record.attempt.run_id, record.attempt.attempt), record)
             key = (record.attempt.run_id, record.attempt.attempt)
             if key in in_store:
                 batch.append(record)
@@ -98,13 +130,22 @@ def check_store(out: ResultsFolder, driven: bool = False, progress: Callable[[in
         missing, superseded = _missing(seen.keys, in_store)
         faults = [
             *seen.faults,
+            *seen.changed,
             *([] if driven else missing),
             *_doubled(in_store),
             *_orphans(connection, seen),
             *_different(connection, set(seen.keys) & set(in_store)),
             *_tissues(connection, complete=not seen.faults),
         ]
-    return Checked(len(seen.keys), len(in_store), superseded, len(missing) if driven else 0, tuple(faults))
+    return Checked(
+        records=len(seen.keys),
+        attempts=len(in_store),
+        superseded=superseded,
+        waiting=len(missing) if driven else 0,
+        unhashed=seen.unhashed,
+        elsewhere=seen.elsewhere,
+        faults=tuple(faults),
+    )
 
 
 @dataclass(frozen=True)

@@ -6,13 +6,13 @@ import json
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from segbench.engine.results.record import METRICS, AttemptRow, EvaluationRow, HistoryRow, Record, TissueRow
+from segbench.engine.results.record import METRICS, AttemptRow, EvaluationRow, HistoryRow, Record, StageRow, TissueRow
 
 if TYPE_CHECKING:
     import duckdb
     import polars as pl
 
-TABLES = ("attempts", "phases", "evaluations", "images", "resamples", "history", "tissues")
+TABLES = ("attempts", "phases", "stages", "evaluations", "images", "resamples", "history", "tissues")
 _JSON_FIELDS = ("settings", "versions")
 
 
@@ -37,6 +37,10 @@ def _columns(records: Sequence[Record]) -> dict[str, dict[str, list[Any]]]:
             **_keys(records, [len(record.phases) for record in records]),
             "phase": [phase for record in records for phase in record.phases],
             "seconds": [seconds for record in records for seconds in record.phases.values()],
+        },
+        "stages": {
+            **_keys(records, [len(record.stages) for record in records]),
+            **_fields(StageRow, [row for record in records for row in record.stages]),
         },
         "evaluations": {
             **_keys(records, [len(record.evaluations) for record in records]),
@@ -96,6 +100,6 @@ def _keys(records: Sequence[Record], lengths: Sequence[int]) -> dict[str, list[A
 
 
 def _fields(
-    model: type[AttemptRow | EvaluationRow | HistoryRow | TissueRow], rows: Sequence[Any]
+    model: type[AttemptRow | EvaluationRow | HistoryRow | StageRow | TissueRow], rows: Sequence[Any]
 ) -> dict[str, list[Any]]:
     return {name: [getattr(row, name) for row in rows] for name in model.model_fields}

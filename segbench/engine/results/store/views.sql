@@ -33,6 +33,8 @@ select
     runs.run_id, runs.method, runs.method_title, runs.task, runs.train_tissue, runs.seed,
     runs.batch_size, runs.epochs, runs.iterations, runs.n_train_images, runs.num_cpus, runs.num_gpus, runs.gpu_names,
     seconds.* exclude (run_id, attempt),
+    coalesce(seconds.load_s, 0) + seconds.train_s as load_train_s,
+    runs.step_s,
     case
         when not runs.trained then 0
         when runs.epochs > 0 then train_s * batch_size / 8 * 50 / epochs
