@@ -30,6 +30,8 @@ _TAIL = 12
 
 SAFE_PATH = {"PYTHONSAFEPATH": "1"}
 """Variables with which Python does not look for modules in the folder that it is started from (3.11 and later)."""
+NEED_DISTUTILS = ("mmengine",)
+"""Distributions that import distutils without saying so: MMEngine 0.10 (``mmengine/utils/dl_utils/collect_env.py``)."""
 Report = Callable[[str], None]
 
 
@@ -75,8 +77,13 @@ def lock_versions(environment: str, variant: str = "cpu") -> dict[str, str]:
 def problem_of(environment: str) -> str | None:
     """Return why an environment cannot be had here, in one line; None where it can. Nothing is built."""
     try:
-        if environment != ENGINE and override(environment) is None:
+        if environment == ENGINE:
+            return None
+        named = override(environment)
+        if named is None:
             lock_versions(environment)
+        else:
+            _check_distutils(environment, named)
     except SegbenchError as error:
         return str(error)
     return None
@@ -211,8 +218,19 @@ def _given(environment: str, gpu: bool) -> Environment | None:
     python = override(environment)
     if python is None:
         return None
+    _check_distutils(environment, python)
     versions = _installed_in(python)
     return Environment(environment, variant, python, _digest(_as_lock(versions)), versions)
+
+
+def _check_distutils(environment: str, python: Path) -> None:
+    """Raise SegbenchError where a library needs distutils, which Python 3.12 has no more, and nothing brings it."""
+    needing = [name for name in NEED_DISTUTILS if name in _installed_in(python)]
+    if needing and _said_by(python, "import importlib.util as u; print(u.find_spec('distutils') is None)") == "True":
+        raise SegbenchError(
+            f"environment {environment!r}: {', '.join(needing)} needs distutils, which {python} does not have "
+            f"(Python 3.12 took it out): install setuptools there, with '{python} -m pip install setuptools'"
+        )
 
 
 def _describe(environment: str, variant: str) -> tuple[Path, Environment]:
@@ -262,12 +280,18 @@ def _installed_in(python: Path) -> dict[str, str]:
         "import json, importlib.metadata as m; "
         "print(json.dumps({d.name: d.version for d in m.distributions() if d.name}))"
     )
+    return {_canonical(name): version for name, version in json.loads(_said_by(python, code)).items()}
+
+
+@functools.cache
+def _said_by(python: Path, code: str) -> str:
+    """Return what an interpreter prints; SegbenchError where it ends with an error."""
     # the folder too, for an interpreter that is older than PYTHONSAFEPATH
     env, folder = {**os.environ, **SAFE_PATH}, python.parent
     done = subprocess.run([python, "-c", code], capture_output=True, text=True, check=False, env=env, cwd=folder)
     if done.returncode != 0:
         raise SegbenchError(f"{python} cannot list what is installed: {_last_lines(done.stderr, 1)}")
-    return {_canonical(name): version for name, version in json.loads(done.stdout).items()}
+    return done.stdout.strip()
 
 
 def _build(environment: str, variant: str, report: Report) -> Environment:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import importlib.util
 import json
 import re
+import shutil
 import subprocess
 import sys
 import zipfile
@@ -317,3 +319,29 @@ def test_a_folder_of_the_users_hides_no_module(tmp_path: Path, monkeypatch: pyte
     assert environments._installed_in(built.python)[NAME] == "1.0"
     done = ask(built, "import segbench_tiny, segbench.methods.card")
     assert done.returncode == 0, done.stderr
+
+
+def test_an_interpreter_without_distutils_is_refused_before_a_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # this interpreter, as one of Python 3.12 and later is where setuptools' hook is not on the path
+    modules = tmp_path / "modules"
+    (modules / "mmengine-0.10.7.dist-info").mkdir(parents=True)
+    (modules / "mmengine-0.10.7.dist-info" / "METADATA").write_text("Metadata-Version: 2.1\nName: mmengine\n")
+    (modules / "sitecustomize.py").write_text(
+        "import importlib.util as u\nfind = u.find_spec\n"
+        "u.find_spec = lambda name, *more: None if name == 'distutils' else find(name, *more)\n"
+    )
+    python = tmp_path / "python"
+    python.write_text(f'#!/bin/sh\nPYTHONPATH={modules} exec {sys.executable} "$@"\n')
+    python.chmod(0o755)
+    monkeypatch.setenv("SEGBENCH_ENV_TINY", str(python))
+    for ask in (environments.ensure, environments.find):
+        with pytest.raises(SegbenchError, match=r"mmengine needs distutils, which .*python does not have .*setuptools"):
+            ask("tiny", gpu=False)
+    assert "distutils" in str(environments.problem_of("tiny"))
+
+    (modules / "sitecustomize.py").unlink()
+    monkeypatch.setenv("SEGBENCH_ENV_TINY", str(shutil.copy2(python, tmp_path / "another")))
+    if importlib.util.find_spec("distutils"):
+        assert environments.problem_of("tiny") is None
