@@ -204,6 +204,10 @@ def _read_row(values: dict[str, str], more: tuple[str, ...], where: str) -> _Row
             raise SegbenchError(f"{where}: column {column!r} is empty")
         if column != "split" and Path(values[column]).is_absolute():
             raise SegbenchError(f"{where}: paths are relative to the folder, found {values[column]}")
+        if column != "split" and Path(os.path.normpath(values[column])).parts[0] == os.pardir:
+            raise SegbenchError(
+                f"{where}: {values[column]} leaves the folder; put {INDEX} into a folder that holds all its files"
+            )
     if values["split"] not in SPLITS:
         raise SegbenchError(f"{where}: {unknown_name('split', values['split'], SPLITS)}")
     tissue = values.get("tissue") or NO_TISSUE

@@ -304,6 +304,7 @@ class _Told:
         self._first: dict[bytes, tuple[str, str]] = {}
         self._n_images = 0
         self._empty: Counter[str] = Counter()
+        self._images: dict[str, list[int]] = {}
         self._identical: list[str] = []
 
     def add(self, split: str, raw: RawFacts) -> None:
@@ -315,6 +316,7 @@ class _Told:
             The same picture stands in another split, and the source does not allow that.
         """
         self._n_images += 1
+        self._images.setdefault(split, []).append(sum(values.size for values in raw.diameters.values()))
         self._left_out.update(raw.left_out)
         self._masks += raw.masks
         self._vanished += raw.vanished
@@ -361,6 +363,7 @@ class _Told:
         """Yield what to tell, a line each; raises SegbenchError where the masks are none."""
         yield from survey(self._masks)
         yield from self._source.told(dict(self._left_out), self._n_images)
+        yield from self._without_cells()
         for split, n in self._empty.items():
             yield f"{split}: {n:,} windows without a cell are left out"
         if self._vanished:
@@ -371,6 +374,15 @@ class _Told:
             yield f"pixel sizes differ: {told}; --rescale-to-pixel-size makes them one"
         if self._identical:
             yield f"{len(self._identical):,} pictures stand in two splits: {self._identical[0]}"
+
+    def _without_cells(self) -> Iterator[str]:
+        for split, cells in self._images.items():
+            n = cells.count(0)
+            if n == len(cells):
+                more = ": nothing can be scored on them, are these the right masks?" if split == "test" else ""
+                yield f"{split}: none of the {n:,} images has a cell{more}"
+            elif n:
+                yield f"{split}: {n:,} of {len(cells):,} images have no cell"
 
 
 def _in_order(pool: ThreadPoolExecutor, work: Callable[[Load], _T], loads: Iterable[Load], ahead: int) -> Iterator[_T]:

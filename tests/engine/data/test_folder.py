@@ -130,6 +130,8 @@ def test_images_without_tissue_are_of_tissue_unknown(write_folder: WriteFolder) 
         (_changed(1, image="a.png"), "line 3: image 'a.png' is listed twice"),
         (_changed(1, mask=""), "line 3: column 'mask' is empty"),
         (_changed(0, tissue="all"), "no tissue can be named 'all'"),
+        (_changed(1, image="../b.png"), r"line 3: \.\./b.png leaves the folder; put index.csv into"),
+        (_changed(1, mask="masks/../../mb.png"), "line 3: .* leaves the folder"),
         ([{"image": "a.png", "split": "train"}], "lacks column 'mask'; it has image, split"),
     ],
 )  # fmt: skip
@@ -233,3 +235,12 @@ def test_an_image_listed_by_two_names_is_listed_twice(write_folder: Callable[...
     folder = write_folder([*ROWS, {**ROWS[0], "image": f"./{ROWS[0]['image']}"}])
     with pytest.raises(SegbenchError, match="listed twice"):
         FolderSource(folder, {})
+
+
+def test_images_without_a_cell_are_counted(write_folder: WriteFolder) -> None:
+    empty = np.zeros((300, 280), np.uint8)
+    one = {**ROWS[0], "image": "c.png", "mask": "mc.png"}
+    folder = write_folder([*ROWS, one], {"mb.png": empty, "mc.png": empty, "c.png": discs(300, 280, 7)[0]})
+    notes = ensure_prepared(DatasetSpec("m", "folder", str(folder))).notes
+    assert "train: 1 of 2 images have no cell" in notes
+    assert any(note.startswith("test: none of the 1 images has a cell: nothing can be scored") for note in notes)
