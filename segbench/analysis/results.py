@@ -86,8 +86,8 @@ class Results:
         Parameters
         ----------
         sql
-            One query in DuckDB's dialect. Tables: attempts, phases, evaluations, images, resamples, history, tissues;
-            views: leaderboard, accuracy, timings, runs_latest, cell_metrics.
+            One query in DuckDB's dialect. Tables: attempts, phases, evaluations, whole_evaluations, images,
+            resamples, history, tissues; views: leaderboard, accuracy, timings, runs_latest, cell_metrics.
         parameters
             The values of the query's ``?`` or ``$1``, ``$2``, ...
 

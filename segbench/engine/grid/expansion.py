@@ -82,6 +82,8 @@ def expand(
             "train_tissue": tissue,
             "seed": seed,
         }
+        if spec.evaluation != "windows":
+            decisive["evaluation"] = spec.evaluation
         digest = hashlib.sha256(json.dumps(decisive, sort_keys=True, default=list).encode()).hexdigest()[:12]
         wanted = resources.apply(spec.resources.get(method, ResourceChange()).apply(card.resources))
         runs.setdefault(
@@ -89,6 +91,7 @@ def expand(
             Run(
                 id=digest, method=method, task=task, train_tissue=tissue, seed=seed, budget=final_budget,
                 settings=settings, fingerprint=facts.fingerprint, resources=wanted, final=facts.fingerprint is not None,
+                evaluation=spec.evaluation,
             ),
         )  # fmt: skip
     return list(runs.values())

@@ -29,11 +29,13 @@ class Run:
     resources: Resources
     final: bool
     """False while the dataset is not prepared: the id then stands for the plan, and changes once the data are known."""
+    evaluation: str = "windows"
+    """What is scored: ``windows``, or ``whole`` for whole images beside them."""
 
 
 def run_to_dict(run: Run) -> dict[str, Any]:
     """Return a run as JSON-able values; its first keys are those that a status shows."""
-    return {
+    values = {
         "run_id": run.id,
         "method": run.method,
         "task": run.task.name,
@@ -45,6 +47,7 @@ def run_to_dict(run: Run) -> dict[str, Any]:
         "fingerprint": run.fingerprint,
         "resources": dataclasses.asdict(run.resources),
     }
+    return values if run.evaluation == "windows" else values | {"evaluation": run.evaluation}
 
 
 def run_from_dict(raw: Mapping[str, Any]) -> Run:
@@ -68,6 +71,7 @@ def run_from_dict(raw: Mapping[str, Any]) -> Run:
             fingerprint=raw["fingerprint"],
             resources=Resources(**raw["resources"]),
             final=raw["fingerprint"] is not None,
+            evaluation=raw.get("evaluation", "windows"),
         )
     except (KeyError, TypeError):
         raise SegbenchError(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
@@ -48,6 +48,8 @@ class GridSpec(_Part):
     """By method: settings that differ from the card's."""
     resources: dict[str, ResourceChange] = Field(default_factory=dict)
     """By method."""
+    evaluation: Literal["windows", "whole"] = "windows"
+    """What is scored: windows, as the study does; or beside them whole images, put together from the windows."""
 
 
 class _UniqueKeys(yaml.SafeLoader):

@@ -13,9 +13,9 @@ from segbench.engine.results.statuses import ENDED, Status
 from segbench.small_files import write_whole
 from segbench.wrong_values import first_wrong
 
-RECORD_SCHEMA = 3
+RECORD_SCHEMA = 4
 """Raised with every new field: who does not know it leaves the record alone, older ones are read. 1: no resamples;
-2: no stages, no hashes of files."""
+2: no stages, no hashes of files; 3: no scores of whole images."""
 
 
 def _ended(status: Status) -> Status:
@@ -91,6 +91,22 @@ class EvaluationRow(_Model):
     test_tissue: str
     operation: str = "none"
     radius: int = 0
+    map: float | None
+    ap50: float | None
+    ap75: float | None
+    ar: float | None
+    ar50: float | None
+    ar75: float | None
+    n_images: int
+    n_truth: int
+    n_predictions: int
+
+
+class WholeRow(_Model):
+    """One row of the table ``whole_evaluations``; a metric is None where the subset has no truth."""
+
+    test_task: str
+    test_tissue: str
     map: float | None
     ap50: float | None
     ap75: float | None
@@ -202,6 +218,7 @@ class Record(_Model):
     stages: list[StageRow] = Field(default_factory=list)
     files: dict[str, str] = Field(default_factory=dict)
     """SHA-256 of every file of a finished attempt but this one, by its path in the attempt's folder."""
+    whole: list[WholeRow] = Field(default_factory=list)
 
     def write(self, path: Path) -> Path:
         """Write the record, whole, on the disk and only then under its name; return the path."""

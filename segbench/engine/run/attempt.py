@@ -57,6 +57,7 @@ def run_attempt(request: AttemptRequest) -> None:
         tissues=scored.tissues,
         stages=stage_rows(folder),
         files=hash_files(folder) if status is Status.DONE else {},
+        whole=scored.whole,
     )
     if status is Status.DONE and _is_given_up(folder):
         # the driver took this attempt for lost (a node that was cut off) and tries the run again: it has one result

@@ -17,7 +17,7 @@ from segbench import __version__
 from segbench.engine.data import PreparedDataset
 from segbench.engine.grid.cards import get_card
 from segbench.engine.metrics import Evaluation
-from segbench.engine.results.record import AttemptRow, EvaluationRow, HistoryRow, ImageTable, TissueRow
+from segbench.engine.results.record import AttemptRow, EvaluationRow, HistoryRow, ImageTable, TissueRow, WholeRow
 from segbench.engine.results.statuses import Status
 from segbench.engine.run.request import AttemptRequest
 from segbench.engine.study.tissues import ALL_TISSUES
@@ -111,6 +111,19 @@ def evaluation_rows(
             ar=metric(scores.ar),
             ar50=metric(scores.ar50),
             ar75=metric(scores.ar75),
+            n_images=scores.n_images,
+            n_truth=scores.n_truth,
+            n_predictions=scores.n_predictions,
+        )
+
+
+def whole_rows(evaluation: Evaluation, test_task: str) -> Iterator[WholeRow]:
+    """Yield the pooled row and one row a test tissue of whole images."""
+    for tissue, scores in ((ALL_TISSUES, evaluation.pooled), *evaluation.groups.items()):
+        yield WholeRow(
+            test_task=test_task,
+            test_tissue=tissue,
+            **{name: metric(value) for name, value in scores.metrics().items()},
             n_images=scores.n_images,
             n_truth=scores.n_truth,
             n_predictions=scores.n_predictions,

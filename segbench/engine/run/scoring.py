@@ -11,11 +11,12 @@ from segbench.engine.data.tasks import counterpart
 from segbench.engine.metrics import evaluate_prediction_set, paired_samples, sweep_prediction_set
 from segbench.engine.metrics.postoperations import Operation
 from segbench.engine.results.attempts import AttemptFolder
-from segbench.engine.results.record import EvaluationRow, ImageTable, ResampleTable, TissueRow
+from segbench.engine.results.record import EvaluationRow, ImageTable, ResampleTable, TissueRow, WholeRow
 from segbench.engine.run.examples import choose_examples, write_examples
 from segbench.engine.run.job import CROSS, TEST, other_modality
 from segbench.engine.run.request import AttemptRequest
-from segbench.engine.run.rows import evaluation_rows, image_table, metric, tissue_rows
+from segbench.engine.run.rows import evaluation_rows, image_table, metric, tissue_rows, whole_rows
+from segbench.engine.run.whole import evaluate_whole
 from segbench.engine.study.tissues import ALL_TISSUES
 from segbench.methods.predictions import PredictionSet
 
@@ -31,6 +32,7 @@ class Scored:
     images: list[ImageTable] = field(default_factory=list)
     resamples: list[ResampleTable] = field(default_factory=list)
     tissues: list[TissueRow] = field(default_factory=list)
+    whole: list[WholeRow] = field(default_factory=list)
 
 
 def score(request: AttemptRequest, data: PreparedDataset, predicted: AttemptFolder) -> Scored:
@@ -78,4 +80,7 @@ def score(request: AttemptRequest, data: PreparedDataset, predicted: AttemptFold
         samples = paired_samples(own, data.origins(TEST), key=data.fingerprint)
         columns = {name: [metric(float(value)) for value in values] for name, values in samples.items()}
         resamples.append(ResampleTable(test_task=task.name, columns=columns))
-    return Scored(rows, images, resamples, tissue_rows(data))
+    whole = evaluate_whole(data, task.target, predictions) if run.evaluation == "whole" else None
+    return Scored(
+        rows, images, resamples, tissue_rows(data), [] if whole is None else list(whole_rows(whole, task.name))
+    )

@@ -22,6 +22,8 @@ METRICS = ("map", "ap50", "ap75", "ar", "ar50", "ar75")
 TRAINED_TOLERANCE = 0.05
 """How far a score of a trained method may lie from the first run's: threads and GPUs add in another order each time."""
 _SCORED = ("test_task", "test_tissue", "operation", "radius")
+WHOLE = "whole"
+"""What stands for the post-operation of scores of whole images."""
 _COMPARED = (
     "host", "cpu_name", "gpu_names", "num_gpus", "num_cpus", "segbench_version", "git_commit", "lock_hash",
     "method_revision", "dataset_fingerprint", "settings", "batch_size", "epochs", "iterations", "steps_per_epoch",
@@ -128,8 +130,21 @@ def run_facts(out: ResultsFolder, prefix: str) -> RunFacts:
     spec = next((spec for spec in registered() if spec.name == row["dataset"]), None)
     return RunFacts(
         row, _budget(out, row), spec.to_dict() if spec else None, tuple(attempts.to_dicts()), dict(phases.rows()),
-        tuple(scores.to_dicts()),
+        (*scores.to_dicts(), *_whole_scores(out, key)),
     )  # fmt: skip
+
+
+def _whole_scores(out: ResultsFolder, key: list[Any]) -> list[dict[str, Any]]:
+    """Return the scores of whole images; none where an older segbench wrote the store."""
+    if not query(out, "select count(*) from duckdb_tables() where table_name = 'whole_evaluations'").item():
+        return []
+    columns = f"test_task, test_tissue, '{WHOLE}' as operation, 0 as radius, {', '.join(METRICS)}"
+    return query(
+        out,
+        f"select {columns}, n_images, n_truth, n_predictions from whole_evaluations "
+        "where run_id = ? and attempt = ? order by rowid",
+        key,
+    ).to_dicts()
 
 
 def repeat_run(
@@ -222,6 +237,7 @@ def _request(facts: RunFacts, out: ResultsFolder, changed: ResourceChange | None
     content = {
         "methods": [run["method"]], "tasks": [run["task"]], "tissues": [run["train_tissue"]], "seeds": [run["seed"]],
         "settings": {run["method"]: run["settings"]}, "budgets": {run["method"]: budget} if budget else {},
+        "evaluation": "whole" if any(row["operation"] == WHOLE for row in facts.scores) else "windows",
     }  # fmt: skip
     path = out.make().repeated_grid(run["run_id"])
     write_whole(path, json.dumps(content, indent=1))

@@ -218,7 +218,16 @@ def test_merging_can_link_or_leave_the_artifacts_out(results: Path, tmp_path: Pa
 def test_parquet_holds_every_table_and_view(results: Path, tmp_path: Path) -> None:
     folder = tmp_path / "tables"
     counts = export_parquet(ResultsFolder(results), folder)
-    assert set(counts) == {*TABLES, "migrations", "runs_latest", "accuracy", "timings", "cell_metrics", "leaderboard"}
+    assert set(counts) == {
+        *TABLES,
+        "migrations",
+        "runs_latest",
+        "accuracy",
+        "timings",
+        "cell_metrics",
+        "leaderboard",
+        "accuracy_by_evaluation",
+    }
     assert {path.name for path in folder.iterdir()} == {f"{name}.parquet" for name in counts}
     board = pl.read_parquet(folder / "leaderboard.parquet")
     assert board.equals(query(ResultsFolder(results), "select * from leaderboard"))

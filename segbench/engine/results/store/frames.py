@@ -6,13 +6,32 @@ import json
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from segbench.engine.results.record import METRICS, AttemptRow, EvaluationRow, HistoryRow, Record, StageRow, TissueRow
+from segbench.engine.results.record import (
+    METRICS,
+    AttemptRow,
+    EvaluationRow,
+    HistoryRow,
+    Record,
+    StageRow,
+    TissueRow,
+    WholeRow,
+)
 
 if TYPE_CHECKING:
     import duckdb
     import polars as pl
 
-TABLES = ("attempts", "phases", "stages", "evaluations", "images", "resamples", "history", "tissues")
+TABLES = (
+    "attempts",
+    "phases",
+    "stages",
+    "evaluations",
+    "images",
+    "resamples",
+    "history",
+    "whole_evaluations",
+    "tissues",
+)
 _JSON_FIELDS = ("settings", "versions")
 
 
@@ -52,6 +71,10 @@ def _columns(records: Sequence[Record]) -> dict[str, dict[str, list[Any]]]:
             **_keys(records, [len(record.history) for record in records]),
             "point": [n for record in records for n in range(len(record.history))],
             **_fields(HistoryRow, [row for record in records for row in record.history]),
+        },
+        "whole_evaluations": {
+            **_keys(records, [len(record.whole) for record in records]),
+            **_fields(WholeRow, [row for record in records for row in record.whole]),
         },
         "tissues": _fields(TissueRow, _tissues(records)),
     }
@@ -100,6 +123,6 @@ def _keys(records: Sequence[Record], lengths: Sequence[int]) -> dict[str, list[A
 
 
 def _fields(
-    model: type[AttemptRow | EvaluationRow | HistoryRow | StageRow | TissueRow], rows: Sequence[Any]
+    model: type[AttemptRow | EvaluationRow | HistoryRow | StageRow | TissueRow | WholeRow], rows: Sequence[Any]
 ) -> dict[str, list[Any]]:
     return {name: [getattr(row, name) for row in rows] for name in model.model_fields}
