@@ -36,6 +36,8 @@ class ImageStack(Sequence[npt.NDArray[np.float32]]):
     """
 
     def __init__(self, arrays: Arrays) -> None:
+        self.arrays = arrays
+        """Where they come from."""
         self._images = np.load(arrays.images, mmap_mode="r")
         self._labels = None if arrays.labels is None else np.load(arrays.labels, mmap_mode="r")
         if self._images.ndim != 4:
@@ -48,6 +50,16 @@ class ImageStack(Sequence[npt.NDArray[np.float32]]):
 
     def __len__(self) -> int:
         return int(self._rows.size)
+
+    @property
+    def rows(self) -> npt.NDArray[np.int64]:
+        """Which window of the arrays each is."""
+        return self._rows
+
+    @property
+    def n_rows(self) -> int:
+        """How many windows the arrays have, chosen or not."""
+        return int(self._images.shape[0])
 
     def __getitem__(self, n):  # type: ignore[no-untyped-def]
         """Return window ``n`` as a writable (C, H, W) float32 copy with the selected channels."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
@@ -15,6 +16,7 @@ import numpy.typing as npt
 
 from segbench.methods.base import DivergedError, ImageStack, Method, Progress
 from segbench.methods.card import Budget, Card, Resources
+from segbench.methods.cellpose_windows import WindowImages, WindowTargets
 from segbench.methods.checkpoints import Checkpoints
 from segbench.methods.job import Job
 from segbench.methods.predictions import LabelInstances
@@ -125,33 +127,39 @@ class Cellpose(Method):
         if enough.size == 0:
             raise ValueError("no training window has a cell")
         self._used: list[int] = enough.tolist()
-        self._windows = self._pairs(train, self._used)
+        spare = Path(job.output) / "work"
+        self._windows = (
+            WindowImages(train, self._used, spare),
+            WindowTargets(train, self._used, self._cellpose, self._device, spare),
+        )
         cells = [] if val is None else [n for n in range(len(val)) if val.labels(n).any()]
         shuffled = np.random.default_rng(job.seed).permutation(cells)
         most = max(job.settings["val_windows"], job.settings["calibration_windows"])
         self._val = None if val is None or not cells else self._pairs(val, np.sort(shuffled[:most]).tolist())
         few = job.settings["calibration_windows"]
-        images, flows = self._val or self._windows
+        images, flows = self._val or tuple([part[n] for n in range(min(few, len(part)))] for part in self._windows)
         self._calibration = images[:few], [each[0].astype(np.int32) for each in flows[:few]]
         self._model = self._network(nchan=train.n_channels, diam_mean=job.settings["diam_mean"])
 
     def train(self, job: Job, progress: Progress, checkpoints: Checkpoints) -> None:  # noqa: ARG002
         """Train by upstream's ``train_seg``, its epochs cut as :func:`plan_epochs` says."""
         settings, budget = job.settings, job.budget
-        images, *handed_over = self._windows
-        del self._windows  # upstream copies the flows, the largest arrays: popped, they are in memory once
+        images, targets = self._windows
         plan = plan_epochs(len(images), budget.batch_size, budget.epochs or 1)
         val = self._val and tuple(part[: settings["val_windows"]] for part in self._val)
         trainer = self._cellpose.train
-        original = trainer._loss_fn_seg
-        trainer._loss_fn_seg = _watched(original, plan, budget.epochs or 1, progress, self._torch)
         work = Path(job.output) / "work"
         work.mkdir(exist_ok=True)
-        try:
+        with contextlib.ExitStack() as replaced:
+            loss = _watched(trainer._loss_fn_seg, plan, budget.epochs or 1, progress, self._torch)
+            replaced.enter_context(_replaced(trainer, "_loss_fn_seg", loss))
+            # both make lists of all windows, which these have done and do as they are read
+            for owner, name in ((trainer, "_reshape_norm"), (trainer.dynamics, "labels_to_flows")):
+                replaced.enter_context(_replaced(owner, name, _but_for_windows(getattr(owner, name))))
             trainer.train_seg(
                 self._model.net,
                 train_data=images,
-                train_labels=handed_over.pop(),
+                train_labels=targets,
                 test_data=val and val[0],
                 test_labels=val and val[1],
                 batch_size=budget.batch_size,
@@ -169,8 +177,6 @@ class Cellpose(Method):
                 save_every=plan.epochs + 1,
                 model_name="cellpose",
             )
-        finally:
-            trainer._loss_fn_seg = original
         self._adopt_diameter()
 
     def calibrate(self, job: Job, progress: Progress) -> None:  # noqa: ARG002
@@ -338,6 +344,26 @@ def plan_epochs(windows: int, batch_size: int, epochs: int) -> EpochPlan:
     seen = per_epoch * batch_size
     # upstream takes "as many as there are windows" to mean "each once": both read the same where they are equal
     return EpochPlan(max(1, steps // per_epoch), seen, per_epoch, max(batch_size, seen // 4))
+
+
+@contextlib.contextmanager
+def _replaced(owner: Any, name: str, value: Any) -> Iterator[None]:
+    before = getattr(owner, name)
+    setattr(owner, name, value)
+    try:
+        yield
+    finally:
+        setattr(owner, name, before)
+
+
+def _but_for_windows(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Return a function of upstream's that leaves windows which are read as they are used as they are."""
+
+    def unless(windows: Any, *rest: Any, **options: Any) -> Any:
+        lazy = isinstance(windows, WindowImages | WindowTargets)
+        return windows if lazy else function(windows, *rest, **options)
+
+    return unless
 
 
 def _watched(

@@ -20,6 +20,7 @@ from segbench.methods.job import Job
 from segbench.methods.predictions import LabelInstances
 from segbench.methods.published import SCRIPTS
 from segbench.methods.setting import Setting
+from segbench.methods.stardist_windows import FilledLabels, NormalisedImages
 from segbench.methods.tensorflow_devices import names_of, peak_bytes, prepare_tensorflow
 
 _REPORT_S = 5.0
@@ -107,26 +108,29 @@ class StarDist(Method):
 
         self._tf: Any = tf
         self._stardist: Any = stardist
-        self._normalize: Any = csbdeep.utils.normalize
+        self._csbdeep: Any = csbdeep
 
     def load(self, job: Job, train: ImageStack | None, val: ImageStack | None) -> None:
         """Read and normalise the windows and build the model; without validation data a tenth is held out."""
         if train is None:
             raise ValueError("StarDist needs training windows with labels")
         settings = job.settings
-        x, y = self._pairs(train, range(len(train)), settings)
+        everyone = range(len(train))
         rng = np.random.default_rng(job.seed)
         if val is not None and len(val) > 0:
             chosen = np.sort(rng.permutation(len(val))[: settings["val_windows"]])
             self._used = None
             self._val = self._pairs(val, chosen, settings)
         else:
-            shuffled = rng.permutation(len(x))
-            held = shuffled[: max(1, min(settings["val_windows"], round(_HELD_OUT * len(x))))]
-            self._val = [x[n] for n in held], [y[n] for n in held]
-            self._used = sorted(set(range(len(x))) - set(held.tolist())) or list(range(len(x)))
-            x, y = [x[n] for n in self._used], [y[n] for n in self._used]
-        self._train = x, y
+            shuffled = rng.permutation(len(train))
+            held = shuffled[: max(1, min(settings["val_windows"], round(_HELD_OUT * len(train))))]
+            self._val = self._pairs(train, held, settings)
+            self._used = sorted(set(everyone) - set(held.tolist())) or list(everyone)
+        used, spare = everyone if self._used is None else self._used, Path(job.output) / "work"
+        self._train = (
+            NormalisedImages(train, used, settings["percentiles"], self._csbdeep, spare),
+            FilledLabels(train, used, self._stardist, spare),
+        )
         epochs = job.budget.epochs or 1
         side = [min(settings["patch_size"], pixels) // 16 * 16 for pixels in train.size]
         if min(side) < 16:
@@ -220,7 +224,9 @@ class StarDist(Method):
     def _image(self, image: npt.NDArray[np.float32], settings: Any) -> npt.NDArray[np.float32]:
         """Normalise (C, H, W) channel by channel; (H, W) for one channel, else (H, W, C)."""
         low, high = settings["percentiles"]
-        normalised: npt.NDArray[np.float32] = self._normalize(np.moveaxis(image, 0, -1), low, high, axis=(0, 1))
+        normalised: npt.NDArray[np.float32] = self._csbdeep.utils.normalize(
+            np.moveaxis(image, 0, -1), low, high, axis=(0, 1)
+        )
         return normalised[..., 0] if normalised.shape[-1] == 1 else normalised
 
     def _pairs(

@@ -155,7 +155,7 @@ class DeepcellMethod(Method):
             held, stack = np.sort(shuffled[: max(1, min(settings["val_windows"], round(_HELD_OUT * rows.size)))]), train
             rows = np.setdiff1d(rows, held) if rows.size > 1 else rows
         tiles = cut(train, rows.tolist(), side, self.min_objects)
-        if not len(tiles) or not tiles.y.any():
+        if not tiles.objects.any():
             raise ValueError(f"no piece of {side} x {side} pixels shows {max(1, self.min_objects)} cells or more")
         val_tiles = cut(stack, held.tolist(), side, max(1, self.min_objects))
         replicas = self._strategy.num_replicas_in_sync
@@ -497,6 +497,25 @@ class _Told:
             epoch=before // self.stages + 1, epochs=self.epochs, step=before * self.steps + done,
             steps=self.stages * self.epochs * self.steps, loss=loss, val_loss=val_loss,
         )  # fmt: skip
+
+
+def flow_lazily(flow: Callable[..., Any], tiles: Tiles, **options: Any) -> Any:
+    """Return upstream's iterator over tiles, which it reads as it uses them.
+
+    Upstream copies what it is given, more than once, and leaves out tiles with fewer than ``min_objects + 1`` different
+    labels (deepcell/image_generators/semantic.py:105). It is given one tile, and then all that it would have kept.
+    """
+    min_objects = int(options.get("min_objects", 0))
+    kept = tiles.select(tiles.distinct - 1 >= min_objects)
+    if not len(kept):
+        raise ValueError(f"no piece of {tiles.side} x {tiles.side} pixels shows {min_objects} cells and some ground")
+    if len(kept) < len(tiles):
+        LOG.warning(
+            "left out %d of %d pieces with fewer than %d cells", len(tiles) - len(kept), len(tiles), min_objects
+        )
+    iterator = flow({"X": kept.x[:1], "y": kept.y[:1]}, **options)
+    iterator.x, iterator.y, iterator.n = kept.x, kept.y, len(kept)
+    return iterator
 
 
 def mean_scores(labels: npt.NDArray[np.int32], probability: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:

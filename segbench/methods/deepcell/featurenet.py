@@ -2,15 +2,27 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
 
 from segbench.methods.card import Budget
-from segbench.methods.deepcell.base import NO_SLURM, Choice, DeepcellMethod, Stage, card, mean_scores, renumbered
-from segbench.methods.deepcell.windows import Tiles
+from segbench.methods.deepcell.base import (
+    NO_SLURM,
+    Choice,
+    DeepcellMethod,
+    Stage,
+    card,
+    flow_lazily,
+    mean_scores,
+    renumbered,
+)
+from segbench.methods.deepcell.windows import Pieces, Tiles, corners_of
+from segbench.methods.derived import Kind, derive
 from segbench.methods.job import Job
 from segbench.methods.predictions import LabelInstances
 from segbench.methods.published import SCRIPTS
@@ -67,13 +79,13 @@ class FeatureNet(DeepcellMethod):
     argument_names = frozenset({"threshold", "min_size", "foreground_threshold", "corners", "grow"})
 
     def _import_deepcell(self) -> None:
-        from deepcell.image_generators import ImageFullyConvDataGenerator
+        from deepcell.image_generators import ImageFullyConvDataGenerator, _transform_masks
         from deepcell.losses import weighted_categorical_crossentropy
         from deepcell.model_zoo.featurenet import bn_feature_net_skip_2D
         from deepcell_toolbox.processing import pixelwise
 
         self._generator, self._crossentropy = ImageFullyConvDataGenerator, weighted_categorical_crossentropy
-        self._net, self._pixelwise = bn_feature_net_skip_2D, pixelwise
+        self._net, self._pixelwise, self._transform_masks = bn_feature_net_skip_2D, pixelwise, _transform_masks
         self._options: dict[str, Any] = {}
 
     def load(self, job: Job, train: Any, val: Any) -> None:
@@ -115,13 +127,49 @@ class FeatureNet(DeepcellMethod):
             augmented = self._generator(
                 rotation_range=180, zoom_range=(0.8, 1.2), horizontal_flip=True, vertical_flip=True
             )
-            train = augmented.flow({"X": tiles.x, "y": tiles.y}, seed=job.seed % 2**31, shuffle=True, **flow)
-            plain = None if val is None else self._generator().flow({"X": val.x, "y": val.y}, shuffle=False, **flow)
+            train = flow_lazily(augmented.flow, tiles, seed=job.seed % 2**31, shuffle=True, **flow)
+            # upstream transforms the labels of all pieces at the beginning
+            train.y = self._classes(job, tiles, transform, arguments, train.y)
+            held = {} if val is None else {"X": np.asarray(val.x), "y": np.asarray(val.y)}
+            plain = self._generator().flow(held, shuffle=False, **flow) if held else None
             stages.append(Stage(model, train, plain))
         foreground = models[0]
         stages[0].begin = lambda: _set_trainable(foreground, True)
         stages[1].begin = lambda: _set_trainable(foreground, False)
         return stages
+
+    def _classes(self, job: Job, tiles: Tiles, transform: str, arguments: Mapping[str, Any], labels: Pieces) -> Pieces:
+        """Return the classes of the tiles' pixels, computed once for all runs: a bit for each class."""
+        corners = corners_of(tiles.stack.size, tiles.side)
+        place = {corner: number for number, corner in enumerate(corners)}
+
+        def one_hot(piece: npt.NDArray[np.int32]) -> npt.NDArray[np.uint8]:
+            found: npt.NDArray[np.uint8] = self._transform_masks(piece[np.newaxis], transform, **arguments)[0]
+            return found
+
+        # upstream counts the classes over all pieces: one without a cell has the first alone
+        first = one_hot(labels[int(tiles.objects.argmax())])
+        weights = 1 << np.arange(first.shape[-1])
+
+        def bits(window: int) -> npt.NDArray[Any]:
+            whole = tiles.stack.labels(window)[..., np.newaxis]
+            pieces = [whole[top : top + tiles.side, left : left + tiles.side] for top, left in corners]
+            classes = [one_hot(np.ascontiguousarray(piece)) for piece in pieces]
+            return np.stack([found @ weights[: found.shape[-1]] for found in classes])
+
+        facts = {"transform": transform, "arguments": dict(arguments), "side": tiles.side,
+                 "deepcell": importlib.metadata.version("deepcell")}  # fmt: skip
+        kind = Kind(f"featurenet-{transform}", facts, (len(corners), tiles.side, tiles.side), "uint8")
+        windows = np.unique(tiles.windows).tolist()
+        derived = derive(tiles.stack, windows, kind, bits, Path(job.output) / "work")
+
+        def read(n: int) -> npt.NDArray[Any]:
+            top, left = tiles.corners[n]
+            packed = derived[int(tiles.windows[n])][place[int(top), int(left)]]
+            found: npt.NDArray[Any] = (packed[..., np.newaxis] >> np.arange(weights.size, dtype=np.uint8)) & 1
+            return found.astype(first.dtype)
+
+        return Pieces(read, (len(tiles), *first.shape), first.dtype)
 
     def _loss(self, n_classes: int) -> Any:
         def loss(truth: Any, predicted: Any) -> Any:

@@ -9,7 +9,16 @@ import numpy as np
 import numpy.typing as npt
 
 from segbench.methods.card import Budget
-from segbench.methods.deepcell.base import NO_SLURM, Choice, DeepcellMethod, Stage, card, mean_scores, renumbered
+from segbench.methods.deepcell.base import (
+    NO_SLURM,
+    Choice,
+    DeepcellMethod,
+    Stage,
+    card,
+    flow_lazily,
+    mean_scores,
+    renumbered,
+)
 from segbench.methods.deepcell.windows import Tiles
 from segbench.methods.job import Job
 from segbench.methods.predictions import LabelInstances
@@ -108,10 +117,11 @@ class Mesmer(DeepcellMethod):
             "batch_size": job.budget.batch_size, "transforms": list(_TRANSFORMS), "transforms_kwargs": _TRANSFORMS,
             "min_objects": self.min_objects,
         }  # fmt: skip
-        train = augmented.flow({"X": tiles.x, "y": tiles.y}, seed=job.seed % 2**31, shuffle=True, **flow)
+        train = flow_lazily(augmented.flow, tiles, seed=job.seed % 2**31, shuffle=True, **flow)
         if val is None:
             return [Stage(model, train, None)]
-        return [Stage(model, train, self._generator().flow({"X": val.x, "y": val.y}, shuffle=False, **flow))]
+        held = {"X": np.asarray(val.x), "y": np.asarray(val.y)}
+        return [Stage(model, train, self._generator().flow(held, shuffle=False, **flow))]
 
     def _loss(self, n_classes: int, weight: float) -> Any:
         """Return upstream's loss of a head: squared error for the distance, weighted cross-entropy for the classes."""

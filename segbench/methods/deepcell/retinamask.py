@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from segbench.methods.card import Budget
-from segbench.methods.deepcell.base import NO_SLURM, Choice, DeepcellMethod, Stage, card, renumbered
+from segbench.methods.deepcell.base import NO_SLURM, Choice, DeepcellMethod, Stage, card, flow_lazily, renumbered
 from segbench.methods.deepcell.windows import Tiles
 from segbench.methods.job import Job
 from segbench.methods.predictions import LabelInstances, MaskInstances, run_lengths
@@ -157,13 +157,15 @@ class RetinaMask(DeepcellMethod):
             "batch_size": job.budget.batch_size, "include_bbox": True, "include_masks": True,
             "pyramid_levels": self._levels, "anchor_params": self._anchors,
         }  # fmt: skip
-        train = augmented.flow(
-            {"X": tiles.x, "y": tiles.y}, seed=job.seed % 2**31, shuffle=job.settings["shuffle"],
-            min_objects=self.min_objects, **flow,
+        train = flow_lazily(
+            augmented.flow, tiles, seed=job.seed % 2**31, shuffle=job.settings["shuffle"], min_objects=self.min_objects,
+            **flow,
         )  # fmt: skip
         if val is None:
             return [Stage(model, train, None)]
-        plain = self._generator().flow({"X": val.x, "y": val.y}, shuffle=False, min_objects=1, **flow)
+        plain = self._generator().flow(
+            {"X": np.asarray(val.x), "y": np.asarray(val.y)}, shuffle=False, min_objects=1, **flow
+        )
         return [Stage(model, train, plain)]
 
     def _variable_axes(self, name: str) -> int:

@@ -1,0 +1,182 @@
+"""What the tests of loading do in a method's environment: ``python load_parts.py PART FOLDER``; prints JSON last.
+
+Each part gives the windows to upstream as it was done when all of them were held in memory, and as it is done now, and
+compares the numbers that upstream then hands on.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+
+from segbench.methods.base import ImageStack
+from segbench.methods.card import Budget
+from segbench.methods.job import Arrays, Job, Task
+
+SIDE = 48
+
+
+def windows(folder: Path, side: int = SIDE) -> ImageStack:
+    """Return five of six windows of two channels: one has no cell, one no ground, in two a plane hardly varies."""
+    rng = np.random.default_rng(0)
+    images = rng.random((6, 2, side, side)).astype(np.float32)
+    labels = np.zeros((6, side, side), np.int32)
+    for n in range(5):
+        labels[n, 4:14, 4:16], labels[n, 6, 8] = 2, 0  # a hole
+        labels[n, 20 : 30 + n, 8:20], labels[n, 26:40, 28:40] = 1, 3
+    labels[4, labels[4] == 0] = 4  # no ground
+    images[1, 1], images[2, 0] = 0.25, 0.25
+    images[2, 0, 0, 0] = 0.2505
+    np.save(folder / "x.npy", images)
+    np.save(folder / "y.npy", labels)
+    return ImageStack(Arrays(str(folder / "x.npy"), (1, 0), (4, 1, 5, 2, 0), str(folder / "y.npy")))
+
+
+def job_of(folder: Path, settings: dict[str, Any]) -> Job:
+    task = Task("t", "d", ("a", "b"), "nuclear")
+    return Job("x", "m:C", task, Budget(batch_size=2, epochs=1), 5, str(folder / "out"), settings=settings)
+
+
+def cellpose(folder: Path) -> dict[str, Any]:
+    from segbench.methods.cellpose import Cellpose
+
+    stack = windows(folder)
+    method = Cellpose()
+    settings = {**Cellpose.card.defaults, "min_train_masks": 0, "crop": 32}
+    job = job_of(folder, settings)
+    method.import_library(job)
+    given: list[dict[str, Any]] = []
+    trainer = method._cellpose.train
+    handed, original = trainer._process_train_test, trainer.train_seg
+
+    def watch(*args: Any, **options: Any) -> Any:
+        found = handed(*args, **options)
+        given.append({"data": found[0], "labels": found[1], "diameters": found[5]})
+        return found
+
+    trainer._process_train_test = watch
+    # one epoch of upstream's own loop with a network that notes what it is fed
+    fed: list[Any] = []
+    trainer.train_seg = lambda net, **options: original(net, **{**options, "n_epochs": 3})
+
+    def network(which: str) -> Any:
+        model = method._network(nchan=2)
+        forward = model.net.forward
+
+        def noted(x: Any) -> Any:
+            fed.append((which, x.numpy().copy()))
+            return forward(x)
+
+        model.net.forward = noted
+        return model
+
+    (folder / "out").mkdir(exist_ok=True)
+    method.load(job, stack, None)
+    method._model = network("now")
+    method.train(job, SimpleNamespace(train=lambda **_: None), None)  # type: ignore[arg-type]
+    images, flows = method._pairs(stack, method._used)
+    before = network("before")
+    (folder / "work").mkdir()
+    trainer.train_seg(
+        before.net, train_data=images, train_labels=flows, batch_size=2, learning_rate=0.2, SGD=True,
+        nimg_per_epoch=method_plan(len(images)), scale_range=0.5, bsize=settings["crop"], min_train_masks=0,
+        save_path=folder / "work",
+    )  # fmt: skip
+    now, then = ([x for kind, x in fed if kind == which] for which in ("now", "before"))
+    same = [np.array_equal(a, b) for a, b in zip(now, then, strict=True)]
+    parts = [
+        np.array_equal(given[0]["labels"][n][part], given[1]["labels"][n][part])
+        for n in range(len(images))
+        for part in (0, slice(1, None))
+    ]
+    return {
+        "batches": len(same),
+        "same": all(same),
+        "targets": all(parts) and np.array_equal(given[0]["diameters"], given[1]["diameters"]),
+        "images": all(np.array_equal(given[0]["data"][n], given[1]["data"][n]) for n in range(len(images))),
+        "kept": sorted(path.name.rpartition("-")[0] for path in (folder / "derived").iterdir()),
+    }
+
+
+def method_plan(n: int) -> int | None:
+    from segbench.methods.cellpose import plan_epochs
+
+    return plan_epochs(n, 2, 1).windows_per_epoch
+
+
+def stardist(folder: Path) -> dict[str, Any]:
+    from segbench.methods.stardist import StarDist, augment
+
+    stack = windows(folder)
+    method, job = StarDist(), job_of(folder, {**StarDist.card.defaults, "patch_size": 32})
+    method.import_library(job)
+    from stardist.models.model2d import StarDistData2D
+
+    method.load(job, stack, stack)
+    eager = method._pairs(stack, range(len(stack)), job.settings)
+    batches = []
+    for x, y in (method._train, eager):
+        np.random.seed(3)
+        rng = np.random.default_rng(1)
+        data = StarDistData2D(
+            x, y, batch_size=2, n_rays=8, length=4, patch_size=(32, 32), grid=(2, 2), foreground_prob=0.9,
+            augmenter=lambda a, b, rng=rng: augment(a, b, rng),
+        )  # fmt: skip
+        batches.append([array for n in range(4) for part in data[n] for array in part])
+    return {"batches": len(batches[0]), "same": all(map(np.array_equal, *batches))}
+
+
+def deepcell(folder: Path) -> dict[str, Any]:
+    from segbench.methods.deepcell import FeatureNet, Mesmer, RetinaMask
+    from segbench.methods.deepcell.base import flow_lazily
+    from segbench.methods.deepcell.mesmer import _TRANSFORMS
+    from segbench.methods.deepcell.windows import cut
+
+    stack = windows(folder, 80)  # cut into four pieces of 64
+    augmentation = {"rotation_range": 180, "zoom_range": (0.7, 1 / 0.7), "horizontal_flip": True}
+    found: dict[str, Any] = {}
+    methods = {kind.card.name: kind() for kind in (Mesmer, RetinaMask, FeatureNet)}
+    for name, method in methods.items():
+        job = job_of(folder, dict(method.card.defaults))
+        method.import_library(job)
+        tiles = cut(stack, range(5), 64, method.min_objects)
+        eager = {"X": np.stack([tiles.x[n] for n in range(len(tiles))]), "y": np.asarray(tiles.y)}
+        flow = method._generator(**augmentation).flow
+        if name == "mesmer":
+            options = [{"transforms": list(_TRANSFORMS), "transforms_kwargs": _TRANSFORMS, "min_objects": 1}]
+        elif name == "retinamask":
+            _, levels, anchors = method._get_anchor_parameters(tiles.y)
+            assert vars(anchors).keys() == vars(method._get_anchor_parameters(eager["y"])[2]).keys()
+            options = [{"include_bbox": True, "include_masks": True, "pyramid_levels": levels, "anchor_params": anchors,
+                        "min_objects": 3}]  # fmt: skip
+        else:
+            options = [
+                {"transform": "fgbg", "transform_kwargs": {}},
+                {"transform": "pixelwise", "transform_kwargs": {"dilation_radius": 1, "separate_edge_classes": True}},
+            ]
+        for each in options:
+            now = flow_lazily(flow, tiles, batch_size=2, seed=4, shuffle=True, **each)
+            if name == "featurenet":
+                now.y = method._classes(job, tiles, each["transform"], each["transform_kwargs"], now.y)
+            before = flow(eager, batch_size=2, seed=4, shuffle=True, **each)
+            batches = [[array for _ in range(6) for array in arrays(next(source))] for source in (now, before)]
+            same = all(a.dtype == b.dtype and np.array_equal(a, b) for a, b in zip(*batches, strict=True))
+            key = f"{name}-{each['transform']}" if "transform" in each else name
+            found[key] = {"pieces": now.n, "of": len(tiles), "same": bool(same and now.n == before.n)}
+    return found
+
+
+def arrays(batch: Any) -> list[Any]:
+    if isinstance(batch, dict):
+        return [array for name in sorted(batch) for array in arrays(batch[name])]
+    return [array for part in batch for array in arrays(part)] if isinstance(batch, list | tuple) else [batch]
+
+
+if __name__ == "__main__":
+    part = {"cellpose": cellpose, "stardist": stardist, "deepcell": deepcell}[sys.argv[1]]
+    sys.stdout.write(json.dumps(part(Path(sys.argv[2]))) + "\n")
