@@ -147,9 +147,7 @@ def main() -> None:
         started = time.monotonic()
         draw(folder, asked.windows)
         sys.stderr.write(f"{asked.windows:,} windows drawn in {time.monotonic() - started:.0f} s\n")
-        print(
-            "| method | windows | load, CPU s | s for 10,000 | again, CPU s | own memory, peak GB | at the end |"
-        )
+        print("| method | windows | load, CPU s | s for 10,000 | again, CPU s | own memory, peak GB | at the end |")
         print("| --- | --- | --- | --- | --- | --- | --- |", flush=True)
         for method in methods:
             rows = [measure(method, folder, folder / "run") for _ in range(1 + asked.again)]
