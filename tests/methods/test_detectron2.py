@@ -66,12 +66,18 @@ def job_of(name: str, folder: Path, budget: Budget, predict: Mapping[str, Arrays
     )  # fmt: skip
 
 
-def run(job: Job, path: Path) -> dict[str, Any]:
-    job.write(path)
+def run(*jobs: Path) -> list[dict[str, Any]]:
+    """Run jobs one after the other in one process, for the library takes as long to import as a short training."""
+    code = "import sys; from segbench.methods.runner import main; [main([job]) for job in sys.argv[1:]]"
     environment = environments.ensure("torch", gpu=False)
     variables = environments.subprocess_env(environment)
-    subprocess.run(job.command(path, environment.python), env=variables, stdout=subprocess.DEVNULL, check=False)
+    subprocess.run([environment.python, "-c", code, *jobs], env=variables, stdout=subprocess.DEVNULL, check=False)
+    return [result_of(Job.read(path)) for path in jobs]
+
+
+def result_of(job: Job) -> dict[str, Any]:
     result: dict[str, Any] = json.loads((Path(job.output) / "result.json").read_text())
+    assert result["error"] is None, (Path(job.output) / "log.txt").read_text()[-3000:]
     return result
 
 
@@ -89,40 +95,69 @@ def in_the_environment(*arguments: str) -> str:
     return done.stdout
 
 
+LEARNING: Mapping[str, tuple[int, float]] = {"resnest": (90, 0.75), "centermask2": (60, 0.7)}
+"""Iterations, and the AP50 to reach in a crowded window."""
+
+
+@pytest.fixture(scope="module")
+def learnt(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[Job, dict[str, Any]]]:
+    """Train small networks of both methods and predict with them; returns jobs and results."""
+    jobs = {}
+    for name, (iterations, _) in LEARNING.items():
+        folder = tmp_path_factory.mktemp(name)
+        train = arrays(folder, "train", draw_rows(16, 5, 0))
+        predict = {"dense": arrays(folder, "dense", draw_rows(1, 20, 1)), "few": dataclasses.replace(train, rows=(3,))}
+        jobs[name] = job_of(name, folder, Budget(batch_size=4, iterations=iterations), predict, train)
+        jobs[name].write(folder / "job.json")
+    results = run(*(Path(job.output).with_name("job.json") for job in jobs.values()))
+    return {name: (job, result) for (name, job), result in zip(jobs.items(), results, strict=True)}
+
+
 @pytest.mark.heavy
-@pytest.mark.parametrize(("name", "iterations", "bar"), [("resnest", 110, 0.85), ("centermask2", 80, 0.8)])
-def test_it_learns_and_finds_all_of_400_cells(name: str, iterations: int, bar: float, tmp_path: Path) -> None:
-    train = arrays(tmp_path, "train", draw_rows(16, 5, 0))
-    dense = arrays(tmp_path, "dense", draw_rows(1, 20, 1))
-    job = job_of(name, tmp_path, Budget(batch_size=4, iterations=iterations), {"dense": dense}, train)
-    result = run(job, tmp_path / "job.json")
-    assert result["error"] is None, (tmp_path / "run" / "log.txt").read_text()[-3000:]
+@pytest.mark.parametrize("name", LEARNING)
+def test_it_learns_and_finds_all_of_400_cells(learnt: dict[str, tuple[Job, dict[str, Any]]], name: str) -> None:
+    job, result = learnt[name]
+    iterations, bar = LEARNING[name]
     losses = [point["loss"] for point in result["history"]]
     assert np.mean(losses[-5:]) < 0.6 * losses[0]
     assert result["iterations"] == iterations
     assert result["n_train_images"] == 16
-    found = PredictionSet(tmp_path / "run" / "predictions" / "dense")
-    scores = evaluate_prediction_set(np.load(tmp_path / "dense_y.npy"), found).pooled
+    found = PredictionSet(Path(job.output) / "predictions" / "dense")
+    scores = evaluate_prediction_set(np.load(Path(job.output).with_name("dense_y.npy")), found).pooled
     assert found.scores.size >= 400
     assert scores.ap50 > bar
     assert found.scores.max() <= 1
     assert found.scores.min() >= 0
 
-    before = found.scores.copy()
-    again = run(dataclasses.replace(job, train=None), tmp_path / "again.json")
-    assert again["error"] is None
-    assert np.allclose(PredictionSet(tmp_path / "run" / "predictions" / "dense").scores, before, atol=1e-5)
+
+@pytest.mark.heavy
+def test_their_saved_models_predict_the_same_in_a_new_process(learnt: dict[str, tuple[Job, dict[str, Any]]]) -> None:
+    before, again = {}, []
+    for name, (job, _) in learnt.items():
+        before[name] = PredictionSet(Path(job.output) / "predictions" / "few").scores.copy()
+        assert before[name].size > 0
+        again.append(Path(job.output).with_name("again.json"))
+        dataclasses.replace(job, train=None, predict={"few": job.predict["few"]}).write(again[-1])
+    run(*again)
+    for name, (job, _) in learnt.items():
+        assert np.allclose(PredictionSet(Path(job.output) / "predictions" / "few").scores, before[name], atol=1e-5)
 
 
 @pytest.mark.heavy
 def test_two_processes_train_one_model(tmp_path: Path) -> None:
-    train = arrays(tmp_path, "train", draw_rows(8, 5, 0))
+    train = arrays(tmp_path, "train", draw_rows(4, 5, 0))
     devices = Devices(num_cpus=2, processes=2)
-    job = job_of("centermask2", tmp_path, Budget(batch_size=4, iterations=3), {"train": train}, train, devices=devices)
-    result = run(job, tmp_path / "job.json")
-    assert result["error"] is None, (tmp_path / "run" / "log.txt").read_text()[-3000:]
-    assert (result["processes"], result["iterations"], result["batch_size"]) == (2, 3, 4)
-    assert len(PredictionSet(tmp_path / "run" / "predictions" / "train")) == 8
+    job = job_of("centermask2", tmp_path, Budget(batch_size=4, iterations=2), {"train": train}, train, devices=devices)
+    job.write(tmp_path / "job.json")
+    environment = environments.ensure("torch", gpu=False)
+    command, variables = (
+        job.command(tmp_path / "job.json", environment.python),
+        environments.subprocess_env(environment),
+    )
+    subprocess.run(command, env=variables, stdout=subprocess.DEVNULL, check=False)
+    result = result_of(job)
+    assert (result["processes"], result["iterations"], result["batch_size"]) == (2, 2, 4)
+    assert len(PredictionSet(tmp_path / "run" / "predictions" / "train")) == 4
 
 
 @pytest.mark.heavy
@@ -138,6 +173,7 @@ def test_the_parts_do_what_their_sources_say(tmp_path: Path) -> None:
 def test_the_published_architecture_passes_its_check(name: str) -> None:
     checked = check_method(name)
     assert checked.ok, checked.error
+    assert checked.instances is not None
 
 
 @pytest.mark.parametrize(

@@ -86,17 +86,21 @@ def test_missing_weights_are_named_with_their_place(monkeypatch: pytest.MonkeyPa
         find_weights("vit_b", "nowhere.pth")
 
 
-SAVE_A_SMALL_MODEL = """
+SAVE_A_SMALL_MODEL_AND_PREDICT = """
 import sys, torch
 from pathlib import Path
+from segbench.methods.runner import main
 from segbench.methods.segment_anything import build_small
+architecture, weights, *jobs = sys.argv[1:]
 torch.manual_seed(0)
-torch.save(build_small(Path(sys.argv[1])).state_dict(), sys.argv[2])
+torch.save(build_small(Path(architecture)).state_dict(), weights)
+for job in jobs:
+    main([job])
 """
 
 
-def predicted(folder: Path, name: str, **changed: Any) -> tuple[dict[str, Any], PredictionSet | None]:
-    """Predict three drawn windows with a small model of random weights, which takes any thresholds to see its masks."""
+def job_of(folder: Path, name: str, **changed: Any) -> Path:
+    """Write a job on three drawn windows for a model of random weights, which takes any thresholds to see its masks."""
     images, _ = draw_discs(3, 64, 2)
     np.save(folder / "x.npy", images)
     loose = {"points_per_side": 6, "pred_iou_thresh": -1e9, "stability_score_thresh": -1.0, "max_area": 4000}
@@ -107,34 +111,35 @@ def predicted(folder: Path, name: str, **changed: Any) -> tuple[dict[str, Any], 
         predict={"test": Arrays(str(folder / "x.npy"), (0, 1))}, devices=Devices(num_cpus=1),
     )  # fmt: skip
     job.write(folder / f"{name}.json")
-    environment = environments.ensure("torch", gpu=False)
-    command = job.command(folder / f"{name}.json", environment.python)
-    variables = environments.subprocess_env(environment)
-    subprocess.run(command, env=variables, stdout=subprocess.DEVNULL, check=False)
-    result = json.loads((folder / name / "result.json").read_text())
-    done = result["status"] == "done"
-    return result, PredictionSet(folder / name / "predictions" / "test") if done else None
+    return folder / f"{name}.json"
+
+
+def result_of(job: Path) -> dict[str, Any]:
+    result: dict[str, Any] = json.loads((job.with_suffix("") / "result.json").read_text())
+    return result
 
 
 @pytest.mark.heavy
 def test_it_predicts_through_a_checkpoint_alike_alone_and_together(tmp_path: Path) -> None:
     architecture, weights = tmp_path / "small.json", tmp_path / "small.pth"
     architecture.write_text(json.dumps(SMALL))
+    small = {"model": str(architecture), "checkpoint": str(weights)}
+    jobs = {
+        "together": job_of(tmp_path, "together", **small, windows_together=2),
+        "alone": job_of(tmp_path, "alone", **small, windows_together=1),
+        "wrong": job_of(tmp_path, "wrong", **{**small, "model": "vit_b"}),
+    }
     environment = environments.ensure("torch", gpu=False)
-    command = [str(environment.python), "-c", SAVE_A_SMALL_MODEL, str(architecture), str(weights)]
-    subprocess.run(command, env=environments.subprocess_env(environment), check=True)
-    chosen_weights = {"model": str(architecture), "checkpoint": str(weights)}
-    result, together = predicted(tmp_path, "together", **chosen_weights, windows_together=2)
+    command = [str(environment.python), "-c", SAVE_A_SMALL_MODEL_AND_PREDICT, str(architecture), str(weights)]
+    # one process for all of them: the library takes longer to import than to run
+    subprocess.run([*command, *map(str, jobs.values())], env=environments.subprocess_env(environment), check=True)
+    result = result_of(jobs["together"])
     assert result["error"] is None
     assert result["timings"]["train"] is None
     assert result["n_parameters"] > 4e6
-    assert together is not None
+    together, alone = (PredictionSet(tmp_path / name / "predictions" / "test") for name in ("together", "alone"))
     assert len(together) == 3
     assert together.scores.size > 0
-    _, alone = predicted(tmp_path, "alone", **chosen_weights, windows_together=1)
-    assert alone is not None
     assert np.array_equal(together.offsets, alone.offsets)
     assert np.allclose(together.scores, alone.scores, atol=1e-4)
-
-    result, _ = predicted(tmp_path, "wrong", **{**chosen_weights, "model": "vit_b"})
-    assert "does not hold the weights of vit_b" in result["error"]
+    assert "does not hold the weights of vit_b" in result_of(jobs["wrong"])["error"]

@@ -68,7 +68,8 @@ CONVOLUTIONS = Setting(4, "of the head", minimum=0)
 BOXES = Setting(3_000, "most boxes of each level, before non-maximum suppression", unit="boxes", minimum=1)
 """Kinds of settings that both methods have, each with values of its own."""
 
-CHECK_SETTINGS: Mapping[str, Any] = {"train_scales": (1.0,), "test_scale": 1.0}
+CHECK_SETTINGS: Mapping[str, Any] = {"train_scales": (1.0,), "test_scale": 1.0, "score_threshold": 0.5}
+"""A network of two steps finds thousands of weak boxes, which would each get a mask."""
 
 
 class Detectron2Method(Method):

@@ -78,7 +78,7 @@ class ResNeSt(Detectron2Method):
             "nms_threshold": NMS_THRESHOLD,
             "detections": replace(BOXES, doc="most instances of an image", unit="instances", minimum=DETECTIONS),
         },
-        check_settings={**CHECK_SETTINGS, "roi_batch": 32, "proposals_nms": 0.3},
+        check_settings={**CHECK_SETTINGS, "roi_batch": 16, "proposals_nms": 0.1},
         score_rule="mean over the cascade's three stages of the probability that the box holds a cell",
         data_parallel="torchrun",
         resumable=True,

@@ -1,12 +1,19 @@
-"""Runs the ``check_`` functions of a script in the torch environment, where there is no pytest."""
+"""Runs the ``check_`` functions of modules beside this one in the torch environment, where there is no pytest.
+
+    python checking.py REPORT.json MODULE...
+
+Writes what went wrong in each, by module and function, null where nothing did.
+"""
 
 from __future__ import annotations
 
+import importlib
 import json
 import sys
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 
@@ -19,14 +26,19 @@ def refusal(call: Callable[[], Any], *kinds: type[Exception]) -> str:
     raise AssertionError("it was not refused")
 
 
-def run_checks(script: Mapping[str, Any]) -> None:
-    """Call each and write what went wrong, null where nothing did, to the file that the command line names."""
+def run_checks(module: ModuleType) -> dict[str, str | None]:
+    """Call each and return what went wrong, None where nothing did."""
     found: dict[str, str | None] = {}
-    for name, check in list(script.items()):
+    for name, check in list(vars(module).items()):
         if name.startswith("check_"):
             try:
                 check()
                 found[name] = None
             except Exception:
                 found[name] = traceback.format_exc()
-    Path(sys.argv[1]).write_text(json.dumps(found))
+    return found
+
+
+if __name__ == "__main__":
+    report = {name: run_checks(importlib.import_module(name)) for name in sys.argv[2:]}
+    Path(sys.argv[1]).write_text(json.dumps(report))

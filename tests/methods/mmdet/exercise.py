@@ -1,9 +1,9 @@
-"""Run by the torch environment's Python: takes one method through two steps, a save, a reload and a prediction.
+"""Run by the torch environment's Python: takes methods through two steps, a save, a reload and a prediction each.
 
-    python exercise.py CLASS JOB.json
+    python exercise.py CLASS JOB.json [CLASS JOB.json ...]
 
-Writes exercise.json beside the job: losses, and the parameters that had no gradient, or
-one that was not finite, in the last step.
+Writes exercise.json beside each job: losses, and the parameters that had no gradient, or one that was not finite, in
+the last step; or what went wrong.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import json
 import os
 import sys
 import tempfile
+import traceback
 from pathlib import Path
 from typing import Any
 
@@ -23,8 +24,8 @@ from segbench.methods.checkpoints import Checkpoints
 from segbench.methods.job import Job
 
 
-def main(class_name: str, path: Path) -> None:
-    job = Job.read(path)
+def exercise(class_name: str, job: Job) -> dict[str, Any]:
+    """Return what was seen of one method."""
     assert job.train is not None
     method: Any = getattr(family, class_name)()
     method.import_library(job)
@@ -77,8 +78,18 @@ def main(class_name: str, path: Path) -> None:
     if method.recipe.searches_dilations:
         dilations = again._extra_state()["dilations"]
         report |= {"searched": len(dilations), "dilations": sorted({own for (own, _), *_ in dilations.values()})}
-    path.with_name("exercise.json").write_text(json.dumps(report))
+    return report
+
+
+def main(*arguments: str) -> None:
+    # one process for all: the libraries take longer to import than a small step does
+    for class_name, path in zip(arguments[::2], map(Path, arguments[1::2]), strict=True):
+        try:
+            report = exercise(class_name, Job.read(path))
+        except Exception:
+            report = {"error": traceback.format_exc()}
+        path.with_name("exercise.json").write_text(json.dumps(report))
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], Path(sys.argv[2]))
+    main(*sys.argv[1:])

@@ -1,9 +1,4 @@
-"""Compares, in the torch environment, the operators that stand for mmcv's compiled ones with slow references.
-
-    python operators.py REPORT.json
-
-Writes what went wrong in each ``check_`` function, null where nothing did.
-"""
+"""Compares, in the torch environment, the operators that stand for mmcv's compiled ones with slow references."""
 
 from __future__ import annotations
 
@@ -14,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
-from checking import refusal, run_checks
+from checking import refusal
 
 from segbench.methods.mmdet.mmcv_ext import OperatorStandIn, ensure_mmcv_ext
 
@@ -153,7 +148,3 @@ def check_a_missing_operator_says_what_is_missing_when_it_is_called() -> None:
     assert "pool_mode 'max'" in refusal(
         lambda: ext.roi_align_forward(*[None] * 5, **maximum, aligned=True), NotImplementedError
     )
-
-
-if __name__ == "__main__":
-    run_checks(globals())

@@ -1,9 +1,4 @@
-"""Run by the torch environment's Python: the family's small parts, the caps of each method, and backbones' weights.
-
-    python pieces.py REPORT.json
-
-Writes what went wrong in each ``check_`` function, null where nothing did.
-"""
+"""Checks in the torch environment of the family's small parts, the caps of each method, and backbones' weights."""
 
 from __future__ import annotations
 
@@ -15,7 +10,8 @@ from unittest import mock
 
 import numpy as np
 import torch
-from checking import refusal, run_checks
+from checking import refusal
+from narrow_networks import narrow
 
 import segbench.methods.mmdet as family
 from segbench.errors import SegbenchError
@@ -131,8 +127,8 @@ def check_400_boxes_of_the_first_stage_come_out_as_400_instances() -> None:
     from mmdet.registry import MODELS
     from mmengine.structures import InstanceData
 
-    card = METHODS["mask-rcnn"].card
-    model = MODELS.build(build_config(RECIPES["mask-rcnn"], card.defaults, SEEN).model)
+    settings = {**METHODS["mask-rcnn"].card.defaults, "options": narrow("mask-rcnn")}
+    model = MODELS.build(build_config(RECIPES["mask-rcnn"], settings, SEEN).model)
     model.init_weights()
     head = model.roi_head.bbox_head
     torch.nn.init.zeros_(head.fc_reg.weight)  # the boxes stay as they are
@@ -239,7 +235,3 @@ def check_a_backbone_starts_from_a_local_file_and_wrong_files_are_refused() -> N
             got = refusal(lambda name=name: find_weights(str(folder / name), recipe, "ms-rcnn"), SegbenchError)  # type: ignore[misc]
             assert said in got, got
             assert "\n" not in got
-
-
-if __name__ == "__main__":
-    run_checks(globals())

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
-import importlib.util
 import json
 import subprocess
-import sys
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import numpy as np
 import pytest
+from narrow_networks import narrow
 
 import segbench.methods.mmdet as family
 from segbench.engine.metrics import evaluate_prediction_set
@@ -31,7 +29,6 @@ CLASSES = {
     for kind in vars(family).values()
     if isinstance(kind, type) and getattr(kind, "card", None) is not None
 }
-SMALL_SWIN = {"model.backbone.depths": [1, 1, 1, 1]}
 
 
 @pytest.fixture(scope="module")
@@ -80,37 +77,78 @@ def run_job(environment: environments.Environment, job: Job, folder: Path) -> di
     variables = environments.subprocess_env(environment)
     command = job.command(folder / "job.json", environment.python)
     subprocess.run(command, env=variables, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, check=False)
-    log = Path(job.output) / "log.txt"
-    result: dict[str, Any] = json.loads((Path(job.output) / "result.json").read_text())
-    assert result["status"] == "done", (result["error"], log.read_text()[-3000:])
+    return result_of(folder)
+
+
+def run_jobs(environment: environments.Environment, *jobs: Path) -> None:
+    """Run several jobs one after the other in one process: the library takes as long to import as a short training."""
+    code = "import sys; from segbench.methods.runner import main; [main([job]) for job in sys.argv[1:]]"
+    command = [str(environment.python), "-c", code, *map(str, jobs)]
+    variables = environments.subprocess_env(environment)
+    subprocess.run(command, env=variables, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, check=False)
+
+
+def result_of(folder: Path) -> dict[str, Any]:
+    result: dict[str, Any] = json.loads((folder / "run" / "result.json").read_text())
+    assert result["status"] == "done", (result["error"], (folder / "run" / "log.txt").read_text()[-3000:])
     return result
 
 
+@pytest.fixture(scope="module")
+def checked(environment: environments.Environment, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    report = tmp_path_factory.mktemp("checked") / "report.json"
+    run_script(environment, "checking.py", report, "operators", "pieces")
+    found: dict[str, Any] = json.loads(report.read_text())
+    return found
+
+
 @pytest.mark.heavy
-@pytest.mark.parametrize("script", ["operators.py", "pieces.py"])
-def test_its_parts_agree_with_what_is_written_of_them(
-    environment: environments.Environment, tmp_path: Path, script: str
-) -> None:
-    run_script(environment, script, tmp_path / "report.json")
-    report = json.loads((tmp_path / "report.json").read_text())
+@pytest.mark.parametrize("module", ["operators", "pieces"])
+def test_its_parts_agree_with_what_is_written_of_them(checked: dict[str, Any], module: str) -> None:
+    report = checked[module]
     assert len(report) >= 5
     assert {name: error for name, error in report.items() if error is not None} == {}
+
+
+FEW: dict[str, Any] = {"proposals": 8, "rois": 8, "queries": 20, "candidates": 50, "score_threshold": 0.0}
+"""Of what the published networks look at, which is most of their time: the networks stay."""
+
+
+@pytest.fixture(scope="module")
+def exercised(
+    environment: environments.Environment, tmp_path_factory: pytest.TempPathFactory
+) -> dict[str, dict[str, Any]]:
+    """Take every method's published network through two steps, a reload and a prediction, all in one process."""
+    folder, arguments = tmp_path_factory.mktemp("exercise"), []
+    for name, kind in CLASSES.items():
+        (folder / name).mkdir()
+        few: dict[str, Any] = {key: value for key, value in FEW.items() if key in settings_of(name)}
+        if "proposals" in few:
+            # anchors that reach over the border count, since at 64 px none of the coarsest levels' lies within it
+            few["options"] = {"model.train_cfg.rpn.allowed_border": -1}
+        if name == "solov2":
+            few["options"] = {"model.mask_head.num_grids": [10, 9, 6, 4, 3]}
+        job = job_for(name, folder / name, Budget(batch_size=2, epochs=2), **few)
+        dataclasses.replace(job, predict={"test": dataclasses.replace(job.predict["test"], rows=(0,))}).write(
+            folder / name / "job.json"
+        )
+        arguments += [kind, str(folder / name / "job.json")]
+    run_script(environment, "exercise.py", *arguments)
+    return {name: json.loads((folder / name / "exercise.json").read_text()) for name in CLASSES}
 
 
 @pytest.mark.heavy
 @pytest.mark.parametrize("name", sorted(CLASSES))
 def test_the_published_network_trains_two_steps_and_predicts_the_same_after_a_reload(
-    environment: environments.Environment, tmp_path: Path, name: str
+    exercised: dict[str, dict[str, Any]], name: str
 ) -> None:
-    # anchors that reach over the border count, since at 64 px none of the coarsest levels' lies within it
-    two_stages = {"options": {"model.train_cfg.rpn.allowed_border": -1}} if "proposals" in settings_of(name) else {}
-    job_for(name, tmp_path, Budget(batch_size=2, epochs=2), **two_stages)
-    run_script(environment, "exercise.py", CLASSES[name], tmp_path / "job.json")
-    report = json.loads((tmp_path / "exercise.json").read_text())
+    report = exercised[name]
+    assert "error" not in report, report["error"]
     assert len(report["losses"]) == 2
     assert np.isfinite(report["losses"]).all()
     assert report["parameters"] > 3e7
     assert (report["without"], report["not_finite"], report["zero"]) == ([], [], [])
+    assert report["instances"][0] > 0
     assert report["same_after_reload"]
     if name == "rf-next":
         assert report["searched"] == 107
@@ -121,40 +159,59 @@ def settings_of(name: str) -> dict[str, Any]:
     return dict(getattr(family, CLASSES[name]).card.defaults)
 
 
+LEARNING: dict[str, tuple[int, float, dict[str, Any]]] = {
+    # epochs of four steps, the AP50 to reach, and what differs from the card's settings
+    "mask-rcnn": (15, 0.5, {"proposals": 3000, "rois": 24, "optimizer": "AdamW", "learning_rate": 1e-3}),
+    "solov2": (20, 0.3, {"optimizer": "AdamW", "learning_rate": 2e-4}),
+    "mask2former": (26, 0.5, {"queries": 50, "learning_rate": 5e-4}),
+}
+
+
 @pytest.fixture(scope="module")
-def learning_check() -> ModuleType:
-    path = HERE.parents[2] / "benchmarks" / "learning_check.py"
-    spec = importlib.util.spec_from_file_location("learning_check", path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["learning_check"] = module
-    spec.loader.exec_module(module)
-    return module
+def learnt(environment: environments.Environment, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Train narrow networks of three kinds, all in one process; returns the folder of each."""
+    folders, jobs = {name: tmp_path_factory.mktemp(name) for name in LEARNING}, []
+    for name, (epochs, _, settings) in LEARNING.items():
+        folder = folders[name]
+        options = narrow(name, 64) | ({"model.train_cfg.num_points": 1024} if name == "mask2former" else {})
+        job = job_for(
+            name,
+            folder,
+            Budget(2, epochs=epochs),
+            8,
+            learning_rate_batch=2,
+            options=options,
+            warmup_steps=5,
+            **settings,
+        )
+        if name == "mask-rcnn":
+            images, labels = crowd()
+            np.save(folder / "dense_x.npy", images)
+            np.save(folder / "dense_y.npy", labels)
+            job = dataclasses.replace(job, predict={**job.predict, "dense": Arrays(str(folder / "dense_x.npy"), (0,))})
+        job.write(folder / "job.json")
+        jobs.append(folder / "job.json")
+    run_jobs(environment, *jobs)
+    return folders
 
 
 @pytest.mark.heavy
-@pytest.mark.parametrize("name", ["mask-rcnn", "solov2", "mask2former"])
-def test_it_learns_to_find_discs(
-    environment: environments.Environment, learning_check: ModuleType, tmp_path: Path, name: str
-) -> None:  # fmt: skip
-    got = learning_check.learn(name, learning_check.PRESETS[name], tmp_path)
-    assert got.last_loss < 0.5 * got.first_loss
-    assert got.ap50_train > 0.5
-    if name != "mask-rcnn":
-        return
-    # the same network finds the 400 cells of a crowded image: there is no limit of 100
-    images, labels = crowd()
-    np.save(tmp_path / "dense_x.npy", images)
-    np.save(tmp_path / "dense_y.npy", labels)
-    job = Job.read(tmp_path / "run" / "job.json")
-    dense = Arrays(str(tmp_path / "dense_x.npy"), (0,))
-    settings = {**job.settings, "proposals": 3000}
-    again = dataclasses.replace(job, train=None, val=None, predict={"dense": dense}, settings=settings)
-    run_job(environment, again, tmp_path)
-    found = PredictionSet(Path(job.output) / "predictions" / "dense")
-    assert found.scores.size > 300
-    assert evaluate_prediction_set(labels, found).pooled.recall[0] > 0.8
+@pytest.mark.parametrize("name", LEARNING)
+def test_it_learns_to_find_discs(learnt: dict[str, Path], name: str) -> None:
+    folder = learnt[name]
+    losses = [point["loss"] for point in result_of(folder)["history"]]
+    tenth = len(losses) // 10
+    assert np.mean(losses[-tenth:]) < 0.5 * np.mean(losses[:tenth])
+    assert scored(folder, "test", "y").ap50 > LEARNING[name][1]
+    if name == "mask-rcnn":
+        # the same network finds the 400 cells of a crowded image: there is no limit of 100
+        assert PredictionSet(folder / "run" / "predictions" / "dense").scores.size > 300
+        assert scored(folder, "dense", "dense_y").recall[0] > 0.8
+
+
+def scored(folder: Path, predictions: str, truth: str) -> Any:
+    found = PredictionSet(folder / "run" / "predictions" / predictions)
+    return evaluate_prediction_set(np.load(folder / f"{truth}.npy"), found).pooled
 
 
 def crowd() -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
@@ -172,7 +229,7 @@ def crowd() -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
 def test_an_interrupted_training_ends_as_one_that_was_not(
     environment: environments.Environment, tmp_path: Path
 ) -> None:
-    job_for("swin-t", tmp_path, Budget(batch_size=2, epochs=3), 4, learning_rate=1e-3, options=SMALL_SWIN)
+    job_for("swin-t", tmp_path, Budget(batch_size=2, epochs=3), 4, learning_rate=1e-3, options=narrow("swin-t"))
     run_script(environment, "resume.py", CLASSES["swin-t"], tmp_path / "job.json")
     report = json.loads((tmp_path / "resume.json").read_text())
     assert report["interrupted"]
@@ -192,11 +249,11 @@ def test_two_processes_train_as_one_with_all_of_the_batch(
     processes have the same number of positives.
     """
     sure = {
-        **SMALL_SWIN, "model.backbone.drop_path_rate": 0.0, "model.train_cfg.rpn.sampler.num": 8192,
+        **narrow("swin-t"), "model.backbone.drop_path_rate": 0.0, "model.train_cfg.rpn.sampler.num": 8192,
         "model.train_cfg.rpn_proposal.max_per_img": 20, "model.train_cfg.rcnn.assigner.pos_iou_thr": 0.999,
         "model.train_cfg.rcnn.assigner.neg_iou_thr": 0.999, "model.train_cfg.rcnn.assigner.min_pos_iou": 0.999,
     }  # fmt: skip
-    weights = []
+    weights, alone = [], []
     for processes, noise in ((1, 0), (2, 0), (1, 1)):
         folder = tmp_path / f"{processes}-{noise}"
         folder.mkdir()
@@ -209,15 +266,19 @@ def test_two_processes_train_as_one_with_all_of_the_batch(
         shift = np.random.default_rng(0).normal(0, 0.1, (4, 1, 64, 64))
         shift[2:] += noise * np.random.default_rng(1).normal(0, 0.1, (2, 1, 64, 64))
         np.save(folder / "x.npy", (np.where(labels[0] > 0, 0.7, 0.2) + shift).astype(np.float32))
-        devices = Devices(num_cpus=processes, processes=processes)
-        result = run_job(environment, dataclasses.replace(job, devices=devices), folder)
-        assert result["iterations"] == 4
-        assert result["processes"] == processes
         weights.append(Path(job.output) / "model" / "weights.pth")
-    one, two, other = weights
-    assert float(run_script(environment, "difference.py", one, two)) < 1e-4
+        if processes == 2:
+            run_job(environment, dataclasses.replace(job, devices=Devices(num_cpus=2, processes=2)), folder)
+        else:
+            alone.append(folder / "job.json")
+    run_jobs(environment, *alone)
+    for folder in tmp_path.iterdir():
+        assert result_of(folder)["iterations"] == 4
+        assert result_of(folder)["processes"] == int(folder.name[0])
+    same, other = json.loads(run_script(environment, "difference.py", *weights))
+    assert same < 1e-4
     # half of the windows being others shows: a process that kept its gradients to itself would not pass
-    assert float(run_script(environment, "difference.py", one, other)) > 1e-3
+    assert other > 1e-3
 
 
 def test_a_batch_that_the_processes_cannot_share_is_refused(tmp_path: Path) -> None:
