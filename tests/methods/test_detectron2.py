@@ -26,7 +26,7 @@ PARTS = Path(__file__).parent / "detectron2_parts.py"
 SMALL: Mapping[str, Mapping[str, Any]] = {
     "resnest": {
         "backbone": "resnest14d", "width": 32, "box_units": 128, "box_convolutions": 1, "mask_convolutions": 2,
-        "roi_batch": 64, "proposals_train": 300, "proposals_nms": 0.5,
+        "roi_batch": 48, "candidates_train": 500, "proposals_train": 150, "proposals_nms": 0.5,
         "deformable_groups": 0,
     },
     "centermask2": {"backbone": "ese_vovnet19b_slim", "width": 32, "roi_batch": 200, "candidates_train": 500},
@@ -106,7 +106,7 @@ def learnt(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[Job, dic
     for name, (iterations, _) in LEARNING.items():
         folder = tmp_path_factory.mktemp(name)
         train = arrays(folder, "train", draw_rows(16, 5, 0))
-        predict = {"dense": arrays(folder, "dense", draw_rows(1, 20, 1)), "few": dataclasses.replace(train, rows=(3,))}
+        predict = {"dense": arrays(folder, "dense", draw_rows(1, 20, 1)), "few": dataclasses.replace(train, rows=(3, 4))}
         jobs[name] = job_of(name, folder, Budget(batch_size=4, iterations=iterations), predict, train)
         jobs[name].write(folder / "job.json")
     results = run(*(Path(job.output).with_name("job.json") for job in jobs.values()))
@@ -147,7 +147,7 @@ def test_their_saved_models_predict_the_same_in_a_new_process(learnt: dict[str, 
 def test_two_processes_train_one_model(tmp_path: Path) -> None:
     train = arrays(tmp_path, "train", draw_rows(4, 5, 0))
     devices = Devices(num_cpus=2, processes=2)
-    job = job_of("centermask2", tmp_path, Budget(batch_size=4, iterations=2), {"train": train}, train, devices=devices)
+    job = job_of("centermask2", tmp_path, Budget(batch_size=4, iterations=3), {"train": train}, train, devices=devices)
     job.write(tmp_path / "job.json")
     environment = environments.ensure("torch", gpu=False)
     command, variables = (
@@ -156,7 +156,7 @@ def test_two_processes_train_one_model(tmp_path: Path) -> None:
     )
     subprocess.run(command, env=variables, stdout=subprocess.DEVNULL, check=False)
     result = result_of(job)
-    assert (result["processes"], result["iterations"], result["batch_size"]) == (2, 2, 4)
+    assert (result["processes"], result["iterations"], result["batch_size"]) == (2, 3, 4)
     assert len(PredictionSet(tmp_path / "run" / "predictions" / "train")) == 4
 
 

@@ -137,7 +137,7 @@ def _few_steps(budget: Budget) -> Budget:
         budget,
         batch_size=min(2, budget.batch_size),
         epochs=None if budget.epochs is None else 2,
-        iterations=None if budget.iterations is None else 2,
+        iterations=None if budget.iterations is None else 4,
         steps_per_epoch=None if budget.steps_per_epoch is None else 2,
     )
 
