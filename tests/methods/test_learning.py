@@ -38,7 +38,7 @@ class Short:
 
 SHORT = {
     "stardist": Short(
-        "stardist", Budget(batch_size=8, epochs=4, steps_per_epoch=45), {"patch_size": 64, "learning_rate": 1e-3}
+        "stardist", Budget(batch_size=8, epochs=4, steps_per_epoch=30), {"patch_size": 64, "learning_rate": 1e-3}
     ),
     "cellpose": Short("cellpose", Budget(batch_size=8, epochs=14), {"crop": 64, "diam_mean": 14.0}, n_train=24),
     # processors without instructions for bfloat16 take many times as long for it: very few, very small steps
@@ -64,7 +64,7 @@ def trained(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
         run_id=short.name, method=method_object(short.name), budget=short.budget, seed=1, output=str(folder / "run"),
         task=Task("t", "d", ("nuclear", "membrane")[: short.n_channels], "nuclear"), train=arrays["train"],
         val=arrays["val"], predict={"test": dataclasses.replace(arrays["test"], labels=None)},
-        settings={**get_card(short.name).defaults, **short.settings}, devices=Devices(num_cpus=2),
+        settings={**get_card(short.name).defaults, **short.settings}, devices=Devices(num_cpus=1),
     )  # fmt: skip
     return job, run(job, folder / "job.json")
 
