@@ -95,7 +95,7 @@ def in_the_environment(*arguments: str) -> str:
     return done.stdout
 
 
-LEARNING: Mapping[str, tuple[int, float]] = {"resnest": (55, 0.75), "centermask2": (60, 0.7)}
+LEARNING: Mapping[str, tuple[int, float]] = {"resnest": (80, 0.75), "centermask2": (60, 0.7)}
 """Iterations, and the AP50 to reach in a crowded window."""
 
 
@@ -122,7 +122,7 @@ def test_it_learns_and_finds_all_of_400_cells(learnt: dict[str, tuple[Job, dict[
     job, result = learnt[name]
     iterations, bar = LEARNING[name]
     losses = [point["loss"] for point in result["history"]]
-    assert np.mean(losses[-5:]) < 0.6 * losses[0]
+    assert np.mean(losses[-5:]) < 0.7 * losses[0]
     assert result["iterations"] == iterations
     assert result["n_train_images"] == 16
     found = PredictionSet(Path(job.output) / "predictions" / "dense")

@@ -38,7 +38,7 @@ class Short:
 
 SHORT = {
     "stardist": Short(
-        "stardist", Budget(batch_size=8, epochs=4, steps_per_epoch=30), {"patch_size": 64, "learning_rate": 1e-3}
+        "stardist", Budget(batch_size=8, epochs=4, steps_per_epoch=40), {"patch_size": 64, "learning_rate": 1e-3}
     ),
     "cellpose": Short("cellpose", Budget(batch_size=8, epochs=14), {"crop": 64, "diam_mean": 14.0}, n_train=24),
     # processors without instructions for bfloat16 take many times as long for it: very few, very small steps
