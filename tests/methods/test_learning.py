@@ -43,7 +43,14 @@ SHORT = {
     "cellpose": Short("cellpose", Budget(batch_size=8, epochs=14), {"crop": 64, "diam_mean": 14.0}, n_train=24),
     # processors without instructions for bfloat16 take many times as long for it: very few, very small steps
     "cellpose-2ch-bfloat16": Short(
-        "cellpose", Budget(batch_size=2, epochs=1), {"crop": 32, "precision": "bfloat16"}, 48, 4, 2, 2, learns=False
+        "cellpose",
+        Budget(batch_size=2, epochs=1),
+        {"crop": 32, "diam_mean": 12.0, "precision": "bfloat16"},
+        48,
+        4,
+        1,
+        2,
+        False,
     ),
 }
 
