@@ -13,7 +13,6 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from pycocotools import mask as coco_mask
 
 from segbench.engine.data.files import to_grey
 from segbench.engine.data.prepared import in_order
@@ -27,6 +26,8 @@ from segbench.engine.files.coco import (
     checked_id,
     read_images,
 )
+from segbench.engine.files.coco_masks import Segmentation, mask_of
+from segbench.engine.files.painting import Overlaps, near, outlined_twice, paint
 from segbench.engine.files.pictures import read_picture
 from segbench.engine.study.tissues import ALL_TISSUES, LIVECELL_CHANNELS, LIVECELL_TARGETS, LIVECELL_TISSUES
 from segbench.errors import SegbenchError, unknown_name
@@ -34,10 +35,6 @@ from segbench.errors import SegbenchError, unknown_name
 _IMAGE_SUFFIXES = (".tif", ".tiff", ".png")
 _CELL_TYPES = {name.lower(): name for name in LIVECELL_TISSUES}
 
-Segmentation = tuple[npt.NDArray[np.float64], ...] | dict[str, Any]
-"""Polygons, each x, y, x, y, ..., or a COCO run-length encoding."""
-_Placed = tuple[npt.NDArray[np.bool_], int, int]
-"""A cell's mask and the pixel (top, left) where it lies."""
 _SINGLE = "LIVECell_single_cells"
 _TWICE, _COVERED, _LOST, _OF, _GONE = _OVERLAPS = ("outlined twice", "covered", "pixels lost", "of pixels", "gone")
 
@@ -197,22 +194,6 @@ def cell_types(folder: Path) -> tuple[str, ...]:
     return in_order({cell_type(path.name) for path in folder.rglob("*") if path.suffix.lower() in _IMAGE_SUFFIXES})
 
 
-@dataclass(frozen=True)
-class Overlaps:
-    """What the cells of one image lost in becoming a label map, where each pixel belongs to one cell."""
-
-    twice: int = 0
-    """Outlines left out: they are of a cell that another outline has."""
-    covered: int = 0
-    """Cells that lost pixels to others."""
-    lost: int = 0
-    """Pixels that they lost."""
-    of: int = 0
-    """Pixels that they had."""
-    gone: int = 0
-    """Cells that lost every pixel."""
-
-
 def rasterize(cells: tuple[Segmentation, ...], height: int, width: int) -> npt.NDArray[np.int32]:
     """Return the label map (height, width) of an image's cells: 1..k in the order of the cells, 0 background.
 
@@ -238,67 +219,7 @@ def rasterize_counted(
     cells: tuple[Segmentation, ...], height: int, width: int
 ) -> tuple[npt.NDArray[np.int32], Overlaps]:
     """Return ``rasterize``'s label map and what the cells lost in it."""
-    masks = [_mask(cell, height, width) for cell in cells]
-    areas = np.array([int(mask.sum()) for mask, _, _ in masks], np.int64)
-    spare = _outlined_twice(masks, areas)
-    kept = np.array([n for n in range(len(masks)) if n not in spare], np.int64)
-    labels = np.zeros((height, width), np.int32)
-    for n in kept[np.argsort(-areas[kept], kind="stable")]:
-        mask, top, left = masks[n]
-        labels[top : top + mask.shape[0], left : left + mask.shape[1]][mask] = n + 1
-    left_over = np.bincount(labels.ravel(), minlength=len(masks) + 1)[1:]
-    lost = areas[kept] - left_over[kept]
-    under = lost > 0
-    return labels, Overlaps(
-        twice=len(spare),
-        covered=int(under.sum()),
-        lost=int(lost.sum()),
-        of=int(areas[kept][under].sum()),
-        gone=int((under & (left_over[kept] == 0)).sum()),
-    )
-
-
-def _outlined_twice(masks: Sequence[_Placed], areas: npt.NDArray[np.int64]) -> set[int]:
-    """Return the masks whose IoU with an earlier one that is kept is above one half."""
-    boxes = np.array([(top, left, top + m.shape[0], left + m.shape[1]) for m, top, left in masks]).reshape(-1, 4)
-    spare: set[int] = set()
-    for first, second in _near(boxes):
-        if first in spare or second in spare:
-            continue
-        both = _shared(masks[first], masks[second])
-        if 2 * both > areas[first] + areas[second] - both:
-            spare.add(second)
-    return spare
-
-
-def _near(boxes: npt.NDArray[Any]) -> list[tuple[int, int]]:
-    """Return the pairs (first, second) of boxes top, left, bottom, right whose own IoU is above a quarter."""
-    pairs: list[tuple[int, int]] = []
-    order = np.argsort(boxes[:, 0], kind="stable")
-    tops = boxes[order, 0]
-    sides = np.maximum(boxes[:, 2:] - boxes[:, :2], 0)
-    sizes = sides[:, 0] * sides[:, 1]
-    for place, n in enumerate(order):
-        last = int(np.searchsorted(tops, boxes[n, 2], side="left"))
-        others = order[place + 1 : last]
-        low = np.maximum(boxes[others, :2], boxes[n, :2])
-        high = np.minimum(boxes[others, 2:], boxes[n, 2:])
-        inside = np.maximum(high - low, 0)
-        shared = inside[:, 0] * inside[:, 1]
-        near = others[4 * shared > sizes[others] + sizes[n] - shared]
-        pairs += [(int(min(n, other)), int(max(n, other))) for other in near]
-    return sorted(pairs)
-
-
-def _shared(one: _Placed, other: _Placed) -> int:
-    """Return how many pixels two masks share."""
-    (first, y0, x0), (second, y1, x1) = one, other
-    top, left = max(y0, y1), max(x0, x1)
-    bottom, right = min(y0 + first.shape[0], y1 + second.shape[0]), min(x0 + first.shape[1], x1 + second.shape[1])
-    if bottom <= top or right <= left:
-        return 0
-    here = first[top - y0 : bottom - y0, left - x0 : right - x0]
-    return int((here & second[top - y1 : bottom - y1, left - x1 : right - x1]).sum())
+    return paint([mask_of(cell, height, width) for cell in cells], height, width)
 
 
 def _count_outlined_twice(image: _Image) -> int:
@@ -307,36 +228,11 @@ def _count_outlined_twice(image: _Image) -> int:
         (points[:, 1].min(), points[:, 0].min(), points[:, 1].max(), points[:, 0].max())
         for points in (np.concatenate(cell).reshape(-1, 2) for cell in image.cells if not isinstance(cell, dict))
     ]
-    near = _near(np.array(boxes, np.float64).reshape(-1, 4))
+    close = near(np.array(boxes, np.float64).reshape(-1, 4))
     outlines = [cell for cell in image.cells if not isinstance(cell, dict)]
-    masks = [_mask(outlines[n], image.height, image.width) for n in sorted({n for pair in near for n in pair})]
+    masks = [mask_of(outlines[n], image.height, image.width) for n in sorted({n for pair in close for n in pair})]
     areas = np.array([int(mask.sum()) for mask, _, _ in masks], np.int64)
-    return len(_outlined_twice(masks, areas))
-
-
-def _mask(cell: Segmentation, height: int, width: int) -> _Placed:
-    """Return a cell's mask and the pixel (top, left) where it lies."""
-    if isinstance(cell, dict):
-        if list(cell.get("size", [])) != [height, width]:
-            raise SegbenchError(f"a run-length encoding of size {cell.get('size')} on an image of {[height, width]}")
-        rle = coco_mask.frPyObjects(cell, height, width) if isinstance(cell["counts"], list) else cell
-        return coco_mask.decode(rle).astype(bool), 0, 0
-    # a small canvas is fast; pycocotools rounds to fifths of pixels first, so a
-    # shift after that rounding changes nothing
-    fifths = [np.trunc(5 * part.reshape(-1, 2) + 0.5) for part in cell]
-    first, last = np.concatenate(fifths).min(axis=0), np.concatenate(fifths).max(axis=0)
-    left, top = (max(0, int(v // 5) - 1) for v in first)
-    right, bottom = (int(-(-v // 5)) + 2 for v in last)
-    right, bottom = min(width, max(right, left + 1)), min(height, max(bottom, top + 1))
-    if left >= width or top >= height:
-        return np.zeros((0, 0), np.bool_), 0, 0
-    shifted = []
-    for part in fifths:
-        moved = part - (5 * left, 5 * top)
-        # its rounding cuts towards zero: below zero a quarter more keeps the number
-        shifted.append((np.where(moved < 0, moved - 0.75, moved) / 5).ravel().tolist())
-    rles = coco_mask.frPyObjects(shifted, bottom - top, right - left)
-    return coco_mask.decode(coco_mask.merge(rles)).astype(bool), top, left
+    return len(outlined_twice(masks, areas))
 
 
 def _load(image: _Image) -> RawImage:
