@@ -13,19 +13,8 @@ from typing import IO, Any
 import numpy as np
 import numpy.typing as npt
 
+from segbench.engine.files.unpickling import as_array, read_pickle
 from segbench.errors import SegbenchError
-
-_RECONSTRUCT = np.empty(0, object).__reduce__()[0]
-_SCALAR = np.str_("").__reduce__()[0]
-_HARMLESS = {
-    ("numpy", "ndarray"): np.ndarray,
-    ("numpy", "dtype"): np.dtype,
-    ("numpy.core.multiarray", "_reconstruct"): _RECONSTRUCT,
-    ("numpy._core.multiarray", "_reconstruct"): _RECONSTRUCT,
-    ("numpy.core.multiarray", "scalar"): _SCALAR,
-    ("numpy._core.multiarray", "scalar"): _SCALAR,
-}
-"""All that a pickled object array of strings and numbers needs."""
 
 
 class Archive:
@@ -80,14 +69,11 @@ class Archive:
                 flat = np.frombuffer(self._read(file, size, key), dtype)
                 return flat.reshape(shape, order="F" if fortran else "C")
             try:
-                value = _CarefulUnpickler(file).load()
-            except (pickle.UnpicklingError, EOFError, AttributeError, TypeError, ValueError, IndexError) as error:
+                return as_array(read_pickle(file))
+            except pickle.UnpicklingError as error:
                 raise SegbenchError(f"{self._path}: array {key!r} is refused: {error}") from None
             except (zipfile.BadZipFile, zlib.error, OSError) as error:
                 raise self._broken(key, error) from None
-        if not isinstance(value, np.ndarray):
-            raise SegbenchError(f"{self._path}: array {key!r} is refused: its pickle holds a {type(value).__name__}")
-        return value
 
     def close(self) -> None:
         """Close the file."""
@@ -127,12 +113,3 @@ class Archive:
 
     def _broken(self, key: str, error: Exception) -> SegbenchError:
         return SegbenchError(f"{self._path}: array {key!r} cannot be read: {error or type(error).__name__}")
-
-
-class _CarefulUnpickler(pickle.Unpickler):
-    """Unpickles arrays of text and numbers; any other name in the pickle is refused, so nothing is ever executed."""
-
-    def find_class(self, module: str, name: str) -> Any:
-        if (module, name) in _HARMLESS:
-            return _HARMLESS[module, name]
-        raise pickle.UnpicklingError(f"its pickle asks for {module}.{name}, only arrays of text and numbers are read")
