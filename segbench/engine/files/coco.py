@@ -5,7 +5,6 @@ Source of the format: cocodataset/cocoapi, ``PythonAPI/pycocotools/mask.py`` and
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -15,6 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from segbench.engine.files.json_files import load_json
 from segbench.errors import SegbenchError
 
 Id = int | str
@@ -93,7 +93,7 @@ def read_truth(path: Path, segmentations: bool = True) -> CocoTruth:
     SegbenchError
         A value is missing, of another type or out of its range: one line that names the image or annotation.
     """
-    raw = _read_json(path)
+    raw = load_json(path)
     if not isinstance(raw, dict) or not {"images", "annotations", "categories"} <= raw.keys():
         raise SegbenchError(f"{path} is no COCO dataset: it must be an object with images, annotations and categories")
     images = read_images(raw["images"], path)
@@ -132,7 +132,7 @@ def read_results(path: Path, truth: CocoTruth, segmentations: bool = True) -> Co
     SegbenchError
         As ``read_truth``; or a result's image is not in the truth, or its score is no number.
     """
-    raw = _read_json(path)
+    raw = load_json(path)
     results = raw.get("annotations") if isinstance(raw, dict) else raw
     if not isinstance(results, list):
         raise SegbenchError(f"{path} holds no COCO results: it must be a list of objects with image_id and score")
@@ -405,14 +405,3 @@ def _require(record: Any, keys: Sequence[str], where: str) -> None:
 def _shown(value: Any) -> str:
     text = "null" if value is None else repr(value)
     return text if len(text) <= 60 else f"{text[:57]}..."
-
-
-def _read_json(path: Path) -> Any:
-    try:
-        return json.loads(Path(path).read_bytes())
-    except OSError as error:
-        raise SegbenchError(f"cannot read {path}: {error.strerror}") from None
-    except (ValueError, RecursionError) as error:
-        raise SegbenchError(f"{path} is not JSON: {' '.join(str(error).split())}") from None
-    except MemoryError:
-        raise SegbenchError(f"{path} needs more memory than there is") from None
