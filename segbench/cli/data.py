@@ -47,6 +47,17 @@ _FOLDER_OPTIONS = {
 }
 
 
+class AnnotationKind(enum.StrEnum):
+    """What people's annotations look like."""
+
+    COCO = "coco"
+    GEOJSON = "geojson"
+    IMAGEJ = "imagej"
+    CELLPOSE = "cellpose"
+    INSTANCES = "instances"
+    SUFFIX = "suffix"
+
+
 class Edge(enum.StrEnum):
     """What becomes of the last window of a row."""
 
@@ -235,6 +246,109 @@ def prepare(
         print_table([{key: row.get(key) for key in columns} for row in named], format)
 
 
+@app.command("import")
+def import_data(
+    kind: Annotated[AnnotationKind, typer.Argument(help="What the annotations are.")],
+    path: Annotated[Path, typer.Argument(help="File or folder with the annotations.")],
+    to: Annotated[Path, typer.Option("--to", help="The new folder for images, label maps and index.csv.")],
+    images: Annotated[
+        Path | None,
+        typer.Option(
+            "--images", help="Folder (or file) of the images, where they lie apart.", show_default="as the annotations"
+        ),
+    ] = None,
+    split: Annotated[
+        str | None,
+        typer.Option(
+            "--split",
+            help="Shares of train, val and test; alike in each tissue.",
+            show_default="that of folders train, val, test; else 0.7,0.15,0.15",
+        ),
+    ] = None,
+    seed: Annotated[int, typer.Option("--seed", help="Another seed is another split.")] = 0,
+    group_by: Annotated[
+        str | None,
+        typer.Option(
+            "--group-by",
+            help="What never stands in two splits, such as the slide: folder:1 (-1: the last), regex:EXPRESSION (its "
+            "first group) of the image's path, or column:NAME of --table.",
+            show_default="each image on its own",
+        ),
+    ] = None,
+    tissue: Annotated[
+        str | None,
+        typer.Option(
+            "--tissue",
+            help="The images' tissue: a name for all, or folder:, regex:, column: as above.",
+            show_default="unknown",
+        ),
+    ] = None,
+    table: Annotated[
+        Path | None, typer.Option("--table", help="CSV with a column image, for column:NAME.", show_default=False)
+    ] = None,
+    pattern: Annotated[
+        str | None,
+        typer.Option(
+            "--pattern",
+            help="The annotations' file names, {} for the image's name: '{}_cells.png'.",
+            show_default="by the kind",
+        ),
+    ] = None,
+    masks: Annotated[
+        MaskKind,
+        typer.Option("--masks", help="suffix: labels, binary (number the pieces) or colour (each colour a cell)."),
+    ] = MaskKind.LABELS,
+    keep_empty: Annotated[
+        bool, typer.Option("--keep-empty", help="Images without annotations are images without cells, not left out.")
+    ] = False,
+    nuclei: Annotated[bool, typer.Option("--nuclei", help="geojson: take the nuclei of QuPath's cells.")] = False,
+    format: FormatOption = Format.TABLE,
+) -> None:
+    """Make a folder that `segbench data prepare folder` reads, of annotations as other tools have them.
+
+    KIND is coco (COCO JSON), geojson (QuPath's), imagej (ROI files and zips), cellpose (_seg.npy),
+    instances (a folder an image, one mask file a cell) or suffix (label maps beside the images:
+    _masks, _mask, _labels, _label, _seg; or folders images and masks). What is left out is told
+    on standard error. The new folder must not exist, or be empty. Examples:
+
+      segbench data import coco annotations.json --images photos --to cells
+
+      segbench data import geojson qupath-export --images slides --to cells --group-by 'regex:^(slide[0-9]+)'
+
+      segbench data import imagej rois --images images --to cells --split 0.8,0.2 --seed 7
+
+      segbench data import cellpose cellpose-folder --to cells --tissue folder:1
+
+      segbench data import instances stage1_train --to nuclei --tissue column:tissue --table images.csv
+
+      segbench data import suffix images --pattern '{}_cells.png' --masks binary --to cells
+
+      segbench data prepare folder cells
+    """
+    from segbench.engine.data.importing import ImportOptions, import_annotations
+    from segbench.engine.data.importing.options import parse_split
+    from segbench.engine.files.masks import Masks
+
+    options = ImportOptions(
+        images=images,
+        split=None if split is None else parse_split(split),
+        seed=seed,
+        tissue=tissue,
+        group_by=group_by,
+        table=table,
+        pattern=pattern,
+        masks=Masks(masks.value),
+        keep_empty=keep_empty,
+        nuclei=nuclei,
+    )
+    with _progress(to.name, "importing", "imported") as progress:
+        imported = import_annotations(kind.value, path, to, options, progress)
+    tell_notes(imported.notes)
+    print_table(imported.rows, format)
+    if format is Format.TABLE:
+        typer.echo(f"next: segbench data prepare folder {to}", err=True)
+
+
 @app.command()
 def show(
     name: Annotated[str, typer.Argument(help="The dataset's name.")],
@@ -335,7 +449,7 @@ def _describe(prepared: PreparedDataset) -> None:
 
 
 @contextmanager
-def _progress(name: str) -> Iterator[ProgressCallback]:
+def _progress(name: str, doing: str = "preparing", did: str = "prepared") -> Iterator[ProgressCallback]:
     """Show a bar for each split on a terminal, and a line for each finished split elsewhere; on standard error."""
     from rich.console import Console
     from rich.progress import (
@@ -352,7 +466,7 @@ def _progress(name: str) -> Iterator[ProgressCallback]:
 
         def tell(split: str, done: int, total: int) -> None:
             if done == total:
-                typer.echo(f"prepared {name} {split}: {total} images", err=True)
+                typer.echo(f"{did} {name} {split}: {total} images", err=True)
 
         yield tell
         return
@@ -368,7 +482,7 @@ def _progress(name: str) -> Iterator[ProgressCallback]:
 
         def draw(split: str, done: int, total: int) -> None:
             if split not in bars:
-                bars[split] = progress.add_task(f"preparing {name} {split}", total=total)
+                bars[split] = progress.add_task(f"{doing} {name} {split}", total=total)
             progress.update(bars[split], completed=done)
 
         yield draw

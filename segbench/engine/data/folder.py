@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -22,9 +22,6 @@ from segbench.engine.files.pictures import read_picture
 from segbench.engine.files.tables import read_table
 from segbench.engine.study.tissues import ALL_TISSUES
 from segbench.errors import SegbenchError, unknown_name
-
-if TYPE_CHECKING:
-    pass
 
 INDEX = "index.csv"
 TARGETS = ("nuclear", "wholecell", "cell")
@@ -170,9 +167,7 @@ def _read_index(folder: Path) -> tuple[list[_Row], tuple[str, ...]]:
     if not folder.is_dir():
         raise SegbenchError(f"{folder} is not a folder")
     if not path.is_file():
-        raise SegbenchError(
-            f"{path} does not exist; a folder dataset needs it, with columns image, mask, split, tissue"
-        )
+        raise _no_index(folder)
     columns, table = read_table(path)
     for column in ("image", "mask", "split"):
         if column not in columns:
@@ -196,6 +191,17 @@ def _read_index(folder: Path) -> tuple[list[_Row], tuple[str, ...]]:
     if lost is not None:
         raise SegbenchError(f"{path} lists {lost}, which does not exist")
     return rows, tuple(column.removeprefix(_CHANNEL) for column in more)
+
+
+def _no_index(folder: Path) -> SegbenchError:
+    from segbench.engine.data.importing.recognition import recognised_kind
+
+    kind = recognised_kind(folder)
+    looks = "Annotations of other tools become one" if kind is None else f"This folder looks like kind {kind}"
+    return SegbenchError(
+        f"{folder / INDEX} does not exist; a folder dataset needs it, with columns image, mask, split, tissue. "
+        f"{looks}: segbench data import {kind or 'KIND'} {folder} --to NEW_FOLDER"
+    )
 
 
 def _read_row(values: dict[str, str], more: tuple[str, ...], where: str) -> _Row:

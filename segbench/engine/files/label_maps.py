@@ -27,7 +27,7 @@ from segbench.errors import SegbenchError
 MAP_SUFFIXES = (".png", ".tif", ".tiff", ".npy")
 """What a folder's label maps end in."""
 _LOSSY_SUFFIXES = (".jpg", ".jpeg")
-_ENDINGS = ("_cp_masks", "_masks", "_mask", "_labels", "_label")
+_ENDINGS = ("_cp_masks", "_masks", "_mask", "_labels", "_label", "_seg")
 """What tools append to an image's name for its label map (Cellpose, and by habit)."""
 
 
