@@ -135,3 +135,29 @@ def test_a_failed_preparation_registers_nothing(nuclei: Path, cache: Path) -> No
 
 def test_help_has_examples() -> None:
     assert "segbench data prepare folder" in " ".join(_run("prepare", "--help").output.split())
+
+
+def test_import_says_what_it_left_out_and_what_comes_next(tmp_path: Path, cache: Path) -> None:
+    from segbench.engine.files.writers import write_geojson
+
+    labels = np.zeros((40, 40), np.uint8)
+    labels[5:20, 5:20] = 1
+    for n, name in enumerate("abc"):
+        Image.fromarray(np.random.default_rng(n).integers(0, 99, (40, 40)).astype(np.uint8)).save(
+            tmp_path / f"{name}.png"
+        )
+    for name in "ab":
+        write_geojson(tmp_path / f"{name}.geojson", labels)
+    target = tmp_path / "new"
+    arguments = ["import", "geojson", str(tmp_path), "--to", str(target), "--split", "0.5,0.5", "--format", "json"]
+    imported = CliRunner().invoke(app, [*arguments, "--tissue", "lung"])
+    assert json.loads(imported.stdout) == [
+        {"split": split, "tissue": "lung", "images": 1, "cells": 1} for split in ("train", "test")
+    ]
+    assert "note: 1 of 3 images have no annotations (c.png): left out (--keep-empty keeps them)" in imported.stderr
+    prepared = CliRunner().invoke(app, ["prepare", "folder", str(target), "--format", "json"])
+    assert prepared.exit_code == 0, prepared.output
+    again = CliRunner().invoke(app, arguments)
+    assert isinstance(again.exception, SegbenchError)
+    assert "exists already" in str(again.exception)
+    assert cache.is_dir()

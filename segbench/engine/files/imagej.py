@@ -24,7 +24,7 @@ from segbench.errors import SegbenchError
 if TYPE_CHECKING:
     from roifile import ImagejRoi
 
-_LARGEST_ROI, _LARGEST_ZIP, _MOST = 2**26, 2**30, 10**6
+_LARGEST_ROI, _LARGEST_ZIP, _MOST = 2**24, 2**30, 10**6
 """Bytes of a ROI and of all ROIs in a zip, and ROIs in a zip."""
 _BROKEN = (zipfile.BadZipFile, zlib.error, lzma.LZMAError, NotImplementedError, RuntimeError, EOFError)
 """What reading a broken zip raises."""
@@ -90,7 +90,7 @@ def _entries(archive: zipfile.ZipFile, path: Path) -> list[zipfile.ZipInfo]:
             raise SegbenchError(f"{path}: {entry.filename} claims {entry.file_size:,} bytes: it is no ROI")
     names = [PurePosixPath(one.filename).name.lower() for one in entries]
     rois = [one for one, name in zip(entries, names, strict=True) if name.endswith(".roi") and name[:2] != "._"]
-    if not rois:
+    if entries and not rois:
         raise SegbenchError(f"{path} holds no .roi file")
     size = sum(entry.file_size for entry in rois)
     if size > _LARGEST_ZIP or len(rois) > _MOST:

@@ -32,7 +32,7 @@ class Outlines:
 
 
 def checked_ring(points: Any, where: str) -> Ring:
-    """Return the points of a ring, (n, 2); raise SegbenchError unless they are three finite points or more.
+    """Return the points of a ring, (n, 2); raise SegbenchError unless all are finite. Fewer than three draw no pixel.
 
     Parameters
     ----------
@@ -41,14 +41,14 @@ def checked_ring(points: Any, where: str) -> Ring:
     where
         Names the outline in the error.
     """
+    if isinstance(points, list | tuple) and not points:
+        return np.zeros((0, 2))
     try:
         ring = np.array([(point[0], point[1]) for point in points])
     except (TypeError, ValueError, IndexError, KeyError):
         ring = np.zeros(0, object)
     if ring.ndim != 2 or ring.dtype.kind not in "iuf":
         raise SegbenchError(f"{where}: an outline is a list of points x, y; it holds something else")
-    if len(ring) < 3:
-        raise SegbenchError(f"{where}: an outline of {len(ring)} points; it takes three")
     ring = ring.astype(np.float64)
     if not np.isfinite(ring).all():
         raise SegbenchError(f"{where}: an outline has a coordinate that is not finite")

@@ -19,9 +19,9 @@ Size = tuple[int, int]
 T = TypeVar("T")
 _ROOM = 2**30
 """Bytes that the masks of one image may take in any case."""
-CELLS, OUTSIDE, NO_PIXEL, TWICE, COVERED, LOST, OF, GONE = _COUNTS = (
-    "cells", "outside", "no pixel", "twice", "covered", "pixels lost", "of pixels", "gone",
-)  # fmt: skip
+CELLS, OUTSIDE, NO_PIXEL = "cells", "outside", "no pixel"
+TWICE, COVERED, LOST, OF, GONE = "twice", "covered", "pixels lost", "of pixels", "gone"
+_COUNTS = (CELLS, OUTSIDE, NO_PIXEL, TWICE, COVERED, LOST, OF, GONE)
 
 
 @dataclass(frozen=True)

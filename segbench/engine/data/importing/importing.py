@@ -126,7 +126,7 @@ def _rows(images: list[Annotated], options: ImportOptions, notes: list[str]) -> 
         tissues = [tissue_of(image.place) for image in images]
     if ALL_TISSUES in tissues:
         raise SegbenchError(f"--tissue: no tissue can be named {ALL_TISSUES!r}, which stands for every tissue")
-    groups = [image.place.as_posix() for image in images]
+    groups = [_name_of(image.place) for image in images]
     if options.group_by is not None:
         group_of = choice_of(options.group_by, "--group-by", options.table, constant=False)
         groups = [group_of(image.place) for image in images]
@@ -150,6 +150,15 @@ def _rows(images: list[Annotated], options: ImportOptions, notes: list[str]) -> 
     ]
 
 
+def _name_of(place: PurePosixPath) -> str:
+    """Return an image's path without suffix and without the folders that say what it is."""
+    folders, stem = home_of(place), stem_of(place.name)
+    if folders and folders[-1] == stem:
+        folders = folders[:-1]  # a folder of the image's own
+    # a table's values are read without the blanks around them
+    return "/".join(part.strip() or "_" for part in (*folders, stem))
+
+
 class _Names:
     """Gives each image a name of its own in the new folder."""
 
@@ -158,18 +167,13 @@ class _Names:
 
     def of(self, place: PurePosixPath) -> tuple[str, str]:
         """Return the paths of an image and its mask in the new folder."""
-        folders = home_of(place)
-        stem = stem_of(place.name)
-        if folders and folders[-1] == stem:
-            folders = folders[:-1]  # a folder of the image's own
-        # a table's values are read without the blanks around them
-        base = "/".join(part.strip() or "_" for part in (*folders, stem))
+        base = _name_of(place)
         name, n = base, 1
         while name.lower() in self._taken:
             n += 1
             name = f"{base}-{n}"
         self._taken.add(name.lower())
-        return f"images/{name}{place.name[len(stem) :].strip()}", f"masks/{name}.tif"
+        return f"images/{name}{place.name[len(stem_of(place.name)) :].strip()}", f"masks/{name}.tif"
 
 
 def _write_image(folder: Path, image: Annotated, row: _Row) -> tuple[Mapping[str, int], int, MaskFacts | None]:

@@ -171,15 +171,19 @@ def _mask_files(paths: tuple[Path, ...]) -> Callable[[Size], Drawn]:
 
 def _instances(paths: Iterable[Path], size: Size) -> Iterable[Placed]:
     for path in paths:
-        numbers = as_labels(read_numbers(path), str(path))
+        numbers = read_numbers(path)
         if numbers.shape != size:
             raise SegbenchError(f"{path} is {numbers.shape} (height, width), its image is {size}")
-        values = np.unique(numbers)
-        if len(values) > 2 or (len(values) == 2 and values[0] != 0):
-            raise SegbenchError(
-                f"{path} has {len(values)} numbers: the mask of one cell has 0 and another. Label maps are kind suffix"
-            )
         rows, columns = np.flatnonzero(numbers.any(axis=1)), np.flatnonzero(numbers.any(axis=0))
-        top, left = (int(axis[0]) if axis.size else 0 for axis in (rows, columns))
-        bottom, right = (int(axis[-1]) + 1 if axis.size else 0 for axis in (rows, columns))
-        yield numbers[top:bottom, left:right] != 0, top, left
+        if not rows.size:
+            yield np.zeros((0, 0), np.bool_), 0, 0
+            continue
+        top, left = int(rows[0]), int(columns[0])
+        cell = as_labels(numbers[top : int(rows[-1]) + 1, left : int(columns[-1]) + 1], str(path))
+        values = np.unique(cell[cell != 0])
+        if len(values) > 1:
+            raise SegbenchError(
+                f"{path} has the numbers {values[0]} and {values[1]}: the mask of one cell has 0 and one other. Label "
+                "maps are kind suffix"
+            )
+        yield cell != 0, top, left

@@ -11,11 +11,12 @@ from pathlib import PurePosixPath
 from segbench.engine.data.spec import SPLITS
 from segbench.errors import SegbenchError
 
-_WORDS = {
-    "train": "train", "training": "train",
-    "val": "val", "valid": "val", "validation": "val", "dev": "val",
-    "test": "test", "testing": "test",
-}  # fmt: skip
+_SYNONYMS = {
+    "train": ("train", "training"),
+    "val": ("val", "valid", "validation", "dev"),
+    "test": ("test", "testing"),
+}
+_WORDS = {word: split for split, words in _SYNONYMS.items() for word in words}
 
 
 def split_named(*places: PurePosixPath | str) -> str | None:
