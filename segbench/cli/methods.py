@@ -226,6 +226,7 @@ def _facts(card: Card, versions: dict[str, str]) -> dict[str, Any]:
             "default": setting.default,
             "unit": setting.unit,
             "allowed": setting.allowed(),
+            "of": "prediction" if setting.prediction or not card.trained else "training",
             "meaning": setting.doc,
         }
         for name, setting in card.settings.items()

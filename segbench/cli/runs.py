@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -14,7 +15,9 @@ from segbench.engine.results.folder import ResultsFolder
 if TYPE_CHECKING:
     from segbench.engine.scheduler.repeat import Repeated, RunFacts
 
-app = typer.Typer(no_args_is_help=True, help="List the runs of a results folder, show one in full, and repeat it.")
+app = typer.Typer(
+    no_args_is_help=True, help="List the runs of a results folder, show one, predict or score it again, repeat it."
+)
 
 IdArgument = Annotated[str, typer.Argument(metavar="ID", help="A run's id, or as much of its beginning as names it.")]
 
@@ -69,6 +72,100 @@ def show(run_id: IdArgument, out: OutOption = DEFAULT_OUT, format: FormatOption 
     )
     pooled = [row for row in facts.scores if row["test_tissue"] == "all" and row["operation"] == "none"]
     print_table(pooled, format, title="scores, pooled over the test tissues (all: --format json)")
+
+
+IdsArgument = Annotated[
+    list[str] | None, typer.Argument(metavar="RUN...", help="Ids of finished runs, or as much of them as names each.")
+]
+
+
+@app.command()
+def evaluate(
+    run_ids: IdsArgument = None,
+    every: Annotated[bool, typer.Option("--all", help="Every finished run.")] = False,
+    out: OutOption = DEFAULT_OUT,
+    format: FormatOption = Format.TABLE,
+) -> None:
+    """Score the predictions of finished runs again, with the metrics of this segbench.
+
+    Each gets a new row, with an id of its own, that names the run as its of_run (view runs_again); the run's own scores
+    stay, and the analyses keep to them. Ends with status 1 where one could not be scored.
+
+    Examples:
+
+      segbench runs evaluate 28832d
+
+      segbench runs evaluate --all --out /shared/results
+    """
+    from segbench.engine.scheduler.again import finished_runs
+
+    _redo(out, finished_runs(out, run_ids or (), every), "evaluate", format, {})
+
+
+@app.command()
+def predict(
+    run_ids: IdsArgument = None,
+    every: Annotated[bool, typer.Option("--all", help="Every finished run.")] = False,
+    changes: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="NAME=VALUE", help="Another value of a setting of prediction; can be repeated."),
+    ] = None,
+    cpu: Annotated[bool, typer.Option("--cpu", help="Without GPUs even where there are some.")] = False,
+    timeout: Annotated[float | None, typer.Option(min=1, help="Stop each after so many seconds.")] = None,
+    out: OutOption = DEFAULT_OUT,
+    format: FormatOption = Format.TABLE,
+) -> None:
+    """Predict with the models of finished runs again, with other settings of prediction, and score that.
+
+    Nothing is trained, and a setting that has to do with training is refused. Each gets a new row, with an id of its
+    own, that names the run as its of_run (view runs_again); the run's own predictions and scores stay. One after the
+    other, on this machine. Ends with status 1 where one failed.
+
+    Examples:
+
+      segbench runs predict 28832d --set min_size=30
+
+      segbench runs predict 28832d 9fa0 --set flow_threshold=0.6 --set cellprob_threshold=-1
+    """
+    from segbench.engine.scheduler.again import finished_runs
+
+    chosen = _settings(changes or [])
+    _redo(out, finished_runs(out, run_ids or (), every), "predict", format, chosen, cpu=cpu, timeout_s=timeout)
+
+
+def _settings(changes: list[str]) -> dict[str, Any]:
+    import yaml
+
+    from segbench.errors import SegbenchError
+
+    chosen: dict[str, Any] = {}
+    for change in changes:
+        name, equals, value = change.partition("=")
+        if not (name and equals):
+            raise SegbenchError(f"--set {change!r}: write it as NAME=VALUE")
+        try:
+            chosen[name] = yaml.safe_load(value)
+        except yaml.YAMLError:
+            raise SegbenchError(f"--set {change!r}: the value is no YAML") from None
+    return chosen
+
+
+def _redo(
+    out: ResultsFolder, run_ids: list[str], begins: Literal["predict", "evaluate"], format: Format,
+    settings: dict[str, Any], **how: Any,
+) -> None:  # fmt: skip
+    import dataclasses
+
+    from segbench.engine.scheduler.again import redo
+
+    note = partial(typer.echo, err=True)
+    rows = []
+    for number, done in enumerate(redo(out, run_ids, begins, settings, note=note, **how), 1):
+        note(f"{number}/{len(run_ids)} {done.method} on {done.task}, run {done.of_run}: {done.error or done.status}")
+        rows.append(dataclasses.asdict(done))
+    print_table(rows, format)
+    if not all(row["status"] == "done" for row in rows):
+        raise typer.Exit(1)
 
 
 @app.command()

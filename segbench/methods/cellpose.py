@@ -73,14 +73,18 @@ class Cellpose(Method):
                 type=float,
                 words=("auto",),
                 minimum=0,
+                prediction=True,
+                calibrated=("auto",),
             ),
             "calibration_windows": Setting(
                 32, "most validation windows used to choose the flow threshold", unit="windows", minimum=1
             ),
             "cellprob_threshold": Setting(
-                0.0, "pixels whose cell probability is higher belong to a cell", unit="logit"
+                0.0, "pixels whose cell probability is higher belong to a cell", unit="logit", prediction=True
             ),
-            "min_size": Setting(15, "smaller masks are dropped: -1 keeps all", unit="pixels", minimum=-1),
+            "min_size": Setting(
+                15, "smaller masks are dropped: -1 keeps all", unit="pixels", minimum=-1, prediction=True
+            ),
         },
         score_rule="mean over the instance's pixels of the cell probability (sigmoid of the network's third output)",
         revision=2,

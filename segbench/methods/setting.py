@@ -57,6 +57,12 @@ class Setting:
     neutral_default: bool = False
     """True for a setting that came after the method's first runs and whose default keeps what they did: it enters a
     run's id only where its value is not the default, so that those runs keep their ids."""
+    prediction: bool = False
+    """True for a setting that only prediction reads: ``segbench runs predict --set`` takes another value of it, for a
+    model that was trained with this one."""
+    calibrated: tuple[Any, ...] = ()
+    """Values of such a setting for which something is chosen after training, and kept in the model: a model that was
+    trained with another value cannot predict with them."""
 
     def __post_init__(self) -> None:
         """Raise SegbenchError where the declaration itself does not hold."""

@@ -76,10 +76,16 @@ class StarDist(Method):
             "val_windows": Setting(
                 256, "most validation windows used for the validation loss", unit="windows", minimum=1
             ),
-            "optimize_thresholds": Setting(True, "choose the two thresholds on the validation data"),
+            "optimize_thresholds": Setting(
+                True, "choose the two thresholds on the validation data", prediction=True, calibrated=(True,)
+            ),
             "calibration_windows": Setting(32, "most validation windows used for that", unit="windows", minimum=0),
             "prob_thresh": Setting(
-                0.5, "object probability of a kept instance, where thresholds are not optimized", minimum=0, maximum=1
+                0.5,
+                "object probability of a kept instance, where thresholds are not optimized",
+                minimum=0,
+                maximum=1,
+                prediction=True,
             ),
             "nms_thresh": Setting(
                 0.4,
@@ -87,6 +93,7 @@ class StarDist(Method):
                 unit="IoU",
                 minimum=0,
                 maximum=1,
+                prediction=True,
             ),
         },
         score_rule="the object probability that StarDist gives the instance",
@@ -185,9 +192,12 @@ class StarDist(Method):
         (folder / "thresholds.json").write_text(json.dumps({"prob": thresholds.prob, "nms": thresholds.nms}))
         shutil.rmtree(self._work)
 
-    def restore(self, job: Job, folder: Path) -> None:  # noqa: ARG002
-        """Load a folder that ``save`` wrote."""
+    def restore(self, job: Job, folder: Path) -> None:
+        """Load a folder that ``save`` wrote; thresholds that are not optimized are the job's."""
+        settings = job.settings
         self._model = self._stardist.models.StarDist2D(None, name=folder.name, basedir=str(folder.parent))
+        if not settings["optimize_thresholds"]:
+            self._model.thresholds = {"prob": settings["prob_thresh"], "nms": settings["nms_thresh"]}
 
     def predict(self, job: Job, images: ImageStack) -> Iterator[LabelInstances]:
         """Yield the label map that StarDist draws, with the object probabilities; hidden objects are left out."""

@@ -8,6 +8,7 @@ import time
 import traceback
 from collections.abc import Iterator
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 from segbench.engine.data import PreparedDataset, ensure_prepared
@@ -19,9 +20,9 @@ from segbench.engine.results.statuses import Status
 from segbench.engine.run import environments
 from segbench.engine.run.job import make_job
 from segbench.engine.run.request import AttemptRequest, EndedError
-from segbench.engine.run.rows import attempt_row, history_rows
+from segbench.engine.run.rows import again_row, attempt_row, history_rows
 from segbench.engine.run.scoring import Scored, score
-from segbench.engine.run.stages import result_of, run_stages, stage_rows, take_up
+from segbench.engine.run.stages import TakenUp, result_of, run_stages, stage_rows, take_up
 from segbench.errors import SegbenchError
 from segbench.methods.stages import EVALUATE, stage
 
@@ -45,10 +46,11 @@ def run_attempt(request: AttemptRequest) -> None:
     except (EndedError, SegbenchError, MemoryError, OSError, ValueError, RuntimeError) as failure:
         status, error = _failed(failure, folder)
 
-    result = result_of(folder)
+    result = result_of(folder, with_training=request.of is None)
     phases |= {name: float(seconds) for name, seconds in result.get("timings", {}).items() if seconds is not None}
+    row = attempt_row(request, status, error, started, result, **facts)
     record = Record(
-        attempt=attempt_row(request, status, error, started, result, **facts),
+        attempt=row if request.of is None else again_row(row, request),
         phases=phases,
         evaluations=scored.evaluations,
         images=scored.images,
@@ -79,12 +81,15 @@ def _attempt(request: AttemptRequest, phases: dict[str, float], facts: dict[str,
                 f"dataset {run.task.dataset} has fingerprint {data.fingerprint} on {socket.gethostname()}, the grid "
                 f"was planned with {run.fingerprint}: the data differ between the nodes",
             )
+    if request.begins == EVALUATE:
+        with _timed(phases, "evaluate"):
+            return evaluate_stage(request, data)
     with _timed(phases, "environment"):
         environment = environments.ensure(card.environment, gpu=request.use_gpu and run.resources.num_gpus > 0)
         facts["lock_hash"] = environment.lock_hash
-    taken = take_up(request)
+    taken = take_up(request) if request.of is None else None
     facts["trained_in"] = None if taken is None else taken.trained_in
-    job = make_job(request, data, None if taken is None else request.folder.job.model)
+    job = make_job(request, data, _model(request, taken))
     facts["n_val_images"] = None if job.val is None or job.val.rows is None else len(job.val.rows)
     job.write(request.folder.job.job)
     if taken is None or not taken.predicted:
@@ -93,27 +98,19 @@ def _attempt(request: AttemptRequest, phases: dict[str, float], facts: dict[str,
         return evaluate_stage(request, data)
 
 
-def evaluate_stage(request: AttemptRequest, data: PreparedDataset, predictions: AttemptFolder | None = None) -> Scored:
-    """Score predictions as a stage of an attempt.
+def _model(request: AttemptRequest, taken: TakenUp | None) -> Path | None:
+    """Return the folder of the finished model with which an attempt predicts; None where it trains, or needs none."""
+    if request.of is None:
+        return None if taken is None else request.folder.job.model
+    return request.of.job.model if get_card(request.run.method).trained else None
 
-    Parameters
-    ----------
-    request
-        The attempt.
-    data
-        Its dataset.
-    predictions
-        The attempt whose predictions are scored; None for its own.
 
-    Raises
-    ------
-    EndedError
-        They cannot be scored.
-    """
+def evaluate_stage(request: AttemptRequest, data: PreparedDataset) -> Scored:
+    """Score the predictions of an attempt, or those of the one that it scores again; raises EndedError."""
     folder, how = request.folder, dict[str, Any]()
     with stage(folder.path, EVALUATE, folder.job.log, how):
         try:
-            return score(request, data, predictions or folder)
+            return score(request, data, request.of if request.of and request.begins == EVALUATE else folder)
         except KeyboardInterrupt:
             how |= {"status": Status.CANCELLED.value, "error": "cancelled while it ran"}
             raise

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 from segbench.engine.data import DatasetSpec
 from segbench.engine.grid import Run
@@ -28,6 +29,10 @@ class AttemptRequest:
     """Of the method's subprocess; None for none."""
     checkpoint_every_s: float = 600.0
     """Seconds of training between two checkpoints of a method that keeps them."""
+    begins: Literal["train", "predict", "evaluate"] = "train"
+    """The first of its stages; of the others it takes what another attempt has left."""
+    of: AttemptFolder | None = None
+    """That attempt, of another run, where it begins later."""
 
     @property
     def folder(self) -> AttemptFolder:

@@ -83,6 +83,25 @@ def attempt_row(
     )
 
 
+_OF_TRAINING = (
+    "batch_size", "epochs", "iterations", "steps_per_epoch", "n_train_images", "n_train_cells", "n_val_images",
+    "n_parameters",
+)  # fmt: skip
+_OF_PREDICTION = ("method_revision", "settings", "versions", "lock_hash", "gpu_names", "num_gpus")
+
+
+def again_row(row: AttemptRow, request: AttemptRequest) -> AttemptRow:
+    """Return the row of an attempt that predicts or scores again: what another has left is told as that one told it."""
+    if request.of is None:
+        return row
+    before = request.of.read_record().attempt
+    kept = _OF_TRAINING if request.begins == "predict" else (*_OF_TRAINING, *_OF_PREDICTION)
+    told = {name: getattr(before, name) for name in kept}
+    return row.model_copy(
+        update=told | {"stage": request.begins, "of_run": before.run_id, "of_attempt": before.attempt, "step_s": None}
+    )
+
+
 def image_table(evaluation: Evaluation, task: Task, names: Sequence[str]) -> ImageTable:
     """Return the counts of every test window; ``names`` are those of the images that the windows were cut from."""
     columns = evaluation.images.columns()

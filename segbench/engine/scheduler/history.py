@@ -11,7 +11,7 @@ _SQL = """
 select
     a.method, a.task, a.dataset_fingerprint, a.train_tissue, a.batch_size, a.epochs, a.iterations, a.steps_per_epoch,
     a.n_train_images, a.num_gpus, a.gpu_names, coalesce(p.train_s, 0) as train_s, p.other_s
-from attempts a
+from runs_latest a
 join (
     select run_id, attempt, sum(seconds) filter (phase = 'train') as train_s,
         coalesce(sum(seconds) filter (phase not in ('train', 'wait')), 0) as other_s

@@ -35,7 +35,7 @@ class RunFacts:
     """Everything that is known of one run."""
 
     run: Mapping[str, Any]
-    """The row of ``runs_latest``, with ``settings`` and ``versions`` as dictionaries."""
+    """The row of its finished attempt, else of its latest, with ``settings`` and ``versions`` as dictionaries."""
     budget: Mapping[str, Any]
     """As it was asked for: from the job where its artifacts are there, else as it was done."""
     source: Mapping[str, Any] | None
@@ -111,7 +111,9 @@ def run_facts(out: ResultsFolder, prefix: str) -> RunFacts:
     from segbench.engine.data import registered
 
     run_id = find_run(out, prefix)
-    row = query(out, "select * from runs_latest where run_id = ?", [run_id]).to_dicts()[0]
+    # not of runs_latest, which has no row of what predicts or scores again
+    newest = "select * from attempts where run_id = ? order by status = 'done' desc, attempt desc limit 1"
+    row = query(out, newest, [run_id]).to_dicts()[0]
     row["settings"], row["versions"] = json.loads(row["settings"]), json.loads(row["versions"])
     key = [run_id, row["attempt"]]
     attempts = query(
@@ -178,6 +180,11 @@ def repeat_run(
     """
     from segbench.engine.scheduler.launching import launch
 
+    if facts.run.get("of_run") is not None:
+        raise SegbenchError(
+            f"{facts.run['run_id']} is no run of a grid: it is a {facts.run['stage']} of {facts.run['of_run']}, "
+            "which can be repeated"
+        )
     if facts.run["status"] != Status.DONE:
         raise SegbenchError(
             f"run {facts.run['run_id']} has no result to compare with (its latest attempt: {facts.run['status']})"

@@ -50,9 +50,11 @@ SETTINGS: Mapping[str, Setting] = {
         minimum=0,
         below=1,
     ),
-    "postprocessing_arguments": Setting({}, "changes to the post-processing, by the name of its argument"),
+    "postprocessing_arguments": Setting(
+        {}, "changes to the post-processing, by the name of its argument", prediction=True
+    ),
     "calibration_windows": Setting(32, "most validation windows used to tune", unit="windows", minimum=0),
-    "predict_batch": Setting(4, "images predicted together", unit="windows", minimum=1),
+    "predict_batch": Setting(4, "images predicted together", unit="windows", minimum=1, prediction=True),
 }
 """The settings that all three have."""
 _REPORT_S = 5.0
@@ -74,7 +76,11 @@ def card(
 ) -> Card:
     """Return a card with what the family shares; ``choices`` are the names of the method's post-processings."""
     chosen = Setting(
-        "upstream", "upstream's own, another named one, or the best on validation windows", choices=(*choices, "tuned")
+        "upstream",
+        "upstream's own, another named one, or the best on validation windows",
+        choices=(*choices, "tuned"),
+        prediction=True,
+        calibrated=("tuned",),
     )
     return Card(
         name=name,
@@ -216,6 +222,8 @@ class DeepcellMethod(Method):
         self._networks[facts["side"]][-1].set_weights(_read_arrays(folder / _WEIGHTS))
         if job.settings["postprocessing"] != "tuned":
             self._choice = self._named(job)
+        else:
+            self._choice = {**self._choice, **job.settings["postprocessing_arguments"]}
 
     def predict(self, job: Job, images: ImageStack) -> Iterator[Instances]:
         """Yield the instances of each image; see the card's score rule."""

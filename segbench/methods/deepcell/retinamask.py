@@ -55,7 +55,7 @@ class RetinaMask(DeepcellMethod):
                 True, "draw the images in random order: this generator's default, unlike the others', is their own"
             ),
             "max_detections": Setting(
-                3000, "most boxes of an image: upstream's default is 300", unit="boxes", minimum=1
+                3000, "most boxes of an image: upstream's default is 300", unit="boxes", minimum=1, prediction=True
             ),
         },
         budget=Budget(

@@ -48,21 +48,27 @@ SETTINGS: Mapping[str, Setting] = {
         above=0,
     ),
     "test_scale": Setting(
-        3.125, "a window is enlarged by this in prediction (the study: 256 pixels to 800)", unit="factor", above=0
+        3.125,
+        "a window is enlarged by this in prediction (the study: 256 pixels to 800)",
+        unit="factor",
+        above=0,
+        prediction=True,
     ),
     "flip": Setting(0.5, "how often a training window is mirrored left to right", unit="share", minimum=0, maximum=1),
     "pretrained": Setting(
         "none", "backbone: none (the study's), imagenet, or the path of timm weights (.safetensors, .pth)"
     ),
-    "windows_together": Setting(4, "windows that are predicted at once", unit="windows", minimum=1),
+    "windows_together": Setting(4, "windows that are predicted at once", unit="windows", minimum=1, prediction=True),
 }
 """The settings of every method of the family, as the study has them where no comment says otherwise."""
 
 MILESTONES = Setting(
     (0.5, 0.75), "parts of the budget after which the rate falls", unit="share", above=0, maximum=1, may_be_empty=True
 )
-SCORE_THRESHOLD = Setting(0.05, "instances with a lower score are dropped", minimum=0, maximum=1)
-NMS_THRESHOLD = Setting(0.5, "of two boxes that overlap more the weaker goes", unit="IoU", minimum=0, maximum=1)
+SCORE_THRESHOLD = Setting(0.05, "instances with a lower score are dropped", minimum=0, maximum=1, prediction=True)
+NMS_THRESHOLD = Setting(
+    0.5, "of two boxes that overlap more the weaker goes", unit="IoU", minimum=0, maximum=1, prediction=True
+)
 WIDTH = Setting(256, "channels of the pyramid and of the heads, a multiple of 32", unit="channels", minimum=32)
 CONVOLUTIONS = Setting(4, "of the head", minimum=0)
 BOXES = Setting(3_000, "most boxes of each level, before non-maximum suppression", unit="boxes", minimum=1)

@@ -38,7 +38,7 @@ class Recipe:
     """True for RF-Next."""
 
 
-_SCORE = Setting(0.05, "instances with a lower score are dropped", minimum=0, maximum=1)
+_SCORE = Setting(0.05, "instances with a lower score are dropped", minimum=0, maximum=1, prediction=True)
 _PYRAMID = {
     "anchor_scale": Setting(
         2,
@@ -51,12 +51,14 @@ _PYRAMID = {
         3000, "most boxes an image that reach the second stage in prediction (published 1000)", unit="boxes", minimum=1
     ),
     "max_detections": Setting(
-        3000, "most instances an image (published 100, of Seesaw 300)", unit="instances", minimum=1
+        3000, "most instances an image (published 100, of Seesaw 300)", unit="instances", minimum=1, prediction=True
     ),
     "rois": Setting(
         512, "boxes a window that the second stage trains on, a quarter of them on cells", unit="boxes", minimum=1
     ),
-    "nms_iou": Setting(0.5, "of two boxes that overlap more the weaker goes", unit="IoU", minimum=0, maximum=1),
+    "nms_iou": Setting(
+        0.5, "of two boxes that overlap more the weaker goes", unit="IoU", minimum=0, maximum=1, prediction=True
+    ),
     "score_threshold": _SCORE,
 }
 _COMMON = {
@@ -256,10 +258,17 @@ SOLOV2 = _card(
             "most instances an image (published 100): its five grids hold 3872 by design",
             unit="instances",
             minimum=1,
+            prediction=True,
         ),
-        "candidates": Setting(3000, "most masks that enter Matrix NMS (published 500)", unit="masks", minimum=1),
+        "candidates": Setting(
+            3000, "most masks that enter Matrix NMS (published 500)", unit="masks", minimum=1, prediction=True
+        ),
         "score_threshold": Setting(
-            0.1, "masks with a lower score do not enter Matrix NMS: 0.05 after it", minimum=0, maximum=1
+            0.1,
+            "masks with a lower score do not enter Matrix NMS: 0.05 after it",
+            minimum=0,
+            maximum=1,
+            prediction=True,
         ),
         "scale_divisor": Setting(
             4,

@@ -44,6 +44,7 @@ class Threshold(Method):
             "seconds": Setting(0.0, "how long training takes", unit="seconds", minimum=0),
             "fail": Setting("", "how training ends", choices=("", "raise", "memory", "memory above 2", "exit", "nan")),
             "obstacle": Setting("", "a file: while it is there prediction fails as it says", neutral_default=True),
+            "over": Setting(0.0, "of a cell above the learnt value", neutral_default=True, prediction=True),
             "margin": Setting(0.1, "of the threshold above the mean", minimum=-1, maximum=1),
         },
         score_rule="mean grey value of an instance",
@@ -109,7 +110,7 @@ class Threshold(Method):
             if told == "memory" and job.most_at_once != 1:
                 raise MemoryError(f"told to run out with {together} windows")
         for image in images:
-            labels = self._label(image[0] > self._value).astype(np.int32)
+            labels = self._label(image[0] > self._value + job.settings["over"]).astype(np.int32)
             counts = np.bincount(labels.ravel(), minlength=1)
             sums = np.bincount(labels.ravel(), image[0].ravel())
             yield LabelInstances(labels, (sums[1:] / counts[1:]).astype(np.float64))

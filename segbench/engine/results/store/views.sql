@@ -1,13 +1,32 @@
 -- The views, made anew whenever the store is opened for writing.
 
--- One row a run: its finished attempt, else its latest.
+-- One row a run of a grid: its finished attempt, else its latest. What predicts or scores again is in runs_again.
 create or replace view runs_latest as
 select * exclude (place)
 from (
     select *, row_number() over (partition by run_id order by status = 'done' desc, attempt desc) as place
     from attempts
+    where of_run is null
 )
 where place = 1;
+
+-- One row an attempt that predicted or scored again what a run has left, with the settings it had, its scores on its own task
+-- (pooled, without post-operation) and the run's first ones.
+create or replace view runs_again as
+select
+    again.run_id, again.stage, again.of_run, again.of_attempt, again.method, again.task, again.train_tissue, again.seed,
+    again.status, again.error, again.settings, again.segbench_version, again.git_commit, again.started_at,
+    scored.map, scored.ap50, scored.ap75, scored.ar, scored.ar50, scored.ar75,
+    earlier.map as first_map, earlier.ap50 as first_ap50, earlier.ap75 as first_ap75, earlier.ar as first_ar,
+    earlier.ar50 as first_ar50, earlier.ar75 as first_ar75
+from attempts as again
+left join evaluations as scored
+    on scored.run_id = again.run_id and scored.test_task = again.task and scored.test_tissue = 'all'
+    and scored.operation = 'none'
+left join evaluations as earlier
+    on earlier.run_id = again.of_run and earlier.test_task = again.task and earlier.test_tissue = 'all'
+    and earlier.operation = 'none'
+where again.of_run is not null;
 
 -- One row a finished run: seconds a phase, and the standardised running time
 -- T x B/8 x 50/E for epochs, T x B/8 x 50N/(I x B) for iterations (B batch, E epochs, I iterations, N training images).
