@@ -5,7 +5,8 @@ kernel_size 128 (deepcell-toolbox's ``histogram_normalization``), windows by sli
 apart, the cells' shapes by ``regionprops`` and its hulls. Ours does all of it, shapes included, with one worker (CPU
 time against CPU time) and with one worker a core (wall time against wall time). The windows are compared.
 
-Run ``SEGBENCH_TESTDATA=... python benchmarks/bench_prepare.py [--limit N]``.
+Run ``SEGBENCH_TESTDATA=... python benchmarks/bench_prepare.py [--limit N]``. With ``--large SIDE`` it needs no data: it
+writes a two-channel tiled TIFF of that side with its cells, prepares it, and prints time and peak memory.
 """
 
 from __future__ import annotations
@@ -19,14 +20,17 @@ import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from measured import prepare_measured
 from pycocotools import mask as coco_mask
 from skimage.exposure import equalize_adapthist, rescale_intensity
 from skimage.io import imread
 from skimage.measure import perimeter, regionprops
 from skimage.segmentation import relabel_sequential
+from tifffile import imwrite
 
 from segbench.engine.data import DatasetSpec, PreparedDataset, ensure_prepared
 from segbench.engine.data.cache import default_workers
@@ -40,7 +44,12 @@ def main() -> None:
     """Time both sets and print the ratios."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--limit", type=int, help="only the first N images of every split in the baseline's table")
-    limit = parser.parse_args().limit
+    parser.add_argument("--large", type=int, metavar="SIDE", help="instead: a two-channel tiled TIFF of this side")
+    given = parser.parse_args()
+    if given.large is not None:
+        measure_large(given.large, Path(os.environ[_SCRATCH]))
+        return
+    limit = given.limit
     folder = os.environ.get("SEGBENCH_TESTDATA")
     if not folder:
         sys.exit("SEGBENCH_TESTDATA is not set: the real data are not here")
@@ -52,6 +61,39 @@ def main() -> None:
     warm_up()
     for name, spec in specs.items():
         compare(name, spec, limit)
+
+
+def measure_large(side: int, folder: Path) -> None:
+    """Write a large image with its cells tile by tile, prepare it with one worker, and print time and peak memory."""
+    rng = np.random.default_rng(0)
+    tile, spacing = 512, 40
+    texture = [rng.integers(100, 200, (tile, tile), np.uint16) for _ in range(8)]
+
+    def tiles(size: int, kind: str) -> Iterator[npt.NDArray[Any]]:
+        across = -(-size // spacing)
+        for channel in range(1 if kind == "labels" else 2):
+            for top in range(0, size, tile):
+                for left in range(0, size, tile):
+                    y, x = np.ogrid[top : top + tile, left : left + tile]
+                    inside = (y % spacing - 20) ** 2 + (x % spacing - 20) ** 2 < (15 - 3 * channel) ** 2
+                    if kind == "labels":
+                        yield np.where(inside, y // spacing * across + x // spacing + 1, 0).astype(np.uint32)
+                    else:
+                        yield (texture[(top // tile + left // tile) % 8] + 900 * inside).astype(np.uint16)
+
+    data = folder / "large"
+    data.mkdir()
+    for name, size in (("train", side), ("test", 2 * tile)):
+        how = {"tile": (tile, tile), "compression": "zlib", "bigtiff": True, "photometric": "minisblack"}
+        imwrite(data / f"{name}.tif", tiles(size, "image"), shape=(2, size, size), dtype=np.uint16, **how)
+        imwrite(data / f"{name}-mask.tif", tiles(size, "labels"), shape=(size, size), dtype=np.uint32, **how)
+    rows = [f"{name}.tif,{name}-mask.tif,{name}" for name in ("train", "test")]
+    (data / "index.csv").write_text("\n".join(["image,mask,split", *rows]) + "\n")
+    spec = DatasetSpec("large", "folder", str(data), {"target": "cell", "channels": ["nucleus", "membrane"]})
+    print(
+        f"{side} x {side} pixels, two channels of 16 bits and labels of 32 bits: {side**2 * 8 / 1e9:.1f} GB in memory"
+    )
+    print(prepare_measured(spec, folder / "cache", 1).told())
 
 
 def warm_up() -> None:

@@ -43,24 +43,8 @@ def equalize(
     0.0
     """
     grey = np.rint(image * 65535.0)
-    low, high = float(grey.min()), float(grey.max())
-    if low != high:
-        grey -= low
-        grey /= high - low
-        grey *= _N_GRAY - 1
-    else:
-        np.clip(grey, 0, _N_GRAY - 1, out=grey)
-    bins = (np.rint(grey).astype(np.uint16) // _BIN_SIZE).astype(np.uint8)
-
-    before = kernel // 2
-    rows, columns = (
-        np.pad(np.arange(n), (before, (kernel - n % kernel) % kernel + -(-kernel // 2)), mode="reflect")
-        for n in image.shape
-    )
-    n_tiles = rows.size // kernel - 1, columns.size // kernel - 1
-    limit = max(int(clip_limit * kernel * kernel), 1) if clip_limit > 0 else kernel * kernel
-    maps = _tile_maps(bins, rows, columns, kernel, n_tiles[0], n_tiles[1], limit)
-    levels = _interpolate(bins, np.pad(maps, [(1, 1), (1, 1), (0, 0)], mode="edge"), kernel)
+    bins = bins_of(grey, float(grey.min()), float(grey.max()))
+    levels = interpolate(bins, maps_of(bins, kernel, clip_limit), kernel, 0)
 
     result: npt.NDArray[np.float64] = levels.astype(np.float64)
     low, high = float(result.min()), float(result.max())
@@ -70,6 +54,38 @@ def equalize(
     result -= low
     result /= high - low
     return result
+
+
+def bins_of(grey: npt.NDArray[np.float64], low: float, high: float) -> npt.NDArray[np.uint8]:
+    """Return the bin of each pixel of an image, or of some rows of it, changing ``grey``.
+
+    Parameters
+    ----------
+    grey
+        Rounded 65,535ths of the image.
+    low, high
+        The least and the largest of the whole image.
+    """
+    if low != high:
+        grey -= low
+        grey /= high - low
+        grey *= _N_GRAY - 1
+    else:
+        np.clip(grey, 0, _N_GRAY - 1, out=grey)
+    return (np.rint(grey).astype(np.uint16) // _BIN_SIZE).astype(np.uint8)
+
+
+def maps_of(bins: npt.NDArray[np.uint8], kernel: int, clip_limit: float) -> npt.NDArray[np.int64]:
+    """Return what each tile makes of each bin, (n_y + 2, n_x + 2, 256): the outer tiles stand there twice."""
+    before = kernel // 2
+    rows, columns = (
+        np.pad(np.arange(n), (before, (kernel - n % kernel) % kernel + -(-kernel // 2)), mode="reflect")
+        for n in bins.shape
+    )
+    n_tiles = rows.size // kernel - 1, columns.size // kernel - 1
+    limit = max(int(clip_limit * kernel * kernel), 1) if clip_limit > 0 else kernel * kernel
+    maps = _tile_maps(bins, rows, columns, kernel, n_tiles[0], n_tiles[1], limit)
+    return np.pad(maps, [(1, 1), (1, 1), (0, 0)], mode="edge")
 
 
 @numba.njit(cache=True, nogil=True)
@@ -135,13 +151,16 @@ def _spread_excess(hist, limit, excess):  # type: ignore[no-untyped-def]
 
 
 @numba.njit(cache=True, nogil=True)
-def _interpolate(bins, maps, kernel):  # type: ignore[no-untyped-def]
-    """Return the grey levels, (H, W) uint16: each pixel's bin through the mappings of the four nearest tiles."""
+def interpolate(bins, maps, kernel, first):  # type: ignore[no-untyped-def]
+    """Return the grey levels, (H, W) uint16: each pixel's bin through the mappings of the four nearest tiles.
+
+    ``bins`` are the rows of the image from row ``first`` on.
+    """
     height, width = bins.shape
     levels = np.empty((height, width), np.uint16)
     start = kernel // 2
     for y in range(height):
-        ty, fy = (y + start) // kernel, ((y + start) % kernel) / kernel
+        ty, fy = (y + first + start) // kernel, ((y + first + start) % kernel) / kernel
         for x in range(width):
             tx, fx = (x + start) // kernel, ((x + start) % kernel) / kernel
             b = bins[y, x]

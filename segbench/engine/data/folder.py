@@ -16,9 +16,10 @@ from segbench.engine.data.files import is_colour, to_grey
 from segbench.engine.data.prepared import in_order
 from segbench.engine.data.source import Load, RawImage, Source
 from segbench.engine.data.spec import SPLITS, DatasetSpec
-from segbench.engine.files.masks import Masks, read_mask_with_facts
+from segbench.engine.files.masks import MaskFacts, Masks, read_mask_with_facts
 from segbench.engine.files.picture import Picture, Take
-from segbench.engine.files.pictures import read_picture
+from segbench.engine.files.pictures import read_numbers, read_picture
+from segbench.engine.files.spool import is_large
 from segbench.engine.files.tables import read_table
 from segbench.engine.study.tissues import ALL_TISSUES
 from segbench.errors import SegbenchError, unknown_name
@@ -116,7 +117,7 @@ class FolderSource(Source):
     def _load(self, row: _Row) -> RawImage:
         path = self._folder / row.image
         own = len(self.channels) - len(row.more)
-        picture = read_picture(path, self._take, self._named)
+        picture = read_picture(path, self._take, self._named, large=True)
         pictures = [picture, *(read_picture(self._folder / name, self._take, 1) for name in row.more)]
         pixels = _fit(picture.pixels, own, path)
         for name, further in zip(row.more, pictures[1:], strict=True):
@@ -124,12 +125,12 @@ class FolderSource(Source):
             if plane.shape[1:] != pixels.shape[1:]:
                 raise SegbenchError(f"{name} is {plane.shape[1:]} (height, width), {row.image} is {pixels.shape[1:]}")
             pixels = np.concatenate([pixels, plane])
-        labels, facts = read_mask_with_facts(self._folder / row.mask, self._masks, row.mask)
+        labels, facts = self._labels(row.mask, is_large(pixels))
         if labels.shape != pixels.shape[1:]:
             raise SegbenchError(
                 f"{row.image} is {pixels.shape[1:]} (height, width), but its mask {row.mask} is {labels.shape}"
             )
-        if any(np.array_equal(plane, labels) for plane in picture.pixels) and labels.any():
+        if any(_equal(plane, labels) for plane in picture.pixels) and labels.any():
             raise SegbenchError(f"{row.mask} is the image {row.image} itself: list the mask of its cells")
         return RawImage(
             image=row.image,
@@ -137,9 +138,29 @@ class FolderSource(Source):
             pixels=pixels,
             labels={self.targets[0]: labels},
             left_out=_left_out(pictures, pixels.shape[0]),
-            masks=(facts,),
+            masks=facts,
             pixel_size_um=picture.pixel_size_um,
         )
+
+    def _labels(self, mask: str, large: bool) -> tuple[npt.NDArray[Any], tuple[MaskFacts, ...]]:
+        """Return an image's label map and what one pass over it tells; nothing of a large one, which is on the disk."""
+        path = self._folder / mask
+        if not large:
+            labels, facts = read_mask_with_facts(path, self._masks, mask)
+            return labels, (facts,)
+        if self._masks is not Masks.LABELS:
+            raise SegbenchError(f"{path} is of an image too large for --masks {self._masks}: number its cells")
+        numbers = read_numbers(path, large=True)
+        if numbers.ndim != 2 or numbers.dtype.kind not in "iu":
+            raise SegbenchError(
+                f"{path}: a label map is one plane of whole numbers, found {numbers.dtype} {numbers.shape}"
+            )
+        return numbers, ()
+
+
+def _equal(plane: npt.NDArray[Any], labels: npt.NDArray[Any]) -> bool:
+    """Return whether two planes of one size are the same, looking at the next rows only where those before are."""
+    return all(np.array_equal(plane[top : top + 512], labels[top : top + 512]) for top in range(0, len(plane), 512))
 
 
 def _left_out(pictures: list[Picture], n_channels: int) -> dict[str, int]:

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 from collections import Counter, deque
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
 from types import TracebackType
@@ -19,14 +17,17 @@ import numpy.typing as npt
 
 from segbench.engine.data.clahe import equalize
 from segbench.engine.data.diameters import diameters
+from segbench.engine.data.large import prepare_large
 from segbench.engine.data.morphology import Morphology, measure
 from segbench.engine.data.prepared import META, in_order
 from segbench.engine.data.resample import rescale
 from segbench.engine.data.rescaling import Rescaling
 from segbench.engine.data.source import Load, ProgressCallback, RawImage, Source, check_pixels
 from segbench.engine.data.spec import PreparationSettings
+from segbench.engine.data.windowed import ImageWindows, RawFacts, percentiles
 from segbench.engine.data.windows import check_labels, number, positions
 from segbench.engine.files.masks import MaskFacts, survey
+from segbench.engine.files.spool import is_large
 from segbench.errors import SegbenchError
 
 _SAME_SIZE = 0.01
@@ -55,69 +56,6 @@ def normalize(plane: npt.NDArray[Any], settings: PreparationSettings) -> npt.NDA
     if settings.clahe_kernel:
         values = equalize(values, settings.clahe_kernel, settings.clahe_clip)
     return values.astype(np.float32)
-
-
-def percentiles(plane: npt.NDArray[Any], percents: tuple[float, float]) -> tuple[float, float]:
-    """Return two percentiles as ``numpy.percentile`` does on float64, of 8- and 16-bit images by counting.
-
-    Examples
-    --------
-    >>> plane = np.random.default_rng(0).integers(0, 4000, (64, 50)).astype(np.uint16)
-    >>> percentiles(plane, (0.1, 99.9)) == tuple(np.percentile(plane.astype(float), (0.1, 99.9)))
-    True
-    """
-    if plane.dtype not in (np.uint8, np.uint16):
-        low, high = np.percentile(plane.astype(np.float64), percents)
-        return float(low), float(high)
-    ranks = np.cumsum(np.bincount(plane.ravel()))
-
-    def percentile(percent: float) -> float:
-        at = percent / 100 * (plane.size - 1)
-        first = math.floor(at)
-        lower, upper = (int(np.searchsorted(ranks, k, side="right")) for k in (first, math.ceil(at)))
-        t = at - first
-        # numpy takes the nearer end, so that rounding errors do not pass it
-        return lower + (upper - lower) * t if t < 0.5 else upper - (upper - lower) * (1 - t)
-
-    return percentile(percents[0]), percentile(percents[1])
-
-
-@dataclass(frozen=True)
-class ImageWindows:
-    """The windows of one image."""
-
-    image: str
-    tissue: str
-    pixels: npt.NDArray[np.float32]
-    """(n, C, H, W)."""
-    labels: dict[str, npt.NDArray[np.int32]]
-    """(n, H, W) a target."""
-    corners: list[tuple[int, int]]
-    """(y, x) of each window in the image."""
-    shapes: dict[str, list[Morphology]]
-    """The shapes of each window's cells, for each target."""
-    raw: RawFacts
-    """What is known of the image that they were cut from."""
-
-
-@dataclass(frozen=True)
-class RawFacts:
-    """What is told of an original image once its pixels are gone."""
-
-    image: str
-    origin: str
-    left_out: Mapping[str, int]
-    masks: tuple[MaskFacts, ...]
-    digest: bytes | None
-    """Of its pixels; None for an image of one value, which others may well equal."""
-    empty_windows: int
-    """Without a cell, and left out."""
-    diameters: Mapping[str, npt.NDArray[np.float32]] = field(default_factory=dict)
-    """Of each target's cells, in pixels of the windows."""
-    pixel_size_um: float | None = None
-    """Of the original, where its file tells one."""
-    vanished: int = 0
-    """Cells that have no pixel left at the windows' scale."""
 
 
 def prepare_image(
@@ -169,6 +107,7 @@ def prepare_image(
         labels={target: maps[: len(corners)] for target, maps in numbered.items()},
         corners=corners,
         shapes=shapes,
+        origin=raw.origin or raw.image,
         raw=RawFacts(
             image=raw.image,
             origin=raw.origin or raw.image,
@@ -217,19 +156,16 @@ def prepare(
         for split, total in counts.items():
             keep_empty = split in settings.keep_empty
 
-            def work(load: Load, keep_empty: bool = keep_empty) -> ImageWindows:
+            def work(load: Load, keep_empty: bool = keep_empty) -> Iterable[ImageWindows]:
                 raw = load()
                 factor = None if rescaling is None else rescaling.factor_of(_size(raw, pixel_size_um), raw.image)
-                return prepare_image(raw, settings, keep_empty, factor)
+                if factor is None and is_large(raw.pixels):
+                    return prepare_large(raw, settings, keep_empty)
+                return [prepare_image(raw, settings, keep_empty, factor)]
 
             with _SplitWriter(folder, split, source, settings.window) as writer:
-                if progress is not None:
-                    progress(split, 0, total)
-                for done, windows in enumerate(_in_order(pool, work, source.images(split), 2 * workers), start=1):
-                    writer.add(windows)
-                    told.add(split, windows.raw)
-                    if progress is not None:
-                        progress(split, done, total)
+                images = _in_order(pool, work, source.images(split), 2 * workers)
+                _write(images, total, writer, told, progress or (lambda *_: None))
             if writer.n_windows == 0:
                 raise SegbenchError(f"no window of the {split} split has a cell")
             tissues[split] = list(in_order(set(writer.index["tissue"])))
@@ -247,6 +183,19 @@ def prepare(
     if told.pixel_size_um is not None:
         meta["pixel_size_um"] = told.pixel_size_um
     (folder / META).write_text(json.dumps(meta, indent=1))
+
+
+def _write(
+    images: Iterable[Iterable[ImageWindows]], total: int, writer: _SplitWriter, told: _Told, progress: ProgressCallback
+) -> None:
+    """Write the windows of a split's images as they come, and take in what is told of each."""
+    progress(writer.split, 0, total)
+    for done, parts in enumerate(images, start=1):
+        for windows in parts:
+            writer.add(windows)
+            if windows.raw is not None:
+                told.add(writer.split, windows.raw)
+        progress(writer.split, done, total)
 
 
 def _size(raw: RawImage, told: float | None) -> float | None:
@@ -402,7 +351,7 @@ class _SplitWriter:
     """Appends one split's windows to its arrays, and keeps its tables until the end."""
 
     def __init__(self, folder: Path, split: str, source: Source, window: int) -> None:
-        self._folder, self._split, self._targets = folder, split, source.targets
+        self._folder, self.split, self._targets = folder, split, source.targets
         self._images = _NpyAppender(folder / f"images-{split}.npy", np.float32, (len(source.channels), window, window))
         self._labels = {
             target: _NpyAppender(folder / f"labels-{target}-{split}.npy", np.int32, (window, window))
@@ -420,7 +369,7 @@ class _SplitWriter:
             self._labels[target].append(labels)
         for i, (y, x) in enumerate(windows.corners):
             row = {"window": self.n_windows, "image": windows.image, "tissue": windows.tissue, "y": y, "x": x}
-            self._origins.append(windows.raw.origin)
+            self._origins.append(windows.origin)
             for place, target in enumerate(self._targets):
                 shapes = windows.shapes[target][i]
                 row[f"n_cells_{target}"] = shapes.area.size
@@ -449,7 +398,7 @@ class _SplitWriter:
         index = pl.DataFrame(self.index, schema=schema)
         if self._origins != self.index["image"]:
             index = index.with_columns(origin=pl.Series(self._origins, dtype=pl.String))
-        index.write_parquet(self._folder / f"index-{self._split}.parquet")
+        index.write_parquet(self._folder / f"index-{self.split}.parquet")
 
         sizes = [shapes.area.size for _, _, shapes in self._cells]
         first = np.repeat(np.cumsum([0, *sizes])[:-1], sizes)
@@ -469,7 +418,7 @@ class _SplitWriter:
                 "convexity": joined("convexity", np.float32),
                 "cut": joined("cut", np.bool_),
             }
-        ).write_parquet(self._folder / f"cells-{self._split}.parquet")
+        ).write_parquet(self._folder / f"cells-{self.split}.parquet")
 
 
 class _NpyAppender:

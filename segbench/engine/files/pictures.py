@@ -29,7 +29,7 @@ _PILLOW = threading.Lock()
 T = TypeVar("T")
 
 
-def read_picture(path: Path, take: Take | None = None, named: int | None = None) -> Picture:
+def read_picture(path: Path, take: Take | None = None, named: int | None = None, *, large: bool = False) -> Picture:
     """Return an image file as planes (C, H, W) with what it says of them.
 
     A plane is one channel. Of a stack the channel axis is the one that the file names; where it names none, the
@@ -44,6 +44,8 @@ def read_picture(path: Path, take: Take | None = None, named: int | None = None)
         What becomes of depth, time and other axes; None refuses them.
     named
         How many channels the user has named, or None.
+    large
+        A large TIFF is decoded into a file on the disk instead of memory; False refuses what memory cannot hold.
 
     Raises
     ------
@@ -56,7 +58,7 @@ def read_picture(path: Path, take: Take | None = None, named: int | None = None)
     if head.startswith(_TIFF):
         from segbench.engine.files.tiff import read_tiff
 
-        picture = guarded(path, lambda: read_tiff(path, take, named))
+        picture = guarded(path, lambda: read_tiff(path, take, named, large))
     elif head.startswith(_NPY):
         picture = Picture(_channels_first(_squeezed(_load_npy(path), path)))
     else:
@@ -71,7 +73,7 @@ def read_picture(path: Path, take: Take | None = None, named: int | None = None)
     return picture
 
 
-def read_numbers(path: Path, take: Take | None = None) -> npt.NDArray[Any]:
+def read_numbers(path: Path, take: Take | None = None, *, large: bool = False) -> npt.NDArray[Any]:
     """Return the numbers that a label file stores: (H, W), or (N, H, W) of a TIFF of several pages or a .npy stack.
 
     Of a palette picture the indices are the numbers. A colour picture whose planes are all the same is one plane.
@@ -91,7 +93,7 @@ def read_numbers(path: Path, take: Take | None = None) -> npt.NDArray[Any]:
     if head.startswith(_TIFF):
         from segbench.engine.files.tiff import read_tiff_labels
 
-        numbers = guarded(path, lambda: read_tiff_labels(path, Take() if take is None else take))
+        numbers = guarded(path, lambda: read_tiff_labels(path, Take() if take is None else take, large))
     elif head.startswith(_NPY):
         numbers = _load_npy(path)
     else:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from segbench.engine.files import spool
 from segbench.engine.files.limits import check_room
 from segbench.engine.files.ome import OmePlanes, planes_of, square
 from segbench.engine.files.picture import Picture, Take
@@ -44,7 +46,7 @@ class _Stack:
     notes: tuple[str, ...] = ()
 
 
-def read_tiff(path: Path, take: Take, named: int | None) -> Picture:
+def read_tiff(path: Path, take: Take, named: int | None, large: bool = False) -> Picture:
     """Return the picture that a TIFF file holds; palettes are looked up, inverted greys turned round.
 
     Parameters
@@ -55,13 +57,15 @@ def read_tiff(path: Path, take: Take, named: int | None) -> Picture:
         What becomes of axes that are neither channels, rows nor columns.
     named
         How many channels the user has named; so many planes of a stack are then channels. None where none were named.
+    large
+        Pixels that are large are decoded tile by tile into a file on the disk instead of memory.
 
     Raises
     ------
     SegbenchError
         Pages would be left out or guessed at, a colour space is none of grey, palette and RGB, or the file is broken.
     """
-    stack = _open(path)
+    stack = _open(path, large)
     photometric = int(stack.page.photometric)
     array, axes, notes = stack.array, stack.axes, list(stack.notes)
     if photometric == _WHITE:
@@ -78,7 +82,7 @@ def read_tiff(path: Path, take: Take, named: int | None) -> Picture:
     return Picture(planes, names, stack.pixel_size_um, (*notes, *left_out))
 
 
-def read_tiff_labels(path: Path, take: Take) -> npt.NDArray[Any]:
+def read_tiff_labels(path: Path, take: Take, large: bool = False) -> npt.NDArray[Any]:
     """Return the numbers that a TIFF file stores, (H, W) or (N, H, W) where it has several pages without a meaning.
 
     Palettes are left alone: their indices are the labels.
@@ -88,7 +92,7 @@ def read_tiff_labels(path: Path, take: Take) -> npt.NDArray[Any]:
     SegbenchError
         As ``read_tiff``; or its compression changes pixels, or it is a colour picture.
     """
-    stack = _open(path)
+    stack = _open(path, large)
     if int(stack.page.compression) in _LOSSY:
         raise SegbenchError(
             f"{path} is compressed by {stack.page.compression.name}, which changes pixels: labels do not survive that. "
@@ -115,7 +119,7 @@ def one_of_equal(planes: npt.NDArray[Any], path: Path) -> npt.NDArray[Any]:
     return np.asarray(planes[0])
 
 
-def _open(path: Path) -> _Stack:
+def _open(path: Path, large: bool) -> _Stack:
     import tifffile
 
     # without these flags tifffile follows a set's description into its other files
@@ -124,20 +128,17 @@ def _open(path: Path) -> _Stack:
         pages: list[Any] = list(file.pages)
         ome = planes_of(pages[0].description or "", path.name, len(pages)) if pages else None
         if ome:
-            return _open_ome(path, file, ome)
+            return _open_ome(path, file, ome, large)
         series, notes = _main_series(path, file)
         shape = (len(series), *series[0].shape) if len(series) > 1 else series[0].shape
-        check_room(path, shape, series[0].dtype.itemsize)
-        if len(series) > 1:
-            array, axes = np.stack([one.asarray() for one in series]), f"I{series[0].axes}"
-        else:
-            array, axes = series[0].asarray(), series[0].axes
+        array = _decoded(path, series, shape, large)
+        axes = f"I{series[0].axes}" if len(series) > 1 else series[0].axes
         size = _imagej_pixel_size(file) if file.is_imagej else None
         page = series[0].keyframe
         return _Stack(array, axes, page, _colours(page), pixel_size_um=size, notes=notes)
 
 
-def _open_ome(path: Path, file: Any, images: list[OmePlanes]) -> _Stack:
+def _open_ome(path: Path, file: Any, images: list[OmePlanes], large: bool) -> _Stack:
     if len(images) > 1:
         raise SegbenchError(f"{path} holds {len(images)} images of an OME set: save the one that is meant on its own")
     image = images[0]
@@ -152,11 +153,24 @@ def _open_ome(path: Path, file: Any, images: list[OmePlanes]) -> _Stack:
     first = chosen[0]
     if any(page.shape != first.shape or page.dtype != first.dtype for page in chosen):
         raise SegbenchError(f"{path}: the pages differ in size or type")
-    check_room(path, (n_planes, *first.shape), first.dtype.itemsize)
-    array = np.stack([page.asarray() for page in chosen]).reshape(*image.shape, *first.shape)
+    array = _decoded(path, chosen, (n_planes, *first.shape), large).reshape(*image.shape, *first.shape)
     kept = [axis for axis, n in zip(image.axes, image.shape, strict=True) if n > 1]
     array = array.reshape(*(n for n in image.shape if n > 1), *first.shape)
     return _Stack(array, "".join(kept) + first.axes, first, _colours(first), image.channels, image.pixel_size_um)
+
+
+def _decoded(path: Path, parts: list[Any], shape: tuple[int, ...], large: bool) -> npt.NDArray[Any]:
+    """Return the pixels of series or pages: of one alone those, of several, or where ``shape`` says so, a stack."""
+    dtype = parts[0].dtype
+    stacked = len(shape) > len(parts[0].shape)
+    if large and math.prod(shape) * dtype.itemsize >= spool.LARGE_BYTES:
+        array = spool.array_of(shape, dtype, path)
+        for place, part in zip(array if stacked else [array], parts, strict=True):
+            part.asarray(out=place)
+            spool.let_go(array)
+        return array
+    check_room(path, shape, dtype.itemsize)
+    return np.stack([part.asarray() for part in parts]) if stacked else np.asarray(parts[0].asarray())
 
 
 def _main_series(path: Path, file: Any) -> tuple[list[Any], tuple[str, ...]]:
