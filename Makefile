@@ -44,7 +44,7 @@ test-quick: setup  ## the tests that need no method's environment, no Ray and no
 	$(BIN)/pytest -n 2 -m "not heavy and not browser and not slow" $(ARGS)
 
 test: setup environments browser  ## every test
-	$(BIN)/pytest -n 2 --dist loadgroup --no-loadscope-reorder $(ARGS)
+	$(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder $(ARGS)
 
 docs: setup  ## build the documentation's site in site/; a broken link, anchor or name is an error
 	$(BIN)/zensical build --clean --strict

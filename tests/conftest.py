@@ -6,10 +6,12 @@ import os
 import sys
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import pytest
+from xdist.scheduler import LoadFileScheduling
 
 from segbench.engine.results.record import (
     METRICS,
@@ -59,21 +61,36 @@ LONGEST_FIRST = (
 """Files of minutes, which two workers start with so that neither is left alone with one at the end."""
 
 
-@pytest.hookimpl(tryfirst=True)  # before xdist's own, which reads the groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark what starts a Ray of its own or reads the real data, and what takes a second and more, as slow.
-
-    For ``pytest -n 2 --dist loadgroup``: a file is one worker's, because its fixtures are, and files in which a Ray
-    is started are all the same worker's, because two that start at once can choose the same port.
-    """
-    with_ray = {item.path for item in items if "ray_variables" in getattr(item, "fixturenames", ())}
+    """Mark what starts a Ray of its own or reads the real data, and what takes a second and more, as slow."""
     for item in items:
         fixtures = getattr(item, "fixturenames", ())
         if {"ray_variables", "testdata"} & set(fixtures) or item.name in SLOW_EXAMPLES or item.path.name in SLOW_FILES:
             item.add_marker(pytest.mark.slow)
-        item.add_marker(pytest.mark.xdist_group("ray" if item.path in with_ray else item.path.stem))
     place = {name: number for number, name in enumerate(LONGEST_FIRST)}
     items.sort(key=lambda item: place.get(item.path.name, len(place)))
+
+
+class FilesTogether(LoadFileScheduling):
+    """Gives a file to one worker, because its fixtures are, and all files in which a Ray is started to the same one.
+
+    Two that start at once can choose the same port. The groups of xdist 3.8 are lost on pytest 9.2.
+    """
+
+    def _split_scope(self, nodeid: str) -> str:
+        file = nodeid.partition("::")[0]
+        return "ray" if starts_ray(self.config.rootpath / file) else file
+
+
+@cache
+def starts_ray(file: Path) -> bool:
+    """Return whether a file's tests ask for a Ray."""
+    return file.is_file() and any(name in file.read_text() for name in ("local_ray", "ray_variables"))
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> FilesTogether | None:
+    """Choose the order above for ``--dist loadfile``."""
+    return FilesTogether(config, log) if config.getvalue("dist") == "loadfile" else None
 
 
 @pytest.fixture(scope="session", autouse=True)
