@@ -114,8 +114,8 @@ def test_a_tuned_postprocessing_is_kept_with_the_model(parts: dict[str, Any]) ->
 SHORT: dict[str, tuple[Budget, dict[str, Any], float, float]] = {
     # budget, settings, the share of the first loss that must be reached, AP50 on unseen images
     "mesmer": (Budget(batch_size=4, epochs=24), {"postprocessing": "tuned"}, 0.6, 0.3),
-    "featurenet": (Budget(batch_size=4, epochs=5), {"postprocessing": "tuned", "learning_rate": 1e-2}, 0.6, 0.3),
-    "retinamask": (Budget(batch_size=2, epochs=4), {"postprocessing": "detections"}, 0.6, 0.3),
+    "featurenet": (Budget(batch_size=4, epochs=8), {"postprocessing": "tuned", "learning_rate": 1e-2}, 0.6, 0.3),
+    "retinamask": (Budget(batch_size=2, epochs=7), {"postprocessing": "detections"}, 0.6, 0.3),
 }
 
 
