@@ -13,6 +13,7 @@ from typing import IO, Any
 import numpy as np
 import numpy.typing as npt
 
+from segbench.engine.files.limits import read_npy_header
 from segbench.engine.files.unpickling import as_array, read_pickle
 from segbench.errors import SegbenchError
 
@@ -96,10 +97,8 @@ class Archive:
 
     def _read_header(self, file: IO[bytes], key: str) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
         try:
-            version = np.lib.format.read_magic(file)
-            read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-            return read(file)
-        except (ValueError, EOFError, OSError, zipfile.BadZipFile, zlib.error) as error:
+            return read_npy_header(file)
+        except (ValueError, OSError) as error:
             raise self._broken(key, error) from None
 
     def _read(self, file: IO[bytes], size: int, key: str) -> bytes:

@@ -76,8 +76,8 @@ def _contents(path: Path) -> Iterator[tuple[str, bytes]]:
                     data = file.read(_LARGEST_ROI + 1)
                 yield f"{path}, {entry.filename}", data
     except (OSError, ValueError, *_BROKEN) as error:
-        told = str(getattr(error, "strerror", None) or error or type(error).__name__).splitlines()[0]
-        raise SegbenchError(f"{path} cannot be read: {told}") from None
+        lines = str(getattr(error, "strerror", None) or error).splitlines()
+        raise SegbenchError(f"{path} cannot be read: {lines[0] if lines else type(error).__name__}") from None
 
 
 def _entries(archive: zipfile.ZipFile, path: Path) -> list[zipfile.ZipInfo]:

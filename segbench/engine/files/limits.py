@@ -6,6 +6,7 @@ import math
 import os
 from collections.abc import Sequence
 from pathlib import Path
+from typing import IO, Any
 
 import numpy as np
 
@@ -38,17 +39,34 @@ def check_room(path: Path, shape: Sequence[int], itemsize: int) -> None:
         )
 
 
+def read_npy_header(file: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
+    """Return the shape, whether columns come first, and the type that a ``.npy`` file tells at its beginning.
+
+    Raises
+    ------
+    ValueError
+        It is no such file, or its header is broken; one line.
+    """
+    readers = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
+    try:
+        version = np.lib.format.read_magic(file)
+        if version not in readers:
+            raise ValueError(f"it is of version {version} of the format, which only names of columns need")
+        return readers[version](file)
+    except OSError:
+        raise
+    except Exception as error:  # the header is Python's text: SyntaxError, TokenError and others beside ValueError
+        lines = str(error).splitlines()
+        raise ValueError(lines[0] if lines else type(error).__name__) from None
+
+
 def check_npy(path: Path) -> None:
     """Raise SegbenchError where a ``.npy`` file is cut off: numpy would tell of a mapping, not of the file."""
     with path.open("rb") as file:
         try:
-            version = np.lib.format.read_magic(file)
-            reader = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
-            if version not in reader:
-                return
-            shape, _, dtype = reader[version](file)
-        except (ValueError, EOFError) as error:
-            raise SegbenchError(f"{path} cannot be read: {str(error).splitlines()[0]}") from None
+            shape, _, dtype = read_npy_header(file)
+        except ValueError as error:
+            raise SegbenchError(f"{path} cannot be read: {error}") from None
         if dtype.hasobject:
             raise SegbenchError(
                 f"{path} cannot be read: it holds Python objects (a pickle), not numbers: they are never loaded"

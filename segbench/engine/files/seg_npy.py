@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from segbench.engine.files.limits import read_npy_header
 from segbench.engine.files.masks import as_labels
 from segbench.engine.files.unpickling import as_array, read_pickle
 from segbench.errors import SegbenchError
@@ -42,11 +43,9 @@ def read_seg_npy(path: Path) -> npt.NDArray[np.int32]:
 def _masks(path: Path) -> npt.NDArray[Any]:
     with path.open("rb") as file:
         try:
-            version = np.lib.format.read_magic(file)
-            read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-            shape, _, dtype = read(file)
-        except (ValueError, EOFError):
-            raise SegbenchError(f"{path} is no .npy file") from None
+            shape, _, dtype = read_npy_header(file)
+        except ValueError as error:
+            raise SegbenchError(f"{path} is no .npy file: {error}") from None
         if not dtype.hasobject or shape != ():
             raise SegbenchError(
                 f"{path} is an array of {dtype} {shape}, not what Cellpose saves as _seg.npy; label maps are read by "

@@ -253,6 +253,25 @@ def test_masks_lie_in_a_folder_beside_that_of_the_images(root: Path, run: Import
     assert "the split of the folders is kept: test 1, train 1" in imported.notes
 
 
+def test_the_names_of_published_datasets_are_paired(root: Path, run: Import) -> None:
+    for n, (image, mask) in enumerate((("000_img.png", "000_masks.tif"), ("image_1.png", "1_label.tif"))):
+        picture(root / image, n)
+        write_label_tiff(root / mask, cells(n))
+    found = masks_of(run("suffix").folder)
+    np.testing.assert_array_equal(found["000_img"], cells(0))
+    np.testing.assert_array_equal(found["image_1"], cells(1))
+
+
+def test_slides_are_pictures_and_label_maps_beside_them_are_not(root: Path, run: Import) -> None:
+    tifffile.imwrite(root / "a.svs", np.zeros(SHAPE, np.uint8))
+    for name in ("a_seg.npy", "b_seg.npy"):
+        write_seg_npy(root / name, cells(), "a.svs")
+    picture(root / "b.png")
+    write_label_tiff(root / "b_cp_masks.tif", cells())
+    imported = run("cellpose", keep_empty=True)
+    assert [row["image"] for row in index(imported.folder)] == ["images/a.svs", "images/b.png"]
+
+
 def test_a_pattern_says_which_files_are_annotations(root: Path, run: Import) -> None:
     for name in "ab":
         picture(root / f"{name}.png")

@@ -280,9 +280,12 @@ def test_a_label_map_or_no_npy_at_all_is_told_from_a_seg_npy(tmp_path: Path) -> 
     np.save(path, np.ones((2, 2)))
     with pytest.raises(SegbenchError, match="data import suffix"):
         read_seg_npy(path)
-    path.write_bytes(b"hello")
-    with pytest.raises(SegbenchError, match=r"is no \.npy file"):
-        read_seg_npy(path)
+    whole = path.read_bytes()
+    for broken in (b"hello", b"", whole.replace(b"}", b" "), whole.replace(b"(2,", b"(((")):
+        path.write_bytes(broken)
+        with pytest.raises(SegbenchError, match=r"a_seg\.npy is no \.npy file: .*") as error:
+            read_seg_npy(path)
+        assert "\n" not in str(error.value)
 
 
 def claimed(shape: tuple[int, ...], content: Any, code: str = "u1") -> bytes:

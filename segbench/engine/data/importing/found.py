@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
 from segbench.engine.data.importing.drawing import Drawn, Size
-from segbench.engine.data.importing.listing import Listing, Pictures, list_files
+from segbench.engine.data.importing.listing import Listing, Pictures, list_files, without_masks
 from segbench.engine.data.importing.options import ImportOptions
 from segbench.engine.data.importing.splits import split_named
 from segbench.errors import SegbenchError
@@ -61,7 +61,7 @@ def pictures_for(path: Path, listing: Listing, options: ImportOptions, found: Fo
         _note_hidden(listing, found)
     elif path.is_file():
         listing = list_files(path.parent)
-    return Pictures(listing.folder, listing.pictures())
+    return Pictures(listing.folder, without_masks(listing.pictures()))
 
 
 def list_annotations(path: Path, found: Found) -> Listing:

@@ -16,6 +16,10 @@ MASK_FOLDERS = frozenset(("masks", "mask", "labels", "label", "annotations", "gt
 IMAGE_FOLDERS = frozenset(("images", "image", "imgs", "img", "raw"))
 _OTHER_FOLDERS = frozenset(("rois", "roi", "geojson", "segs", "seg", "json"))
 SEG_NPY = "_seg.npy"
+_PICTURES = (*SUFFIXES, ".svs", ".ndpi", ".scn", ".bif", ".qptiff", ".lsm", ".stk", ".btf", ".tf8")
+"""What names of pictures end in: those of slide scanners and microscopes are TIFFs, too."""
+_IMAGE_WORD = re.compile(r"(?:img|image|im|raw)[_-](.+)|(.+)[_-](?:img|image|im|raw)", re.IGNORECASE)
+"""Names of images that say that they are: ``000_img`` of ``000_masks``."""
 
 
 @dataclass(frozen=True)
@@ -34,7 +38,7 @@ class Listing:
 
     def pictures(self) -> tuple[PurePosixPath, ...]:
         """Return the files whose names are those of pictures."""
-        return tuple(file for file in self.having(SUFFIXES) if not file.name.lower().endswith(SEG_NPY))
+        return tuple(file for file in self.having(_PICTURES) if not file.name.lower().endswith(SEG_NPY))
 
 
 def list_files(path: Path) -> Listing:
@@ -67,7 +71,7 @@ def stem_of(name: str) -> str:
     ('slide 1', 'a.b', 'notes')
     """
     low = name.lower()
-    for suffix in (".ome.tif", ".ome.tiff", *SUFFIXES):
+    for suffix in (".ome.tif", ".ome.tiff", *_PICTURES):
         if low.endswith(suffix) and len(name) > len(suffix):
             return name[: -len(suffix)]
     return PurePosixPath(name).stem
@@ -104,8 +108,13 @@ class Pictures:
         self.places = tuple(places)
         self._by_stem: dict[str, list[PurePosixPath]] = {}
         self._by_name: dict[str, list[PurePosixPath]] = {}
+        self._by_word: dict[str, list[PurePosixPath]] = {}
         for place in self.places:
-            self._by_stem.setdefault(stem_of(place.name), []).append(place)
+            stem = stem_of(place.name)
+            self._by_stem.setdefault(stem, []).append(place)
+            word = _IMAGE_WORD.fullmatch(stem)
+            if word:
+                self._by_word.setdefault(word[1] or word[2], []).append(place)
             self._by_name.setdefault(place.name, []).append(place)
 
     def of(self, name: str, home: tuple[str, ...], annotation: Path) -> PurePosixPath | None:
@@ -126,7 +135,7 @@ class Pictures:
             Several pictures may be meant.
         """
         for key in (name, stem_of(name), without_ending(name)):
-            places = self._by_stem.get(key, [])
+            places = self._by_stem.get(key) or self._by_word.get(key)
             if places:
                 return self._one(places, [place for place in places if home_of(place) == home], annotation)
         return None
@@ -161,6 +170,18 @@ class Pictures:
         raise SegbenchError(
             f"{annotation} may belong to several images: {shown}; keep one, or name the folder --images"
         )
+
+
+def without_masks(places: Sequence[PurePosixPath]) -> list[PurePosixPath]:
+    """Return pictures without the label maps of others among them, such as ``a_cp_masks.png`` beside ``a.png``."""
+    names = {(place.parent, stem_of(place.name)) for place in places}
+    found = []
+    for place in places:
+        stem = stem_of(place.name)
+        short = without_ending(stem)
+        if short == stem or (place.parent, short) not in names:
+            found.append(place)
+    return found
 
 
 def _shared_end(one: tuple[str, ...], other: tuple[str, ...]) -> int:
