@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
@@ -73,8 +74,15 @@ def draw(cells: Sequence[T], mask_of: Callable[[T], Placed], outside: Callable[[
     return Drawn(labels, dict(counts))
 
 
-def told(counts: Mapping[str, int]) -> list[str]:
+def told(counts: Mapping[str, int], path: Path) -> list[str]:
     """Return in words what the label maps of all images together cannot show, a line a kind.
+
+    Parameters
+    ----------
+    counts
+        Sums over all images.
+    path
+        Of the annotations, for the error.
 
     Raises
     ------
@@ -84,7 +92,7 @@ def told(counts: Mapping[str, int]) -> list[str]:
     n = counts.get(CELLS, 0)
     if n and counts.get(OUTSIDE, 0) == n:
         raise SegbenchError(
-            f"all {n:,} cells lie outside of their images: the annotations are of other images, or of a scaled copy"
+            f"{path}: all {n:,} cells lie outside of their images: the annotations are of other images, or of a scaled copy"
         )
     lines = []
     if counts.get(OUTSIDE):

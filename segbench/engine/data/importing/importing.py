@@ -108,7 +108,7 @@ def import_annotations(
             cells[row.split, row.tissue] += n_cells
             if progress is not None:
                 progress(kind, n, len(images))
-        notes += [*told(counts), *survey(facts)]
+        notes += [*told(counts, path), *survey(facts)]
         _write_index(folder / INDEX, rows, options.group_by is not None)
     n_images = Counter((row.split, row.tissue) for row in rows)
     table: list[Mapping[str, str | int]] = [
