@@ -306,10 +306,11 @@ def import_data(
 ) -> None:
     """Make a folder that `segbench data prepare folder` reads, of annotations as other tools have them.
 
-    KIND is coco (COCO JSON), geojson (QuPath's), imagej (ROI files and zips), cellpose (_seg.npy),
-    instances (a folder an image, one mask file a cell) or suffix (label maps beside the images:
-    _masks, _mask, _labels, _label, _seg; or folders images and masks). What is left out is told
-    on standard error. The new folder must not exist, or be empty. Examples:
+    KIND is coco (COCO JSON), geojson (QuPath's), imagej (ROI files and zips),
+    cellpose (_seg.npy), instances (a folder an image, one mask file a cell) or
+    suffix (label maps beside the images: _masks, _mask, _labels, _label, _seg;
+    or folders images and masks). What is left out is told on standard error.
+    The new folder must not exist, or be empty. Examples:
 
       segbench data import coco annotations.json --images photos --to cells
 

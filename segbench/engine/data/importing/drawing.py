@@ -92,7 +92,8 @@ def told(counts: Mapping[str, int], path: Path) -> list[str]:
     n = counts.get(CELLS, 0)
     if n and counts.get(OUTSIDE, 0) == n:
         raise SegbenchError(
-            f"{path}: all {n:,} cells lie outside of their images: the annotations are of other images, or of a scaled copy"
+            f"{path}: all {n:,} cells lie outside of their images: the annotations are of other images, or of a "
+            "scaled copy"
         )
     lines = []
     if counts.get(OUTSIDE):
