@@ -83,6 +83,7 @@ IdsArgument = Annotated[
 def evaluate(
     run_ids: IdsArgument = None,
     every: Annotated[bool, typer.Option("--all", help="Every finished run.")] = False,
+    whole: Annotated[bool, typer.Option("--whole", help="Score whole test images, too, beside the windows.")] = False,
     out: OutOption = DEFAULT_OUT,
     format: FormatOption = Format.TABLE,
 ) -> None:
@@ -95,11 +96,11 @@ def evaluate(
 
       segbench runs evaluate 28832d
 
-      segbench runs evaluate --all --out /shared/results
+      segbench runs evaluate --all --whole --out /shared/results
     """
     from segbench.engine.scheduler.again import finished_runs
 
-    _redo(out, finished_runs(out, run_ids or (), every), "evaluate", format, {})
+    _redo(out, finished_runs(out, run_ids or (), every), "evaluate", format, {}, whole=whole)
 
 
 @app.command()

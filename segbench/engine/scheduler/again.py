@@ -75,6 +75,7 @@ def redo(
     begins: Begins,
     settings: Mapping[str, Any] | None = None,
     *,
+    whole: bool = False,
     cpu: bool = False,
     timeout_s: float | None = None,
     note: Callable[[str], None] = lambda _: None,
@@ -94,6 +95,8 @@ def redo(
         With prediction, or with scoring alone.
     settings
         Of prediction that differ; for prediction alone.
+    whole
+        Score whole images as well; what a run with whole images left is scored so in any case.
     cpu
         Predict without GPUs even where there are some.
     timeout_s
@@ -117,6 +120,8 @@ def redo(
         for source, row in sources:
             try:
                 request = _request(out, source, row, begins, changes, cpu, timeout_s)
+                if whole or source.read_record().whole:
+                    request = replace(request, run=replace(request.run, evaluation="whole"))
             except SegbenchError as error:
                 yield Redone(row.run_id, None, begins, row.method, row.task, Status.FAILED, str(error), None, None)
                 continue

@@ -18,6 +18,7 @@ from segbench.engine.results.store import query
 from segbench.engine.results.store.check import check_store
 from segbench.engine.run.whole import evaluate_whole
 from segbench.engine.scheduler import GridRequest, LaunchOptions, launch
+from segbench.engine.scheduler.again import redo
 from segbench.engine.scheduler.planning import plan
 from segbench.errors import SegbenchError
 from segbench.methods.predictions import LabelInstances, MaskInstances, PredictionSet, PredictionWriter, run_lengths
@@ -146,3 +147,20 @@ def test_a_run_leaves_both_and_the_store_says_which(tmp_path: Path, truth: dict[
     # what the analyses read holds windows alone
     assert query(out, "select count(*) from accuracy where operation = 'none'").item() == 3
     assert check_store(out).faults == ()
+
+
+def test_a_finished_run_is_scored_on_whole_images_without_another_training(
+    tmp_path: Path, truth: dict[str, Labels]
+) -> None:
+    out = ResultsFolder(tmp_path / "results")
+    grid = {"methods": ["watershed"], "tasks": ["grid-cells-cell-1ch"]}
+    ((run,), _) = launch(GridRequest.of(grid=grid), out, LaunchOptions(executor="inline", cpu=True))
+    assert query(out, "select count(*) from whole_evaluations").item() == 0
+    (again,) = redo(out, [run.id], "evaluate", whole=True)
+    assert (again.of_run, again.status, again.ap50) == (run.id, "done", again.first_ap50)
+    n_cells = sum(int(labels.max()) for name, labels in truth.items() if name != "train")
+    both = query(
+        out, "select of_run, n_truth from accuracy_by_evaluation where test_tissue = 'all' order by evaluation"
+    )
+    assert both.rows()[0] == (run.id, n_cells)
+    assert query(out, "select count(*) from accuracy where operation = 'none'").item() == 3

@@ -18,7 +18,8 @@ create table whole_evaluations (
 );
 
 -- Scores of windows and of whole images side by side, a row each, for the finished runs that have both. A pixel of an image
--- counts in every window that shows it, and windows cut cells at their edges; a whole image counts both once.
+-- counts in every window that shows it, and windows cut cells at their edges; a whole image counts both once. of_run is the run
+-- whose predictions were scored again.
 create view accuracy_by_evaluation as
 with scored as (
     select
@@ -29,7 +30,8 @@ with scored as (
     select * exclude (attempt), 'whole' as evaluation from whole_evaluations
 )
 select
-    runs.run_id, runs.method, runs.method_title, runs.task, runs.train_tissue, runs.seed, scored.* exclude (run_id),
+    runs.run_id, runs.of_run, runs.method, runs.method_title, runs.task, runs.train_tissue, runs.seed,
+    scored.* exclude (run_id),
     (scored.map + scored.ap50 + scored.ap75 + scored.ar50 + scored.ar75) / 5 as accuracy
 from attempts as runs
 join scored using (run_id)
