@@ -73,6 +73,11 @@ class StarDist(Method):
                 maximum=100,
                 length=2,
             ),
+            "keep_best": Setting(
+                True,
+                "keep the weights of the epoch with the lowest validation loss, as upstream does, or the last ones",
+                neutral_default=True,
+            ),
             "val_windows": Setting(
                 256, "most validation windows used for the validation loss", unit="windows", minimum=1
             ),
@@ -162,7 +167,7 @@ class StarDist(Method):
         self._model.prepare_for_training()
 
     def train(self, job: Job, progress: Progress, checkpoints: Checkpoints) -> None:  # noqa: ARG002
-        """Train by upstream's ``train``; the weights of the epoch with the lowest validation loss are kept."""
+        """Train by upstream's ``train``, which keeps the last weights and those of the lowest validation loss."""
         self._model.callbacks.append(self._reporter(job, progress))
         fit = self._model.keras_model.fit
         # one line an epoch in the log instead of a progress bar
@@ -171,6 +176,9 @@ class StarDist(Method):
         self._model.train(
             *self._train, validation_data=self._val, augmenter=lambda x, y: augment(x, y, rng), seed=job.seed % 2**32
         )
+        self._kept = "weights_best.h5" if job.settings["keep_best"] else "weights_last.h5"
+        if not job.settings["keep_best"]:  # it has loaded the best itself
+            self._model.load_weights(self._kept)
 
     def calibrate(self, job: Job, progress: Progress) -> None:  # noqa: ARG002
         """Choose the probability and overlap thresholds on validation windows, as upstream advises after training."""
@@ -185,9 +193,9 @@ class StarDist(Method):
 
     def save(self, folder: Path) -> None:
         """Write upstream's model folder: ``config.json``, ``weights_best.h5``, ``thresholds.json``."""
-        for file in (self._work / "stardist").iterdir():
-            if file.name in {"config.json", "weights_best.h5"}:
-                shutil.copy2(file, folder / file.name)
+        shutil.copy2(self._work / "stardist" / "config.json", folder)
+        # upstream reads this name whichever weights they are
+        shutil.copy2(self._work / "stardist" / self._kept, folder / "weights_best.h5")
         thresholds = self._model.thresholds
         (folder / "thresholds.json").write_text(json.dumps({"prob": thresholds.prob, "nms": thresholds.nms}))
         shutil.rmtree(self._work)

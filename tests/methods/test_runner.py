@@ -93,6 +93,7 @@ def test_a_job_runs_by_hand_and_leaves_a_whole_result(make_job: MakeJob) -> None
     assert found["n_train_images"] == 4
     assert found["n_train_cells"] == sum(labels.max() for labels in np.load(job.parent / "y.npy"))
     assert (found["epochs"], found["iterations"], found["batch_size"], found["n_parameters"]) == (3, 6, 2, 1)
+    assert found["step_s"] > 0
     assert [point["loss"] for point in found["history"]] == [1, 0.5, pytest.approx(1 / 3)]
     assert 10e6 < found["peak_memory_bytes"] < 1e9
     assert found["peak_gpu_memory_bytes"] is None

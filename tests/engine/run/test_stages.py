@@ -81,6 +81,7 @@ def test_out_of_memory_in_prediction_is_tried_again_alone_and_the_training_count
     ]
     assert trainings(tmp_path) == 1
     assert SECONDS <= trained_s(tmp_path) < 2 * SECONDS
+    assert query(ResultsFolder(tmp_path), "select load_train_s = load_s + train_s from timings").item()
     assert query(ResultsFolder(tmp_path), "select count(*) from phases where phase = 'train'").item() == 1
     assert query(ResultsFolder(tmp_path), "select loss is not null from history").item()
     (log,) = tmp_path.glob("runs/*/attempt-001/stages/predict/log.txt")
