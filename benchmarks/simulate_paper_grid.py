@@ -102,7 +102,7 @@ def paper_asks(runs: Sequence[Run], seeds: int) -> tuple[list[Ask], str]:
         expected = expected_seconds(run, History())
         sources[expected.source] = sources.get(expected.source, 0) + 1
         wanted = run.resources
-        shape = Shape(wanted.num_gpus, wanted.num_cpus, wanted.memory_gb)
+        shape = Shape(wanted.num_gpus, wanted.cores(wanted.num_gpus), wanted.memory_gb)
         for seed in range(seeds if wanted.num_gpus <= 1 else 1):
             asks.append(Ask(f"{run.id}-{seed}", shape, expected.seconds))
     return asks, ", ".join(f"{count} {source}" for source, count in sources.items())

@@ -77,7 +77,9 @@ class Resources:
     --------
     >>> from segbench import Resources
     >>> Resources(num_gpus=0.5, num_cpus=4, memory_gb=12)  # two such runs share a GPU
-    Resources(num_gpus=0.5, num_cpus=4, memory_gb=12, gpu_memory_gb=None)
+    Resources(num_gpus=0.5, num_cpus=4, memory_gb=12, gpu_memory_gb=None, gpu_cpus=4.0)
+    >>> Resources().cores(gpus=0), Resources().cores(gpus=2)
+    (1.0, 8.0)
     """
 
     num_gpus: float = 1.0
@@ -88,6 +90,13 @@ class Resources:
     """Peak memory of the host in gigabytes (10^9 bytes) to reserve."""
     gpu_memory_gb: float | None = None
     """Memory in gigabytes that each GPU must have; None where any GPU does."""
+    gpu_cpus: float = 4.0
+    """CPU cores for each whole GPU that a run gets, where they are more than ``num_cpus``: a GPU's input is made there.
+    A run without a GPU has ``num_cpus``."""
+
+    def cores(self, gpus: float) -> float:
+        """Return the CPU cores of a run that gets so many GPUs."""
+        return max(self.num_cpus, self.gpu_cpus * gpus)
 
     def __post_init__(self) -> None:
         """Raise SegbenchError for a figure that no machine has."""
@@ -100,6 +109,8 @@ class Resources:
                 continue
             if not (_is_number(value) and value > 0):
                 raise SegbenchError(f"resources: field {name} is {value!r}; allowed: a number above 0")
+        if not (_is_number(self.gpu_cpus) and self.gpu_cpus >= 0):
+            raise SegbenchError(f"resources: field gpu_cpus is {self.gpu_cpus!r}; allowed: a number of at least 0")
 
 
 @dataclass(frozen=True)

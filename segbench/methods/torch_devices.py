@@ -33,6 +33,22 @@ def prepare_torch(job: Job) -> Any:
     return device
 
 
+MOST_WORKERS = 4
+"""Processes that read windows for one that trains, where the settings leave it to us."""
+
+
+def data_workers(job: Job, device: Any) -> int:
+    """Return how many processes read windows for this one: as the setting ``workers`` says; ``auto`` is none on a CPU.
+
+    On a GPU ``auto`` is one for each core of this process, up to four.
+    """
+    wanted = job.settings["workers"]
+    if wanted != "auto":
+        return int(wanted)
+    cores = job.devices.num_cpus // job.devices.processes
+    return min(MOST_WORKERS, max(1, cores)) if device.type == "cuda" else 0
+
+
 def gpu_names(device: Any) -> list[str]:
     """Return the names of the GPUs that a method on ``device`` used: those of all processes where several trained."""
     import torch

@@ -171,6 +171,64 @@ def deepcell(folder: Path) -> dict[str, Any]:
     return found
 
 
+def torch(folder: Path) -> dict[str, Any]:
+    """Return what MMDetection's and detectron2's workers give, and whether it is what one process gives."""
+    import pickle
+
+    from segbench.methods.detectron2 import ResNeSt
+    from segbench.methods.mmdet import MaskRCNN
+
+    stack = windows(folder)
+    MaskRCNN().import_library(job_of(folder, dict(MaskRCNN.card.defaults)))
+    ResNeSt().import_library(job_of(folder, dict(ResNeSt.card.defaults)))
+    from mmdet.structures.mask import BitmapMasks
+    from mmengine.dataset import pseudo_collate
+    from torch.utils.data import DataLoader
+
+    from segbench.methods.detectron2._data import train_loader
+    from segbench.methods.mmdet import _modules as modules
+
+    labels = stack.labels(1)[::-1]
+    whole = np.asarray(labels[np.newaxis] == np.array([1, 2, 3])[:, np.newaxis, np.newaxis], np.uint8)
+    before, now = BitmapMasks(whole, SIDE, SIDE), modules.CellMasks(labels)
+    sent = pickle.dumps(now)
+    received = pickle.loads(sent)
+    boxes = modules.boxes_of(labels)
+    there = [(m.any(0).nonzero()[0], m.any(1).nonzero()[0]) for m in whole]
+    found: dict[str, Any] = {
+        "masks": all(np.array_equal(one.masks, whole) and one.masks.dtype == np.uint8 for one in (now, received)),
+        "padded": np.array_equal(received.pad((64, 64)).masks, before.pad((64, 64)).masks),
+        "boxes": boxes.tolist() == [[x.min(), y.min(), x.max() + 1, y.max() + 1] for x, y in there],
+        "no_cell": [modules.boxes_of(0 * labels).shape, modules.CellMasks(0 * labels).masks.shape],
+        "sent": len(sent) < 1.1 * labels.nbytes + 500,
+    }
+    dataset = modules.CellWindows(vars(stack.arrays), [0, 1, 3])
+    views = [modules.view_number(window, turned, 0) for window, turned in ((0, 0), (1, 3), (2, 1))]
+    batches = []
+    for workers in (0, 1):
+        loader = DataLoader(dataset, sampler=views, batch_size=3, num_workers=workers, collate_fn=pseudo_collate)
+        batch = next(iter(loader))
+        cells = [sample.gt_instances for sample in batch["data_samples"]]
+        batches.append(
+            [
+                *(image.numpy() for image in batch["inputs"]),
+                *(part for one in cells for part in (one.masks.masks, one.bboxes.numpy())),
+            ]
+        )
+    found["mmdet_workers"] = all(map(np.array_equal, *batches))
+    # with one scale and no mirror nothing of detectron2's is drawn by chance but the order
+    settings = {**ResNeSt.card.defaults, "train_scales": (1.0,), "flip": 0.0}
+    given = []
+    for workers in (0, 1):
+        loader = train_loader(stack, [0, 1, 3], settings, batch_size=2, seed=1, done=0, workers=workers)
+        batch = next(iter(loader))
+        given.append(
+            [part for one in batch for part in (one["image"].numpy(), one["instances"].gt_boxes.tensor.numpy())]
+        )
+    found["detectron2_workers"] = all(map(np.array_equal, *given))
+    return found
+
+
 def arrays(batch: Any) -> list[Any]:
     if isinstance(batch, dict):
         return [array for name in sorted(batch) for array in arrays(batch[name])]
@@ -178,5 +236,5 @@ def arrays(batch: Any) -> list[Any]:
 
 
 if __name__ == "__main__":
-    part = {"cellpose": cellpose, "stardist": stardist, "deepcell": deepcell}[sys.argv[1]]
+    part = {"cellpose": cellpose, "stardist": stardist, "deepcell": deepcell, "torch": torch}[sys.argv[1]]
     sys.stdout.write(json.dumps(part(Path(sys.argv[2]))) + "\n")

@@ -161,3 +161,10 @@ def test_deepcells_methods_are_fed_what_they_were_when_all_windows_were_in_memor
     )
     # upstream leaves out what shows too few cells
     assert (found["retinamask"]["pieces"], found["retinamask"]["of"]) == (4, 7)
+
+
+@pytest.mark.heavy
+def test_what_workers_of_mmdetection_and_detectron2_send_is_small_and_what_one_process_gives(tmp_path: Path) -> None:
+    found = run_part("torch", "torch", tmp_path)
+    assert found.pop("no_cell") == [[0, 4], [0, 48, 48]]
+    assert found == dict.fromkeys(("masks", "padded", "boxes", "sent", "mmdet_workers", "detectron2_workers"), True)

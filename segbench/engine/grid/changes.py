@@ -53,5 +53,8 @@ class ResourceChange(_Change):
         return value
 
     def apply(self, resources: Resources) -> Resources:
-        """Return the changed resources."""
-        return dataclasses.replace(resources, **self.model_dump(exclude_none=True))
+        """Return the changed resources; cores that are asked for by number are neither more nor less."""
+        changed = self.model_dump(exclude_none=True)
+        if self.num_cpus is not None:
+            changed["gpu_cpus"] = 0.0
+        return dataclasses.replace(resources, **changed)

@@ -187,7 +187,7 @@ class Fitter:
         ]
         if not fitting:
             raise SegbenchError(_refusal(method, task, gpus, asked.memory_gb, hosts))
-        cpus, most = asked.num_cpus, max(node.cpus for node in fitting)
+        cpus, most = max(asked.num_cpus, _with_gpus(asked, gpus, fitting)), max(node.cpus for node in fitting)
         if cpus > most:
             if most < 1:
                 raise SegbenchError(f"{method} on {task} needs at least one CPU on its node; the largest has {most:g}")
@@ -195,7 +195,9 @@ class Fitter:
             cpus = most
         anywhere = len(hosts) == len(self._hosts)
         nodes = None if anywhere else frozenset(host.node.id for host in hosts if not host.planned)
-        given = dataclasses.replace(asked, num_gpus=gpus if self._use_gpu else asked.num_gpus, num_cpus=float(cpus))
+        given = dataclasses.replace(
+            asked, num_gpus=gpus if self._use_gpu else asked.num_gpus, num_cpus=float(cpus), gpu_cpus=0.0
+        )
         return Fitted(given, Shape(gpus, float(cpus), asked.memory_gb, nodes), tuple(notes))
 
     def _allowed(self, method: str, gpus: float, gpu_memory_gb: float | None) -> list[Host]:
@@ -239,6 +241,11 @@ class Fitter:
                     f"change it with --gpu-memory-gb, or tell a node's with 'ray start --labels {GPU_MEMORY_LABEL}=GB'"
                 )
         return hosts
+
+
+def _with_gpus(asked: Resources, gpus: float, nodes: Sequence[Node]) -> float:
+    """Return the cores that go with GPUs: no more than a node's share, or GPUs would be left without cores."""
+    return min(asked.gpu_cpus, max((node.cpus / node.gpus for node in nodes if node.gpus), default=0.0)) * gpus
 
 
 def _refusal(method: str, task: str, gpus: float, memory_gb: float, hosts: Sequence[Host]) -> str:

@@ -113,13 +113,13 @@ class ResumedSampler(torch.utils.data.Sampler):  # type: ignore[misc]
 
 def train_loader(
     stack: ImageStack, windows: Sequence[int], settings: Mapping[str, Any], *, batch_size: int, seed: int, done: int,
-    workers: int,
+    workers: int, pinned: bool = False,
 ) -> Any:  # fmt: skip
     """Return detectron2's endless loader of batches, after ``done`` steps; each process gets its share of a batch."""
     sampler = ResumedSampler(len(windows), seed, done * (batch_size // comm.get_world_size()))
     return build_detection_train_loader(
         list(windows), mapper=TrainingMapper(stack, settings), sampler=sampler, total_batch_size=batch_size,
-        aspect_ratio_grouping=False, num_workers=workers,
+        aspect_ratio_grouping=False, num_workers=workers, pin_memory=pinned,
     )  # fmt: skip
 
 

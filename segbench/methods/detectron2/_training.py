@@ -17,6 +17,7 @@ from segbench.methods.base import DivergedError, ImageStack, Progress
 from segbench.methods.checkpoints import Checkpoints
 from segbench.methods.detectron2._data import train_loader
 from segbench.methods.job import Job
+from segbench.methods.torch_devices import data_workers
 
 _REPORT_S = 2.0
 _MOST_REPORTS = 200
@@ -34,10 +35,10 @@ def fit(
     found = checkpoints.latest()
     state = None if found is None else torch.load(found / "state.pth", map_location="cpu", weights_only=True)
     done = 0 if state is None else int(state["trainer"]["iteration"]) + 1
-    workers = 0 if device.type == "cpu" else max(0, job.devices.num_cpus // job.devices.processes - 1)
     loader = train_loader(
-        stack, windows, settings, batch_size=job.budget.batch_size, seed=job.seed, done=done, workers=workers
-    )
+        stack, windows, settings, batch_size=job.budget.batch_size, seed=job.seed, done=done,
+        workers=data_workers(job, device), pinned=device.type == "cuda",
+    )  # fmt: skip
     _seed(job.seed + 1000 * job.rank() + done)
     batches = iter(loader)  # draws a number, so before the generators are restored
     model.train()

@@ -58,6 +58,15 @@ SETTINGS: Mapping[str, Setting] = {
     "pretrained": Setting(
         "none", "backbone: none (the study's), imagenet, or the path of timm weights (.safetensors, .pth)"
     ),
+    "workers": Setting(
+        "auto",
+        "processes that read windows beside each training one: auto is none on a CPU, up to 4 on a GPU",
+        unit="processes",
+        type=int,
+        words=("auto",),
+        minimum=0,
+        neutral_default=True,
+    ),
     "windows_together": Setting(4, "windows that are predicted at once", unit="windows", minimum=1, prediction=True),
 }
 """The settings of every method of the family, as the study has them where no comment says otherwise."""

@@ -19,6 +19,7 @@ from mmdet.structures.mask import BitmapMasks
 from mmengine.dist import get_dist_info
 from mmengine.hooks import Hook
 from mmengine.structures import InstanceData
+from scipy.ndimage import find_objects
 from torch.utils.data import Dataset, Sampler
 
 from segbench.methods.base import ImageStack, Progress
@@ -39,21 +40,46 @@ def masks_of(labels: npt.NDArray[np.int32]) -> npt.NDArray[np.uint8]:
     """Return the cells of a label map (H, W) as masks (k, H, W) of 0 and 1."""
     present = np.unique(labels)
     present = present[present != 0]
-    return np.asarray(labels[np.newaxis] == present[:, np.newaxis, np.newaxis], np.uint8)
+    there: npt.NDArray[np.bool_] = labels[np.newaxis] == present[:, np.newaxis, np.newaxis]
+    return there.view(np.uint8)
 
 
-def boxes_of(masks: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
-    """Return the corners (k, 4) x1, y1, x2, y2 of masks, the lower right one just outside of the last pixel."""
-    boxes = np.zeros((len(masks), 4), np.float32)
-    for axis, (low, high) in ((1, (0, 2)), (2, (1, 3))):
-        there = np.asarray(masks.any(axis=axis))
-        boxes[:, low] = there.argmax(1)
-        boxes[:, high] = there.shape[1] - there[:, ::-1].argmax(1)
-    return boxes
+def boxes_of(labels: npt.NDArray[np.int32]) -> npt.NDArray[np.float32]:
+    """Return the corners (k, 4) x1, y1, x2, y2 of a label map's cells, the lower right one just outside of the cell."""
+    found = [place for place in find_objects(labels) if place is not None]
+    boxes = [(columns.start, rows.start, columns.stop, rows.stop) for rows, columns in found]
+    return np.asarray(boxes, np.float32).reshape(-1, 4)
 
 
-def sample(image: npt.NDArray[np.float32], masks: npt.NDArray[np.uint8] | None, number: int) -> dict[str, Any]:
-    """Return a window (C, H, W), with its cells' masks if given, in the form that MMDetection's models take."""
+class CellMasks(BitmapMasks):  # type: ignore[misc]
+    """The masks of a label map's cells, which stay a label map until a loss asks for them.
+
+    So a worker sends 0.3 MB for a window of 256x256, where 400 masks are 26 MB.
+
+    Parameters
+    ----------
+    labels
+        (H, W), 0 for the ground.
+    """
+
+    def __init__(self, labels: npt.NDArray[np.int32]) -> None:
+        self.labels = np.ascontiguousarray(labels)
+        self.height, self.width = labels.shape
+        self._masks: npt.NDArray[np.uint8] | None = None
+
+    @property
+    def masks(self) -> npt.NDArray[np.uint8]:
+        """(k, H, W), 0 and 1."""
+        if self._masks is None:
+            self._masks = masks_of(self.labels)
+        return self._masks
+
+    def __reduce__(self) -> Any:
+        return CellMasks, (self.labels,)
+
+
+def sample(image: npt.NDArray[np.float32], labels: npt.NDArray[np.int32] | None, number: int) -> dict[str, Any]:
+    """Return a window (C, H, W), with its cells if their label map is given, in the form of MMDetection's models."""
     height, width = image.shape[1:]
     about = DetDataSample()
     about.set_metainfo(
@@ -62,11 +88,12 @@ def sample(image: npt.NDArray[np.float32], masks: npt.NDArray[np.uint8] | None, 
             "scale_factor": (1.0, 1.0), "flip": False,
         }
     )  # fmt: skip
-    if masks is not None:
+    if labels is not None:
+        boxes = boxes_of(labels)
         instances = InstanceData()
-        instances.bboxes = torch.from_numpy(boxes_of(masks))
-        instances.labels = torch.zeros(len(masks), dtype=torch.long)
-        instances.masks = BitmapMasks(masks, height, width)
+        instances.bboxes = torch.from_numpy(boxes)
+        instances.labels = torch.zeros(len(boxes), dtype=torch.long)
+        instances.masks = CellMasks(labels)
         about.gt_instances = instances
         about.ignored_instances = InstanceData(
             bboxes=torch.zeros((0, 4)), labels=torch.zeros(0, dtype=torch.long), masks=BitmapMasks([], height, width)
@@ -139,7 +166,7 @@ class CellWindows(Dataset):  # type: ignore[misc]
             image, labels = image[..., ::-1], labels[..., ::-1]
         if n % ORIENTATIONS >= 2:
             image, labels = image[..., ::-1, :], labels[..., ::-1, :]
-        return sample(image, masks_of(labels), window)
+        return sample(image, labels, window)
 
 
 @MODELS.register_module()

@@ -171,9 +171,7 @@ class MMDetMethod(Method):
 
         assert job.train is not None
         processes = job.devices.processes
-        workers = job.settings["workers"]
-        if workers == "auto":
-            workers = min(4, job.devices.num_cpus // processes) if self._device.type == "cuda" else 0
+        workers = torch_devices.data_workers(job, self._device)
         crop = job.settings["crop"]
         loader = {
             "dataset": {
@@ -189,8 +187,9 @@ class MMDetMethod(Method):
                 "flips": job.settings["flips"],
             },
             "batch_size": training.batch_size // processes,
-            "num_workers": int(workers),
-            "persistent_workers": int(workers) > 0,
+            "num_workers": workers,
+            "persistent_workers": workers > 0,
+            "pin_memory": self._device.type == "cuda",
             "collate_fn": {"type": "pseudo_collate"},
         }
         wrapper = {
