@@ -29,9 +29,10 @@ def plan(
 ) -> None:
     """Show the runs of a grid, which are done already, what they ask for and how long they may take; runs nothing.
 
-    hours are expected from the store's finished runs, else the study's published hours, else a rate of the method's
-    family (expected_from). With --gpus or --address the runs are placed on paper as the launch would place them. A
-    run's id is final once its dataset is prepared (final_id).
+    hours are expected from the store's finished runs, else from what `segbench methods measure` found, else the
+    study's published hours, else a rate of the method's family (expected_from). A run that asks for less memory than
+    its method was measured to hold is told with what fits. With --gpus or --address the runs are placed on paper as
+    the launch would place them. A run's id is final once its dataset is prepared (final_id).
 
     Examples:
 
@@ -50,7 +51,7 @@ def plan(
     print_table([one.row() for one in planned], format)
     if format is Format.TABLE:
         typer.echo(f"{len(planned):,} runs, {len(planned) - expected.runs:,} done")
-        for line in expected.lines():
+        for line in (*expected.lines(), *dict.fromkeys(note for one in planned for note in one.notes)):
             typer.echo(line)
 
 

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from segbench.cli._common import Format, FormatOption, print_table
+from segbench.cli._common import DEFAULT_OUT, Format, FormatOption, OutOption, print_table
 
 if TYPE_CHECKING:
+    from segbench.engine.results.measurements import Measurement
     from segbench.engine.run.installed import Installed
     from segbench.methods.card import Card
 
@@ -162,6 +163,64 @@ def check(
 
 
 @app.command()
+def measure(
+    names: Annotated[list[str] | None, typer.Argument(help="Methods; all that can be run by default.")] = None,
+    gpu: GpuOption = None,
+    batch: Annotated[
+        list[int] | None,
+        typer.Option(min=1, help="Windows a training step; give two. By default 2 and 4, half and all on a GPU."),
+    ] = None,
+    side: Annotated[int, typer.Option(min=64, help="Of a window, pixels: a multiple of 64.")] = 256,
+    channels: Annotated[int, typer.Option(min=1, max=3, help="Of a window.")] = 1,
+    out: OutOption = DEFAULT_OUT,
+    format: FormatOption = Format.TABLE,
+) -> None:
+    """Measure memory and windows a second of training and prediction: a few real steps at two batch sizes.
+
+    Each method runs through its own library on drawn cells, a process for each stage and size. The rows go into the
+    table measurements of the results folder's store; plans and launches expect times from them, and tell of runs
+    that ask for less memory. On a GPU the memory is what the library's own counter tells, else the process's.
+
+    Examples:
+
+      segbench methods measure stardist cellpose
+
+      segbench methods measure --gpu --batch 4 --batch 8 --out /shared/results
+    """
+    from segbench.engine.grid.cards import get_card, method_object
+    from segbench.engine.results.measurements import keep_measurement
+    from segbench.engine.results.store import StoreWriter
+    from segbench.engine.run.installed import installed_methods
+    from segbench.engine.run.measure import What, default_batches, measure_method
+    from segbench.engine.scheduler.gpus import smallest_gpu_gb
+    from segbench.errors import SegbenchError
+
+    wanted = names or [one.name for one in installed_methods() if one.state == "ready"]
+    for name in wanted:
+        method_object(name)  # a misspelt or planned name ends this before anything is built
+    if out.url is not None:
+        raise SegbenchError(f"{out} is not on this machine: measure into a local --out, then 'segbench store merge' it")
+    on_gpu = _has_gpu() if gpu is None else gpu
+    memory = int(smallest_gpu_gb() * 1e9) or None if on_gpu else None
+    found, failed = [], []
+    for name in wanted:
+        batches = tuple(sorted(set(batch))) if batch else default_batches(get_card(name), gpu=on_gpu)
+        try:
+            rows = measure_method(name, What(batches, side, channels, on_gpu, memory), _say)
+        except SegbenchError as error:
+            failed.append(f"{name}: {error}")
+            continue
+        keep_measurement(out, rows)
+        StoreWriter(out).add_measurements()
+        found.extend(rows)
+    print_table([_measured(row) for row in found], format)
+    for line in failed:
+        _say(line)
+    if failed:
+        raise typer.Exit(1)
+
+
+@app.command()
 def run(
     job: Annotated[Path, typer.Argument(help="A job file; every attempt leaves one in its folder.")],
     to: Annotated[Path | None, typer.Option("--to", help="The new folder for what it writes.")] = None,
@@ -193,6 +252,17 @@ def run(
     _say(f"writing into {new.parent}")
     command, variables = read.command(new, environment.python), subprocess_env(environment, (read.method,))
     raise typer.Exit(subprocess.run(command, env=variables, cwd=new.parent, check=False).returncode)
+
+
+def _measured(row: Measurement) -> dict[str, Any]:
+    return {
+        "method": row.method,
+        "stage": row.stage,
+        "batch": row.batch,
+        "device": row.device,
+        "windows_per_s": None if row.windows_per_s is None else float(f"{row.windows_per_s:.3g}"),
+        "memory_gb": None if row.bytes is None else round(row.bytes / 1e9, 2),
+    }
 
 
 def _row(one: Installed) -> dict[str, Any]:

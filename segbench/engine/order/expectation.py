@@ -12,16 +12,17 @@ from typing import Literal
 
 from segbench.engine.grid import Run
 from segbench.engine.grid.cards import get_card
+from segbench.engine.order.measured import CPU, Profiles
 from segbench.engine.study import scores as study
 from segbench.engine.study.scores import PublishedScore
 from segbench.engine.study.tissues import ALL_TISSUES, LIVECELL_TISSUES, TISSUENET_TISSUES
 from segbench.methods.card import Budget
 
-Source = Literal["history", "published", "default"]
+Source = Literal["history", "measured", "published", "default"]
 Sizes = Mapping[tuple[str, str], int]
 """Training windows by (dataset fingerprint, training tissue)."""
 
-CPU, GPU = "cpu", "gpu"
+GPU = "gpu"
 """Device kinds; a GPU's own name says more than ``gpu``."""
 _LOOKED_AT, _NEAREST = 100, 5
 """So many of the equally good measurements are compared, the newest; of so many of them the median is taken."""
@@ -64,7 +65,8 @@ class Expectation:
     seconds: float
     """From its start on a node to its end: data, loading, training, prediction, evaluation; without waiting."""
     source: Source
-    """``history`` (the store's finished runs), ``published`` (the study's hours) or ``default`` (its family's rate)."""
+    """``history`` (the store's finished runs), ``measured`` (windows a second, by ``methods measure``), ``published``
+    (the study's hours) or ``default`` (its family's rate)."""
 
 
 @dataclass(frozen=True)
@@ -91,12 +93,16 @@ class History:
     by_method: Mapping[str, Sequence[Measured]] = field(default_factory=dict)
     """Oldest first."""
     sizes: Sizes = field(default_factory=dict)
+    profiles: Profiles = field(default_factory=Profiles)
+    """What ``methods measure`` found."""
     _alike: dict[tuple[str, str, str, str | None], Sequence[Measured]] = field(
         default_factory=dict, init=False, repr=False, compare=False
     )
 
     @classmethod
-    def of(cls, measured: Iterable[tuple[str, Measured]], sizes: Sizes | None = None) -> History:
+    def of(
+        cls, measured: Iterable[tuple[str, Measured]], sizes: Sizes | None = None, profiles: Profiles | None = None
+    ) -> History:
         """Return a history of (method, what was measured); the sizes of the data that were trained on are added."""
         by_method: dict[str, list[Measured]] = defaultdict(list)
         known: dict[tuple[str, str], int] = {}
@@ -104,7 +110,7 @@ class History:
             by_method[method].append(one)
             if one.n_train_images:
                 known[one.dataset_fingerprint, one.train_tissue] = one.n_train_images
-        return cls(by_method, {**known, **(sizes or {})})
+        return cls(by_method, {**known, **(sizes or {})}, profiles or Profiles())
 
     def alike(self, method: str, task: str, train_tissue: str, device: str | None) -> Sequence[Measured]:
         """Return the newest measurements that are nearest in device, then task, then training tissue; newest first."""
@@ -133,10 +139,10 @@ def expected_seconds(
     From the store's own history where the method has a finished run on such a device: the nearest are those of the same
     device, then task, then training tissue, then budget, and the median of the five nearest is taken. Their
     training time is scaled by the images seen (epochs x N, epochs x steps x batch, or iterations x batch) and
-    by whole GPUs. Else from the published hours of the method and task at the card's budget, scaled by the
-    images seen against the card's; a run of one tissue, where epochs are passes over the data, by its share of
-    the windows (an equal share where the sizes are not known). Else from the family's rate. A method that is
-    not trained has its prediction time only.
+    by whole GPUs. Else from the windows a second that ``methods measure`` found on such a device. Else from the
+    published hours of the method and task at the card's budget, scaled by the images seen against the card's; a run
+    of one tissue, where epochs are passes over the data, by its share of the windows (an equal share where the sizes
+    are not known). Else from the family's rate. A method that is not trained has its prediction time only.
 
     Parameters
     ----------
@@ -154,6 +160,9 @@ def expected_seconds(
     measured = _from_history(run, history, device)
     if measured is not None:
         return Expectation(measured, "history")
+    timed = _from_profile(run, history, device)
+    if timed is not None:
+        return Expectation(timed, "measured")
     if device != CPU:
         hours = _published_hours(run, history.sizes, study.scores() if published is None else tuple(published))
         if hours:
@@ -170,6 +179,22 @@ def _from_history(run: Run, history: History, device: str | None) -> float | Non
         scaled.append((abs(math.log(ratio)), age, one.train_s * ratio * gpus + one.other_s))
     scaled.sort()
     return statistics.median(seconds for _, _, seconds in scaled[:_NEAREST]) if scaled else None
+
+
+def _from_profile(run: Run, history: History, device: str | None) -> float | None:
+    on_cpu = device == CPU or run.resources.num_gpus == 0
+    profile = history.profiles.of(run, CPU if on_cpu else device)
+    if profile is None or "predict" not in profile.windows_per_s:
+        return None
+    seconds = _FIXED_S + _TEST_WINDOWS / profile.windows_per_s["predict"]
+    if not get_card(run.method).trained:
+        return seconds
+    n_train = _windows(run, history.sizes) or round(_UNKNOWN_WINDOWS * _share(run, history.sizes))
+    images = _images(run.budget, n_train)
+    if "train" not in profile.windows_per_s or images is None:
+        return None
+    together = 1.0 if on_cpu else max(run.resources.num_gpus, 1.0)
+    return seconds + images / profile.windows_per_s["train"] / together
 
 
 def _ratio(budget: Budget, n_train: int | None, other: Budget, other_n_train: int | None) -> float:

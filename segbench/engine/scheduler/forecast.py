@@ -35,7 +35,7 @@ class Forecast:
     """Of one run after the other."""
     gpu_hours: float
     sources: Mapping[str, int]
-    """How many expectations come from the store's ``history``, the ``published`` hours and the ``default``."""
+    """How many expectations come from ``history``, what was ``measured``, the ``published`` hours, the ``default``."""
     one_by_one: bool = False
     """Nothing runs beside another."""
     gpus: int | None = None
@@ -63,6 +63,7 @@ class Forecast:
             told += f", {_figure(self.makespan_h)} h on {where} ({self.nodes:,} node{'s' * (self.nodes != 1)})"
         named = {
             "history": "finished runs of this store",
+            "measured": "measured windows a second",
             "published": "published hours",
             "default": "the family's default rate",
         }
@@ -131,7 +132,7 @@ def forecast(planned: Sequence[Planned], place: Place | None = None) -> Forecast
         runs=len(left),
         hours=sum(one.expected.seconds for one in left) / 3600,
         gpu_hours=sum(one.gpu_hours for one in left),
-        sources={source: sources[source] for source in ("history", "published", "default")},
+        sources={source: sources[source] for source in ("history", "measured", "published", "default")},
         one_by_one=place.one_by_one,
     )
     if place.hosts is None:

@@ -72,7 +72,7 @@ class Plan(Sequence[Planned]):
         -------
         Columns id, method, task, train_tissue, seed, ``status`` ('to do', or how its latest attempt ended), budget,
         num_gpus, num_cpus, memory_gb (what it asks for), ``hours`` and ``gpu_hours`` (expected), ``expected_from``
-        (history, published or default) and ``final_id`` (false while the dataset is not prepared).
+        (history, measured, published or default) and ``final_id`` (false while the dataset is not prepared).
         """
         import polars as pl
 

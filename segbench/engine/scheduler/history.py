@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from segbench.engine.order import CPU, History, Measured, Sizes
+from segbench.engine.order.measured import Point, Profiles
 from segbench.engine.results.folder import ResultsFolder
+from segbench.engine.results.measurements import read_measurements
 from segbench.engine.results.store import query
 from segbench.methods.card import Budget
 
@@ -47,4 +49,17 @@ def read_history(out: ResultsFolder, sizes: Sizes | None = None) -> History:
             other_s=row["other_s"],
         )
         found.append((row["method"], measured))
-    return History.of(found, sizes)
+    return History.of(found, sizes, read_profiles(out))
+
+
+def read_profiles(out: ResultsFolder) -> Profiles:
+    """Read what ``methods measure`` has left in a store."""
+    return Profiles(
+        [
+            Point(
+                one.method, one.settings, one.stage, one.batch, one.device, one.device_bytes, one.side,
+                one.windows_per_s, one.bytes, one.measurement,
+            )
+            for one in read_measurements(out)
+        ]
+    )  # fmt: skip

@@ -8,7 +8,7 @@ from collections.abc import Callable, Collection, Sequence
 from segbench.engine.data import ensure_prepared
 from segbench.engine.grid import ResourceChange, Run, run_from_dict
 from segbench.engine.grid.cards import method_object
-from segbench.engine.order import expected_seconds
+from segbench.engine.order import CPU, expected_seconds
 from segbench.engine.results.folder import ResultsFolder
 from segbench.engine.results.mirrored_launch import launching
 from segbench.engine.results.statuses import Status
@@ -20,7 +20,7 @@ from segbench.engine.scheduler.driver import execute
 from segbench.engine.scheduler.events import Note, Observer, Summary, ignore
 from segbench.engine.scheduler.history import read_history
 from segbench.engine.scheduler.options import LaunchOptions
-from segbench.engine.scheduler.planning import latest_statuses
+from segbench.engine.scheduler.planning import latest_statuses, memory_notes
 from segbench.engine.scheduler.request import GridRequest, runs_of
 from segbench.engine.scheduler.uploads import pushing
 from segbench.errors import SegbenchError
@@ -168,6 +168,10 @@ def _run_left(
         if not left:
             return None
         history = read_history(out, datasets.sizes)
+
+        device = CPU if options.cpu else options.accelerator
+        for note in dict.fromkeys(note for run in left for note in memory_notes(run, history.profiles, device)):
+            observe(Note(note))
 
         def expect(run: Run, device: str) -> float:
             return expected_seconds(run, history, device=device).seconds

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from segbench.engine.results.attempts import RECORD_NAME, AttemptFolder
 from segbench.engine.results.folder import ResultsFolder
+from segbench.engine.results.measurements import bring_measurements
 from segbench.engine.results.record import Record
 from segbench.engine.results.statuses import Status
 from segbench.engine.results.store.reader import query, store_copy
@@ -80,6 +81,8 @@ def merge_results(
     tries, finished = _held(out)
     bring = partial(_bring, out=out, link=link, artifacts=artifacts)
     merged = [_take(source, tries, finished, bring, progress) for source in sources]
+    for source in sources:
+        bring_measurements(source, out)
     take_in(out, writer)
     return merged
 

@@ -15,7 +15,7 @@ BATCH = 2000
 
 
 def take_in(out: ResultsFolder, writer: StoreWriter, progress: Callable[[int], None] | None = None) -> int:
-    """Take every record that the store does not have into it, and return how many were new.
+    """Take every record that the store does not have into it, and return how many were new; measurements, too.
 
     A record that cannot be read (cut off by a full disk, say), and one that the store's rules forbid, is set aside as
     ``record.json.broken``: its run has no result and is run again. One of a newer segbench is left where it is.
@@ -29,6 +29,7 @@ def take_in(out: ResultsFolder, writer: StoreWriter, progress: Callable[[int], N
     progress
         Is told how many records were read so far, after each transaction.
     """
+    writer.add_measurements()
     with _no_collection():
         return _take_in(out, writer, progress)
 

@@ -79,6 +79,13 @@ class StoreWriter:
         half = len(records) // 2
         return self.add(records[:half], patience_s) + self.add(records[half:], patience_s)
 
+    def add_measurements(self) -> int:
+        """Take the results folder's measurements in that the store lacks; return how many."""
+        # they read the store, too
+        from segbench.engine.results.measurements import insert_measurements
+
+        return int(self._transact(lambda connection: insert_measurements(connection, self.out)))
+
     def known_attempts(self) -> set[tuple[str, int]]:
         """Return every attempt in the store as (run id, attempt)."""
         rows = self._transact(lambda connection: connection.execute("select run_id, attempt from attempts").fetchall())
