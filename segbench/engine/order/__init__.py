@@ -1,7 +1,8 @@
 """In which order runs are tried: how long each is expected to take, which is next, and when all will have ended."""
 
 from segbench.engine.order.cluster import device_of, nodes_of
-from segbench.engine.order.expectation import CPU, GPU, Expectation, History, Measured, Sizes, expected_seconds
+from segbench.engine.order.expectation import GPU, Expectation, History, Measured, Sizes, expected_seconds
+from segbench.engine.order.measured import CPU
 from segbench.engine.order.placer import Node, Placement, Placer, Shape
 from segbench.engine.order.simulation import Ask, Simulated, lower_bound, simulate, uniform_nodes
 

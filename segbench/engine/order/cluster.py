@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from segbench.engine.order.expectation import CPU, GPU
+from segbench.engine.order.expectation import GPU
+from segbench.engine.order.measured import CPU
 from segbench.engine.order.placer import Node
 
 _KIND = "accelerator_type:"
