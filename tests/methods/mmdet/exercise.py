@@ -66,6 +66,7 @@ def exercise(class_name: str, job: Job) -> dict[str, Any]:
         and all(np.array_equal(x, y) for x, y in zip(a.counts, b.counts, strict=True))
         for a, b in zip(before, after, strict=True)
     )
+    states = [each._model.state_dict() for each in (method, again)]
     report = {
         "losses": [point["loss"] for point in progress.history],
         "parameters": method.n_parameters(),
@@ -74,6 +75,8 @@ def exercise(class_name: str, job: Job) -> dict[str, Any]:
         "zero": sorted(name for name, seen in gradients.items() if seen["came"] and not seen["moved"]),
         "instances": [len(each.counts) for each in after],
         "same_after_reload": same,
+        # after two steps some networks find nothing that could differ
+        "same_state": states[0].keys() == states[1].keys() and all(states[0][k].equal(states[1][k]) for k in states[0]),
     }
     if method.recipe.searches_dilations:
         dilations = again._extra_state()["dilations"]

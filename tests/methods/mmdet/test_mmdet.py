@@ -148,8 +148,8 @@ def test_the_published_network_trains_two_steps_and_predicts_the_same_after_a_re
     assert np.isfinite(report["losses"]).all()
     assert report["parameters"] > 3e7
     assert (report["without"], report["not_finite"], report["zero"]) == ([], [], [])
-    assert report["instances"][0] > 0
     assert report["same_after_reload"]
+    assert report["same_state"]
     if name == "rf-next":
         assert report["searched"] == 107
         assert report["dilations"] != [1]
