@@ -257,7 +257,7 @@ def _check_run_lengths(mask: Mapping[str, Any], where: str, size: Size) -> None:
         raise SegbenchError(f"{where}: the mask's size is {_shown(mask['size'])}, the image's {list(size)}")
     counts = mask["counts"]
     if isinstance(counts, str | bytes):
-        runs = _decoded(counts, where)
+        runs = decoded_runs(counts, where)
     elif isinstance(counts, list):
         if not all(
             isinstance(run, int) and not isinstance(run, bool) and 0 <= run <= _LARGEST_PIXELS for run in counts
@@ -272,8 +272,14 @@ def _check_run_lengths(mask: Mapping[str, Any], where: str, size: Size) -> None:
         )
 
 
-def _decoded(counts: str | bytes, where: str) -> npt.NDArray[np.int64]:
-    """Return the run lengths of COCO's text: five bits a character, differences from the third on."""
+def decoded_runs(counts: str | bytes, where: str) -> npt.NDArray[np.int64]:
+    """Return the run lengths of COCO's text: five bits a character, differences from the third on.
+
+    Raises
+    ------
+    SegbenchError
+        It is no such text; the line begins with ``where``.
+    """
     try:
         data = counts.encode("ascii") if isinstance(counts, str) else bytes(counts)
     except UnicodeEncodeError:

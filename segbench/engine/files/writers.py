@@ -62,7 +62,7 @@ def write_coco(
         for _, mask, top, left in cells_of(labels):
             annotations.append(
                 {"id": len(annotations) + 1, "image_id": number, "category_id": 1, "iscrowd": 0}
-                | _coco_shape(mask, top, left, labels.shape, polygons)
+                | _coco_shape(mask, top, left, (height, width), polygons)
             )
     dataset = {
         "images": images,
@@ -151,19 +151,16 @@ def cells_of(labels: Labels) -> Iterator[tuple[int, npt.NDArray[np.bool_], int, 
 
 
 def _coco_shape(
-    mask: npt.NDArray[np.bool_], top: int, left: int, size: tuple[int, ...], polygons: bool
+    mask: npt.NDArray[np.bool_], top: int, left: int, size: tuple[int, int], polygons: bool
 ) -> dict[str, Any]:
     pieces = _outlines(mask, top, left) if polygons else []
     box = [left, top, mask.shape[1], mask.shape[0]]
     told: dict[str, Any] = {"bbox": box, "area": int(mask.sum())}
     if pieces and all(len(piece) == 1 for piece in pieces):
         return told | {"segmentation": [piece[0].ravel().tolist() for piece in pieces]}
-    from pycocotools import mask as coco_mask
+    from segbench.engine.files.coco_masks import run_lengths
 
-    whole = np.zeros(size, np.uint8, order="F")
-    whole[top : top + mask.shape[0], left : left + mask.shape[1]] = mask
-    rle = coco_mask.encode(whole)
-    return told | {"segmentation": {"size": list(rle["size"]), "counts": rle["counts"].decode("ascii")}}
+    return told | {"segmentation": run_lengths(mask, top, left, size)}
 
 
 def _outlines(mask: npt.NDArray[np.bool_], top: int, left: int) -> list[list[Ring]]:

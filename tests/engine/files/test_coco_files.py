@@ -7,12 +7,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from hypothesis.extra.numpy import array_shapes, arrays
 from pycocotools import mask as mask_utils
 
 from segbench.engine.files.coco import check_segmentation, read_results, read_truth
+from segbench.engine.files.coco_masks import mask_of, run_lengths
 from segbench.engine.metrics import evaluate_coco_json
 from segbench.errors import SegbenchError
 
@@ -211,3 +214,44 @@ def test_files_that_are_no_json_are_refused(tmp_path: Path, text: str | bytes) -
     (tmp_path / "sound.json").write_text(json.dumps(dataset()))
     with pytest.raises(SegbenchError, match=r"t\.json"):
         read_results(path, read_truth(tmp_path / "sound.json"))
+
+
+MASKS = arrays(np.bool_, array_shapes(min_dims=2, max_dims=2, max_side=7))
+
+
+@settings(max_examples=60, deadline=None)
+@given(MASKS, st.lists(st.integers(0, 3), min_size=4, max_size=4))
+def test_run_lengths_are_drawn_and_written_as_pycocotools_does(mask: npt.NDArray[np.bool_], around: list[int]) -> None:
+    top, bottom, left, right = around
+    whole = np.pad(mask, ((top, bottom), (left, right)))
+    runs = run_lengths(mask, top, left, whole.shape)
+    encoded = mask_utils.encode(np.asfortranarray(whole.astype(np.uint8)))
+    assert runs == {"size": list(whole.shape), "counts": encoded["counts"].decode()}
+    np.testing.assert_array_equal(drawn(runs), whole)
+
+
+@pytest.mark.parametrize(
+    ("counts", "pixels"),
+    [
+        ([0, 0, 2, 0, 1, 1, 0, 2], [3, 4, 5]),
+        ([6], []),
+        ([0, 6], [0, 1, 2, 3, 4, 5]),
+        ([6, 0], []),
+        ([0, 0, 6], []),
+        ([], []),
+    ],
+)
+def test_empty_runs_draw_nothing_wherever_they_stand(counts: list[int], pixels: list[int]) -> None:
+    found = drawn({"size": [2, 3], "counts": counts})
+    assert np.flatnonzero(found.T).tolist() == pixels
+    if sum(counts) == 6:
+        rle = mask_utils.frPyObjects({"size": [2, 3], "counts": counts}, 2, 3)
+        np.testing.assert_array_equal(found, mask_utils.decode(rle))
+
+
+def drawn(runs: dict[str, Any]) -> npt.NDArray[np.bool_]:
+    """Return the mask of run lengths on its whole image."""
+    found = np.zeros(runs["size"], np.bool_)
+    mask, top, left = mask_of(runs, *runs["size"])
+    found[top : top + mask.shape[0], left : left + mask.shape[1]] = mask
+    return found
