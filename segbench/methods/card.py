@@ -13,6 +13,8 @@ from segbench.methods.setting import Setting, check_values
 
 CATEGORIES = ("classical", "cell-specific", "two-stage", "one-stage", "multi-stage", "query", "foundation")
 """How methods segment. Closed, so that the analyses can compare categories: a new method takes the nearest."""
+PRECISIONS = ("float32", "float16", "bfloat16")
+"""In which a network may be trained; float16 with scaled gradients. The study used float32."""
 NAME = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*")
 """What names of methods, families and environments look like."""
 
@@ -208,6 +210,9 @@ class Card:
     data_parallel: Literal["torchrun", "library"] | None = None
     """How training uses several devices: ``torchrun`` starts one process a device, ``library`` leaves it to the library
     in one process (TensorFlow's MirroredStrategy); None where it uses one device at most."""
+    precisions: tuple[str, ...] = ("float32",)
+    """Which of PRECISIONS training is right in: losses are those of float32 but for rounding. A method with others than
+    float32 has a setting ``precision`` with these, and ``auto`` where that means something."""
     resumable: bool = False
     """True where training goes on from a checkpoint of an attempt that was lost."""
     may_halve_batch: bool = False
@@ -226,7 +231,7 @@ class Card:
     def __post_init__(self) -> None:
         """Raise SegbenchError for the first field that does not hold."""
         try:
-            for check in (_check_words, _check_kinds, _check_budget, _check_settings):
+            for check in (_check_words, _check_kinds, _check_budget, _check_settings, _check_precisions):
                 check(self)
         except SegbenchError as error:
             raise SegbenchError(f"card {self.name!r}: {error}") from None
@@ -290,6 +295,20 @@ def _check_settings(card: Card) -> None:
                 f"field settings: {name} is {setting!r}; declare it as Setting({setting!r}, 'what it does')"
             )
     check_values("field check_settings", card.settings, card.check_settings)
+
+
+def _check_precisions(card: Card) -> None:
+    known = isinstance(card.precisions, tuple) and set(card.precisions) <= set(PRECISIONS)
+    if not known or "float32" not in card.precisions:
+        raise SegbenchError(
+            f"field precisions is {card.precisions!r}; allowed: a tuple of {', '.join(PRECISIONS)}, float32 among them"
+        )
+    setting = card.settings.get("precision")
+    offered = {"float32"} if setting is None else {*setting.choices} - {"auto"}
+    if offered != set(card.precisions):
+        raise SegbenchError(
+            f"field precisions is {card.precisions!r}, but the setting precision offers {', '.join(sorted(offered))}"
+        )
 
 
 def _is_whole(value: Any) -> bool:

@@ -48,6 +48,7 @@ class Cellpose(Method):
         ),
         resources=Resources(num_gpus=1, num_cpus=1, memory_gb=6),
         libraries=("cellpose", "torch"),
+        precisions=("float32", "bfloat16"),
         settings={
             "optimizer": Setting("sgd", "of the training", choices=("sgd", "adamw")),
             "learning_rate": Setting(0.2, "of the optimizer, after the warm-up", above=0),

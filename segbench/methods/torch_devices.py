@@ -49,6 +49,12 @@ def data_workers(job: Job, device: Any) -> int:
     return min(MOST_WORKERS, max(1, cores)) if device.type == "cuda" else 0
 
 
+def precision_of(job: Job, device: Any) -> str:
+    """Return what a job trains in: one of ``card.PRECISIONS``; ``auto`` is float16 on a GPU and float32 else."""
+    wanted = str(job.settings["precision"])
+    return ("float16" if device.type == "cuda" else "float32") if wanted == "auto" else wanted
+
+
 def gpu_names(device: Any) -> list[str]:
     """Return the names of the GPUs that a method on ``device`` used: those of all processes where several trained."""
     import torch

@@ -23,6 +23,7 @@ from detectron2.utils.events import EventStorage
 
 from segbench.errors import SegbenchError
 from segbench.methods import Arrays, Budget, Checkpoints, Devices, ImageStack, Job, Progress, Task
+from segbench.methods.base import DivergedError
 from segbench.methods.detectron2 import CenterMask2, ResNeSt, _backbones, _center_mask, _data, _training
 from segbench.methods.planes import Normalisation
 
@@ -141,6 +142,36 @@ def half_precision_gives_the_losses_of_single_precision(folder: Path) -> None:
     # ten bits of mantissa, through some forty layers: a few per cent
     for name, loss in found[0].items():
         assert abs(found[1][name] - loss) <= 0.02 + 0.05 * abs(loss), (name, loss, found[1][name])
+
+
+def steps_that_the_scaler_skips_are_no_divergence_until_there_are_too_many(folder: Path) -> None:
+    class Overflowing(torch.nn.Module):  # type: ignore[misc]
+        def __init__(self, overflows: int) -> None:
+            super().__init__()
+            self.weight, self.left = torch.nn.Parameter(torch.ones(1)), overflows
+
+        def forward(self, data: Any) -> Any:  # noqa: ARG002
+            self.left -= 1
+            return {"loss": (self.weight * (torch.inf if self.left >= 0 else 2)).sum()}
+
+    def trained(overflows: int) -> tuple[Any, Progress]:
+        model, steps, progress = Overflowing(overflows), overflows + 2, Progress(folder / "p.jsonl")
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.25)
+        trainer = _training.AutocastTrainer(model.train(), iter(range(steps)), optimizer, "float16", "cpu")
+        trainer.register_hooks([_training._Report(model, progress, Checkpoints(None), first=True)])
+        trainer.train(0, steps)
+        return model, progress
+
+    model, progress = trained(overflows=3)
+    # the weight moved in the two steps after them alone
+    assert [point["loss"] for point in progress.history] == [None] * 3 + [2.0, 1.0], progress.history
+    assert model.weight.item() == 0
+    try:
+        trained(overflows=60)
+    except DivergedError as error:
+        assert str(error) == "the gradients of 41 steps in a row, up to step 41, are not finite at any scale", error
+    else:
+        raise AssertionError("it went on")
 
 
 def published_backbones_are_as_large_as_published(folder: Path) -> None:

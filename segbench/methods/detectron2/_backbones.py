@@ -88,12 +88,18 @@ class DeformableConvolution(nn.Module):  # type: ignore[misc]
         nn.init.zeros_(self.points.bias)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Return the features that the plain convolution would have in shape; the points start where its are."""
+        """Return the features that the plain convolution would have in shape; the points start where its are.
+
+        In float32 also under autocast, as PyTorch has it on a GPU; on a processor torchvision has no half kernel.
+        """
         *offsets, weights = self.points(x).chunk(3, dim=1)
-        moved: torch.Tensor = deform_conv2d(
-            x, torch.cat(offsets, dim=1), self.weight, self.bias, mask=weights.sigmoid(), **self._place
-        )
-        return moved
+        bias = None if self.bias is None else self.bias.float()
+        with torch.autocast(x.device.type, enabled=False):
+            points = torch.cat(offsets, dim=1).float()
+            shares = weights.float().sigmoid()
+            moved = deform_conv2d(x.float(), points, self.weight.float(), bias, mask=shares, **self._place)
+        features: torch.Tensor = moved.to(x.dtype)
+        return features
 
 
 def deform(backbone: TimmBackbone, groups: int) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from detectron2.layers import ShapeSpec
@@ -28,6 +28,17 @@ _RPN_LEVELS = (("p2", 4), ("p2", 4), ("p3", 8), ("p4", 16), ("p5", 32), ("p6", 6
 _POOLED = {"p2": 4, "p3": 8, "p4": 16, "p5": 32}
 _CASCADE = ((0.5, (10, 10, 5, 5)), (0.6, (20, 20, 10, 10)), (0.7, (30, 30, 15, 15)))
 """IoU that makes a proposal a cell, and the weights of the box regression, stage by stage (Cascade R-CNN, table 4)."""
+
+
+class Float32Pooler(ROIPooler):  # type: ignore[misc]
+    """detectron2's RoIAlign in float32, also under autocast.
+
+    Upstream rounds the boxes to the features' type: in bfloat16 to whole pixels from 128 on.
+    """
+
+    def forward(self, x: Sequence[Any], box_lists: Sequence[Any]) -> Any:
+        """Return the features of all boxes."""
+        return super().forward([level.float() for level in x], box_lists)
 
 
 def build(settings: Mapping[str, Any], normalisation: Normalisation) -> Any:
@@ -92,12 +103,12 @@ def _heads(settings: Mapping[str, Any]) -> CascadeROIHeads:
         batch_size_per_image=settings["roi_batch"],
         positive_fraction=0.25,
         box_in_features=levels,
-        box_pooler=ROIPooler(7, scales, 0, "ROIAlignV2"),
+        box_pooler=Float32Pooler(7, scales, 0, "ROIAlignV2"),
         box_heads=[box_head() for _ in _CASCADE],
         box_predictors=[box_predictor(weights) for _, weights in _CASCADE],
         proposal_matchers=[Matcher([iou], [0, 1], allow_low_quality_matches=False) for iou, _ in _CASCADE],
         mask_in_features=levels,
-        mask_pooler=ROIPooler(14, scales, 0, "ROIAlignV2"),
+        mask_pooler=Float32Pooler(14, scales, 0, "ROIAlignV2"),
         mask_head=MaskRCNNConvUpsampleHead(
             mask_shape, num_classes=1, conv_dims=[width] * (settings["mask_convolutions"] + 1), conv_norm="BN"
         ),

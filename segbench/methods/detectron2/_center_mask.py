@@ -164,7 +164,8 @@ class RatioPooler(ROIPooler):  # type: ignore[misc]
         pooled = features[0].new_zeros((len(regions), features[0].shape[1], *self.output_size))
         for level, (feature, align) in enumerate(zip(features, self.level_poolers, strict=True), start=self.min_level):
             here = torch.nonzero(levels == level)[:, 0]
-            pooled = pooled.index_put((here,), align(feature, regions[here]).to(pooled.dtype))
+            # in float32: detectron2 rounds boxes to the features' type, in bfloat16 to whole pixels from 128 on
+            pooled = pooled.index_put((here,), align(feature.float(), regions[here]).to(pooled.dtype))
         return pooled
 
 

@@ -17,7 +17,8 @@ from segbench.methods.base import DivergedError, ImageStack, Progress
 from segbench.methods.checkpoints import Checkpoints
 from segbench.methods.detectron2._data import train_loader
 from segbench.methods.job import Job
-from segbench.methods.torch_devices import data_workers
+from segbench.methods.scaling import FIRST_SCALE, SkippedSteps
+from segbench.methods.torch_devices import data_workers, precision_of
 
 _REPORT_S = 2.0
 _MOST_REPORTS = 200
@@ -46,10 +47,11 @@ def fit(
     if job.devices.processes > 1:
         here = [device.index] if device.type == "cuda" else None
         wrapped = torch.nn.parallel.DistributedDataParallel(model, device_ids=here, broadcast_buffers=False)
-    if settings["precision"] != "float32" and device.type == "cuda":
-        trainer: Any = AMPTrainer(wrapped, batches, optimizer, grad_scaler=torch.amp.GradScaler("cuda"))
+    precision = precision_of(job, device)
+    if precision == "float32":
+        trainer: Any = SimpleTrainer(wrapped, batches, optimizer)
     else:
-        trainer = SimpleTrainer(wrapped, batches, optimizer)
+        trainer = AutocastTrainer(wrapped, batches, optimizer, precision, device.type)
     trainer.register_hooks([hooks.LRScheduler(optimizer, scheduler)])
     if state is not None:
         model.load_state_dict(state["model"])
@@ -61,6 +63,41 @@ def fit(
         trainer.train(done, iterations)
     except FloatingPointError as error:
         raise DivergedError(" ".join(str(error).split())) from error
+
+
+class AutocastTrainer(AMPTrainer):  # type: ignore[misc]
+    """Trains in float16 with scaled gradients, or in bfloat16, on any device; detectron2's own is for GPUs alone."""
+
+    def __init__(self, model: Any, batches: Any, optimizer: Any, precision: str, device: str) -> None:
+        # bfloat16 has the range of float32, so that nothing needs a scale
+        scaler = torch.amp.GradScaler(device, FIRST_SCALE, enabled=precision == "float16")
+        super().__init__(model, batches, optimizer, grad_scaler=scaler, precision=getattr(torch, precision))
+        self._device, self._skipped = device, SkippedSteps()
+        self.has_loss = False
+        """Whether the last step had losses that are numbers."""
+
+    def run_step(self) -> None:
+        """Take a step, unless its gradients are not finite."""
+        start = time.perf_counter()
+        data = next(self._data_loader_iter)
+        waited = time.perf_counter() - start
+        with torch.autocast(self._device, dtype=self.precision):
+            losses = self.model(data)
+        self.optimizer.zero_grad()
+        self.grad_scaler.scale(sum(losses.values())).backward()
+        self.after_backward()
+        before = self.grad_scaler.get_scale()
+        self.grad_scaler.step(self.optimizer)
+        self.grad_scaler.update()
+        skipped = self.grad_scaler.get_scale() < before
+        self._skipped.note(self.iter + 1, skipped=skipped)
+        try:
+            self._write_metrics(losses, waited)
+            self.has_loss = True
+        except FloatingPointError:
+            self.has_loss = False
+            if not skipped:  # what the scaler left out has changed nothing
+                raise
 
 
 def solver(settings: Mapping[str, Any], iterations: int) -> CfgNode:
@@ -93,13 +130,14 @@ class _Report(HookBase):  # type: ignore[misc]
         if not self._first:
             return
         done, total = self.trainer.iter + 1, self.trainer.max_iter
-        self._losses.append(self.trainer.storage.latest()["total_loss"][0])
+        if getattr(self.trainer, "has_loss", True):
+            self._losses.append(self.trainer.storage.latest()["total_loss"][0])
         every = max(1, total // _MOST_REPORTS)
         if done == total or (
             done % every == 0 and (total <= _MOST_REPORTS or time.monotonic() - self._told > _REPORT_S)
         ):
             self._told = time.monotonic()
-            self._progress.train(step=done, steps=total, loss=float(np.mean(self._losses)))
+            self._progress.train(step=done, steps=total, loss=float(np.mean(self._losses)) if self._losses else None)
             self._losses.clear()
         if done < total and self._checkpoints.due():
             with self._checkpoints.writing() as folder:

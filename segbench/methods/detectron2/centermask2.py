@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from segbench.errors import SegbenchError
-from segbench.methods.card import Budget, Card, Resources
+from segbench.methods.card import PRECISIONS, Budget, Card, Resources
 from segbench.methods.detectron2.base import (
     BOXES,
     CHECK_SETTINGS,
@@ -72,6 +72,7 @@ class CenterMask2(Detectron2Method):
         check_settings=CHECK_SETTINGS,
         score_rule="square root of class probability x centre-ness, times the mask's predicted IoU",
         data_parallel="torchrun",
+        precisions=PRECISIONS,
         resumable=True,
         may_halve_batch=True,
         paper="Lee and Park, CVPR 2020, arXiv:1911.06667",

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from segbench.methods.card import Budget, Card, Resources
+from segbench.methods.card import PRECISIONS, Budget, Card, Resources
 from segbench.methods.detectron2.base import (
     BOXES,
     CHECK_SETTINGS,
@@ -81,6 +81,7 @@ class ResNeSt(Detectron2Method):
         check_settings={**CHECK_SETTINGS, "roi_batch": 16, "proposals_nms": 0.1},
         score_rule="mean over the cascade's three stages of the probability that the box holds a cell",
         data_parallel="torchrun",
+        precisions=PRECISIONS,
         resumable=True,
         may_halve_batch=True,
         paper="Zhang et al., arXiv:2004.08955 (2020)",

@@ -6,6 +6,7 @@ Imported inside functions only: it needs torch and MMDetection.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +14,13 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from mmdet.models.dense_heads import Mask2FormerHead
-from mmdet.registry import DATA_SAMPLERS, DATASETS, MODELS
+from mmdet.models.roi_heads.roi_extractors import SingleRoIExtractor
+from mmdet.registry import DATA_SAMPLERS, DATASETS, MODELS, OPTIM_WRAPPERS
 from mmdet.structures import DetDataSample
 from mmdet.structures.mask import BitmapMasks
 from mmengine.dist import get_dist_info
 from mmengine.hooks import Hook
+from mmengine.optim import OptimWrapper
 from mmengine.structures import InstanceData
 from scipy.ndimage import find_objects
 from torch.utils.data import Dataset, Sampler
@@ -26,6 +29,7 @@ from segbench.methods.base import ImageStack, Progress
 from segbench.methods.checkpoints import Checkpoints
 from segbench.methods.job import Arrays
 from segbench.methods.planes import three_planes
+from segbench.methods.scaling import FIRST_SCALE, SkippedSteps
 
 ORIENTATIONS = 4
 """As they are, flipped left to right, top to bottom, and both."""
@@ -186,6 +190,71 @@ class Float32Mask2FormerHead(Mask2FormerHead):  # type: ignore[misc]
         return losses
 
 
+@MODELS.register_module()
+class Float32RoIExtractor(SingleRoIExtractor):  # type: ignore[misc]
+    """MMDetection's RoI extractor in float32, also under autocast.
+
+    Upstream rounds the boxes to the features' type: in a window of 256 pixels to whole pixels in bfloat16.
+    """
+
+    def forward(self, feats: tuple[torch.Tensor, ...], rois: torch.Tensor, *rest: Any) -> torch.Tensor:
+        """Return the features of boxes."""
+        pooled: torch.Tensor = super().forward(tuple(level.float() for level in feats), rois, *rest)
+        return pooled
+
+
+@OPTIM_WRAPPERS.register_module()
+class AutocastOptimWrapper(OptimWrapper):  # type: ignore[misc]
+    """Trains in float16 with scaled gradients, or in bfloat16, on any device; MMEngine's own is for GPUs alone.
+
+    Parameters
+    ----------
+    precision
+        ``float16`` or ``bfloat16``.
+    **wrapper
+        The arguments of MMEngine's ``OptimWrapper``.
+    """
+
+    def __init__(self, precision: str, **wrapper: Any) -> None:
+        super().__init__(**wrapper)
+        self._type = getattr(torch, precision)
+        self._device = next(p.device.type for group in self.param_groups for p in group["params"])
+        # bfloat16 has the range of float32, so that nothing needs a scale
+        self.loss_scaler = torch.amp.GradScaler(self._device, FIRST_SCALE, enabled=precision == "float16")
+        self.skipped = False
+        """Whether the last step was left out, for its gradients were not finite."""
+
+    @contextmanager
+    def optim_context(self, model: Any) -> Iterator[None]:
+        """Compute a step's losses in half precision, where PyTorch takes it to be safe."""
+        with super().optim_context(model), torch.autocast(self._device, dtype=self._type):
+            yield
+
+    def backward(self, loss: torch.Tensor, **options: Any) -> None:
+        """Compute the gradients of the scaled loss."""
+        self.loss_scaler.scale(loss).backward(**options)
+        self._inner_count += 1
+
+    def step(self, **options: Any) -> None:
+        """Take the step, unless the gradients are not finite; the scale follows."""
+        before = self.loss_scaler.get_scale()
+        if self.clip_grad_kwargs:
+            self.loss_scaler.unscale_(self.optimizer)
+            self._clip_grad()
+        self.loss_scaler.step(self.optimizer, **options)
+        self.loss_scaler.update()
+        self.skipped = self.loss_scaler.get_scale() < before
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the optimiser's state with the scaler's."""
+        return {**super().state_dict(), "loss_scaler": self.loss_scaler.state_dict()}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Take up what ``state_dict`` returned."""
+        self.loss_scaler.load_state_dict(state_dict["loss_scaler"])
+        super().load_state_dict({key: value for key, value in state_dict.items() if key != "loss_scaler"})
+
+
 @DATA_SAMPLERS.register_module()
 class CellSampler(Sampler):  # type: ignore[misc]
     """Draws each window once an epoch, in an order that depends on the seed and the epoch alone.
@@ -267,6 +336,7 @@ class WatchHook(Hook):  # type: ignore[misc]
         self._progress, self._checkpoints, self._seed, self._n_reports = progress, checkpoints, seed, n_reports
         self._take_extra_state = take_extra_state
         self._losses: list[Any] = []
+        self._skipped = SkippedSteps()
 
     def before_run(self, runner: Any) -> None:
         """Take up the newest checkpoint, if there is one."""
@@ -295,10 +365,13 @@ class WatchHook(Hook):  # type: ignore[misc]
     ) -> None:  # fmt: skip
         """Note the loss, and tell it now and then."""
         assert outputs is not None
-        self._losses.append(outputs["loss"].detach())
         done, steps = runner.iter + 1, runner.max_iters
+        loss, skipped = outputs["loss"].detach(), getattr(runner.optim_wrapper, "skipped", False)
+        self._skipped.note(done, skipped=skipped)
+        if not skipped or loss.isfinite():  # what the scaler left out has changed nothing
+            self._losses.append(loss)
         every = max(1, min(50, steps // self._n_reports))
-        if done % every == 0 or done in (1, steps):
+        if self._losses and (done % every == 0 or done in (1, steps)):
             loss = float(torch.stack(self._losses).mean())
             self._losses.clear()
             epoch = runner.epoch + 1

@@ -74,7 +74,7 @@ class MMDetMethod(Method):
         config = build_config(
             self.recipe, job.settings, self._normalisation, training,
             weights=find_weights(job.settings["pretrained"], self.recipe, self.card.name),
-            sync_norm=processes > 1 and on_gpu, half_precision=self._half_precision(job),
+            sync_norm=processes > 1 and on_gpu, precision=torch_devices.precision_of(job, self._device),
         )  # fmt: skip
         hooks = self._build(config, job, training.epochs)
         self._model.init_weights()
@@ -146,14 +146,6 @@ class MMDetMethod(Method):
     def peak_gpu_memory_bytes(self) -> int | None:
         """Return the most memory that this process held on its GPU."""
         return torch_devices.peak_gpu_memory_bytes(self._device)
-
-    def _half_precision(self, job: Job) -> bool:
-        wanted, on_gpu = job.settings["precision"], bool(self._device.type == "cuda")
-        if wanted not in ("auto", "float16", "float32"):
-            raise SegbenchError(f"setting precision is {wanted!r}; it must be auto, float16 or float32")
-        if wanted == "float16" and not on_gpu:
-            raise SegbenchError("setting precision is float16, which needs a GPU; give auto or float32")
-        return on_gpu and wanted != "float32"
 
     def _build(self, config: Any, job: Job, epochs: int) -> list[Any]:
         """Build the model; returns the hooks that its training needs."""

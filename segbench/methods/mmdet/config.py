@@ -27,7 +27,7 @@ class Training:
 
 def build_config(
     recipe: Recipe, settings: Mapping[str, Any], normalisation: Normalisation, training: Training | None = None, *,
-    weights: Path | None = None, sync_norm: bool = False, half_precision: bool = False,
+    weights: Path | None = None, sync_norm: bool = False, precision: str = "float32",
 ) -> Any:  # fmt: skip
     """Return the ``mmengine.Config`` with ``model`` and, for a training, ``optim_wrapper`` and ``param_scheduler``.
 
@@ -43,8 +43,8 @@ def build_config(
         A file with the backbone's weights; None for random ones.
     sync_norm
         True to compute batch statistics over all processes.
-    half_precision
-        True to train with float16 where it is safe.
+    precision
+        Of the training: one of ``segbench.methods.card.PRECISIONS``.
 
     Raises
     ------
@@ -65,7 +65,7 @@ def build_config(
     }  # fmt: skip
     config = Config({"model": model})
     if training is not None:
-        config.optim_wrapper = _optimiser(recipe, settings, training, weights is not None, half_precision)
+        config.optim_wrapper = _optimiser(recipe, settings, training, weights is not None, precision)
         config.param_scheduler = _schedule(recipe, settings, training)
     try:
         config.merge_from_dict(dict(settings["options"]))
@@ -112,6 +112,8 @@ def _for_cells(model: Any, settings: Mapping[str, Any], sync_norm: bool) -> None
 
 def _two_stages(model: Any, settings: Mapping[str, Any]) -> None:
     model.rpn_head.anchor_generator.scales = [settings["anchor_scale"]]
+    for extractor in (model.roi_head.bbox_roi_extractor, model.roi_head.mask_roi_extractor):
+        extractor.type = "Float32RoIExtractor"  # in _modules.py
     stages = model.train_cfg.rcnn
     for stage in stages if isinstance(stages, list) else [stages]:
         stage.sampler.num = settings["rois"]
@@ -139,7 +141,7 @@ def _grids(model: Any, settings: Mapping[str, Any]) -> None:
 
 
 def _optimiser(
-    recipe: Recipe, settings: Mapping[str, Any], training: Training, pretrained: bool, half_precision: bool
+    recipe: Recipe, settings: Mapping[str, Any], training: Training, pretrained: bool, precision: str
 ) -> dict[str, Any]:
     name = settings["optimizer"]
     if name not in ("SGD", "AdamW"):
@@ -159,8 +161,8 @@ def _optimiser(
     if recipe.norm_decay is not None:
         parts["norm_decay_mult"] = recipe.norm_decay
     wrapper: dict[str, Any] = {"type": "OptimWrapper"}
-    if half_precision:
-        wrapper = {"type": "AmpOptimWrapper", "dtype": "float16", "loss_scale": "dynamic"}
+    if precision != "float32":
+        wrapper = {"type": "AutocastOptimWrapper", "precision": precision}  # in _modules.py
     return wrapper | {
         "optimizer": optimizer,
         "clip_grad": {"max_norm": settings["clip_norm"], "norm_type": 2},

@@ -96,15 +96,19 @@ def roi_align_backward(
     grad_output: Any, rois: Any, argmax_y: Any, argmax_x: Any, grad_features: Any, *, aligned_height: int,
     aligned_width: int, spatial_scale: float, sampling_ratio: int, pool_mode: int, aligned: bool,
 ) -> None:  # fmt: skip
-    """Fill ``grad_features`` (N, C, H, W) with the gradient of :func:`roi_align_forward` by its features."""
+    """Fill ``grad_features`` (N, C, H, W) with the gradient of :func:`roi_align_forward` by its features.
+
+    In float32 at least: torchvision has no kernel for bfloat16.
+    """
     import torch
 
     del argmax_y, argmax_x
     _mean_only(pool_mode)
     n, c, h, w = grad_features.shape
+    grad, boxes = _at_least_single(grad_output), _at_least_single(rois)
     grad_features.copy_(
         torch.ops.torchvision._roi_align_backward(
-            grad_output, rois, spatial_scale, aligned_height, aligned_width, n, c, h, w, sampling_ratio, aligned
+            grad, boxes, spatial_scale, aligned_height, aligned_width, n, c, h, w, sampling_ratio, aligned
         )
     )
 

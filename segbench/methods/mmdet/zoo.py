@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from segbench.methods.card import Budget, Card, Resources
+from segbench.methods.card import PRECISIONS, Budget, Card, Resources
 from segbench.methods.published import SCRIPTS
 from segbench.methods.setting import Setting, changed
 
@@ -77,8 +77,8 @@ _COMMON = {
     ),
     "precision": Setting(
         "auto",
-        "of the training: auto is float16 (AMP) on a GPU and float32 else",
-        choices=("auto", "float16", "float32"),
+        "of the training: auto is float16 on a GPU and float32 else, where half precision is slow",
+        choices=("auto", *PRECISIONS),
     ),
     "pretrained": Setting(
         "none", "none, imagenet (fetched once into the cache folder), or the path of the backbone's weights"
@@ -144,6 +144,7 @@ def _card(name: str, title: str, settings: Mapping[str, Setting], **card: Any) -
         settings={**_COMMON, **settings},
         check_settings={key: value for key, value in quick.items() if key in settings},
         data_parallel="torchrun",
+        precisions=PRECISIONS,
         resumable=True,
         may_halve_batch=True,
         url="https://github.com/open-mmlab/mmdetection",

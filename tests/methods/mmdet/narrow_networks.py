@@ -93,7 +93,13 @@ _SWIN = {
     "model.backbone.num_heads": [1, 2, 4, 8],
     "model.neck.in_channels": [24, 48, 96, 192],
 }
-_RES2NET = {"model.backbone.depth": 50}
+_RES2NET = {
+    "model.backbone.depth": 50,
+    "model.backbone.base_channels": 16,
+    "model.backbone.stem_channels": 16,
+    "model.backbone.base_width": 6,
+    "model.neck.in_channels": [64, 128, 256, 512],
+}
 _BACKBONES: dict[str, dict[str, Any]] = {
     "mask-rcnn": RESNET,
     "ms-rcnn": RESNET,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,8 @@ from narrow_networks import narrow
 
 import segbench.methods.mmdet as family
 from segbench.errors import SegbenchError
-from segbench.methods import Arrays, Budget, Job, Task
+from segbench.methods import Arrays, Budget, Checkpoints, Job, Progress, Task
+from segbench.methods.base import DivergedError
 from segbench.methods.mmdet.config import Training, build_config
 from segbench.methods.mmdet.pretrained import find_weights
 from segbench.methods.mmdet.zoo import RECIPES
@@ -182,6 +184,49 @@ def check_mask2former_has_the_losses_of_single_precision_in_half() -> None:
     whole, half = losses(False), losses(True)
     for name, loss in whole.items():
         assert abs(half[name] - loss) <= 0.01 + 0.01 * abs(loss), (name, loss, half[name])
+
+
+def check_steps_that_the_scaler_skips_are_no_divergence_until_there_are_too_many() -> None:
+    from mmengine.model import BaseModel
+    from mmengine.runner import Runner
+
+    class Overflowing(BaseModel):  # type: ignore[misc]
+        def __init__(self, overflows: int) -> None:
+            super().__init__()
+            self.weight, self.left = torch.nn.Parameter(torch.ones(1)), overflows
+
+        def forward(self, inputs: Any, mode: str) -> Any:  # noqa: ARG002
+            self.left -= 1
+            return {"loss": (self.weight * (torch.inf if self.left >= 0 else 2)).sum()}
+
+    def trained(overflows: int) -> tuple[Any, Progress]:
+        progress, model = Progress(Path(os.devnull)), Overflowing(overflows)
+        with tempfile.TemporaryDirectory() as folder:
+            runner = Runner(
+                model=model,
+                work_dir=folder,
+                train_dataloader=torch.utils.data.DataLoader([{"inputs": torch.zeros(1)}] * (overflows + 2)),
+                train_cfg={"type": "EpochBasedTrainLoop", "max_epochs": 1},
+                optim_wrapper={
+                    "type": "AutocastOptimWrapper",
+                    "precision": "float16",
+                    "optimizer": {"type": "SGD", "lr": 0.25},
+                },
+                default_hooks=dict.fromkeys(("logger", "checkpoint", "timer")),
+                log_level="WARNING",
+                default_scope="mmdet",
+                experiment_name=f"overflowing-{overflows}",
+            )
+            runner.register_hook(modules.WatchHook(progress, Checkpoints(None), 0, lambda _: None))
+            runner.train()
+        return model, progress
+
+    model, progress = trained(overflows=3)
+    # the weight moved in the two steps after them alone
+    assert [point["loss"] for point in progress.history] == [2.0, 1.0], progress.history
+    assert model.weight.item() == 0
+    said = refusal(lambda: trained(overflows=60), DivergedError)
+    assert said == "the gradients of 41 steps in a row, up to step 41, are not finite at any scale", said
 
 
 def check_the_schedule_keeps_its_shape_for_any_length() -> None:
