@@ -51,6 +51,7 @@ LONGEST_FIRST = (
     "test_deepcell.py",
     "test_learning.py",
     "test_detectron2.py",
+    "test_precision.py",
     "test_demo.py",
     "test_new_method.py",
     "test_segment_anything.py",
