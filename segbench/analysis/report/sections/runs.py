@@ -12,6 +12,7 @@ select
     host, cpu_name, num_cpus, gpu_names, num_gpus, round(peak_memory_bytes / 1e9, 2) as peak_memory_gb,
     started_at, ended_at, log_tail, folder, run_id
 from attempts
+where of_run is null
 order by method_title, task, train_tissue, seed, attempt"""
 
 # About 50 points a curve are enough to see its course; seeds are averaged
