@@ -32,7 +32,8 @@ class MemoryWatch:
         self._kills = self._before = kernel_kills()
         self._next = time.monotonic() + _EVERY_S / 2
         self.peak_bytes = 0
-        """The most that was seen, of the process and its children together."""
+        """The most that was seen, of the process and its children together, without pages of mapped files: the kernel
+        takes those back when it wants to."""
 
     def look(self) -> None:
         """Look, if it is time to."""
@@ -46,7 +47,7 @@ class MemoryWatch:
         with contextlib.suppress(psutil.Error):
             for process in (self._process, *self._process.children(recursive=True)):
                 with contextlib.suppress(psutil.Error):
-                    held += process.memory_info().rss
+                    held += _own_bytes(process)
         self.peak_bytes = max(self.peak_bytes, held)
 
     def ran_out(self, reserved_bytes: float, killed: bool) -> bool:
@@ -60,6 +61,15 @@ class MemoryWatch:
             By SIGKILL; a launcher (torchrun) that lost a child so ends by itself.
         """
         return kernel_kills() > self._before or (killed and self.peak_bytes >= _NEAR * reserved_bytes)
+
+
+def _own_bytes(process: psutil.Process) -> int:
+    """Return the memory that a process holds for itself and shares with its children, without pages of files."""
+    with contextlib.suppress(OSError):
+        fields = dict(line.split(":", 1) for line in Path(f"/proc/{process.pid}/status").read_text().splitlines())
+        if "RssAnon" in fields and "RssShmem" in fields:
+            return 1024 * sum(int(fields[name].split()[0]) for name in ("RssAnon", "RssShmem"))
+    return int(process.memory_info().rss)
 
 
 def kernel_kills() -> int:

@@ -8,6 +8,7 @@ import threading
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 from typer.testing import CliRunner
 
@@ -173,3 +174,17 @@ def test_a_process_that_was_killed_with_all_its_memory_in_use_ran_out_of_memory(
     assert watch.ran_out(reserved_bytes=held, killed=True)
     assert not watch.ran_out(reserved_bytes=held, killed=False)
     assert not watch.ran_out(reserved_bytes=2 * held, killed=True)
+
+
+def test_pages_of_mapped_files_are_not_a_process_own_memory(tmp_path: Path) -> None:
+    np.zeros(100_000_000, np.uint8).tofile(tmp_path / "windows")
+    mapped = np.memmap(tmp_path / "windows", np.uint8, "r")
+    peaks = []
+    for use in (lambda: 0, lambda: int(mapped[::4096].sum()), lambda: np.ones(100_000_000, np.uint8)):
+        watch, kept = MemoryWatch(os.getpid()), use()
+        watch._next = 0.0
+        watch.look()
+        peaks.append(watch.peak_bytes)
+        del kept
+    assert abs(peaks[1] - peaks[0]) < 30e6
+    assert peaks[2] - peaks[0] > 70e6
