@@ -17,6 +17,7 @@ from segbench.engine.data.prepared import in_order
 from segbench.engine.data.source import Load, RawImage, Source
 from segbench.engine.data.spec import SPLITS, DatasetSpec
 from segbench.engine.files.masks import MaskFacts, Masks, read_mask_with_facts
+from segbench.engine.files.microscopy import digest_of, every_file, is_picture
 from segbench.engine.files.picture import Picture, Take
 from segbench.engine.files.pictures import read_numbers, read_picture
 from segbench.engine.files.spool import is_large
@@ -95,15 +96,18 @@ class FolderSource(Source):
 
     def files(self) -> list[Path]:
         """The index, images, masks and the files of further channels."""
-        return [
-            self._folder / INDEX,
-            *(self._folder / name for row in self._rows for name in (row.image, row.mask, *row.more)),
-        ]
+        named = (self._folder / name for row in self._rows for name in (row.image, row.mask, *row.more))
+        return [self._folder / INDEX, *every_file(named)]
 
     def content(self, digest: Callable[[Path], str]) -> Any:
         """Return the index's rows with each file's digest, and how they are read where that is not the usual way."""
         rows = [
-            [row.image, row.split, row.tissue, *(digest(self._folder / n) for n in (row.image, row.mask, *row.more))]
+            [
+                row.image,
+                row.split,
+                row.tissue,
+                *(digest_of(self._folder / name, digest) for name in (row.image, row.mask, *row.more)),
+            ]
             for row in self._rows
         ]
         if self._masks is Masks.LABELS and self._take == Take():
@@ -208,7 +212,7 @@ def _read_index(folder: Path) -> tuple[list[_Row], tuple[str, ...]]:
     if not rows:
         raise SegbenchError(f"{path} lists no image")
     named = (name for row in rows for name in (row.image, row.mask, *row.more))
-    lost = next((name for name in named if not (folder / name).is_file()), None)
+    lost = next((name for name in named if not is_picture(folder / name)), None)
     if lost is not None:
         raise SegbenchError(f"{path} lists {lost}, which does not exist")
     return rows, tuple(column.removeprefix(_CHANNEL) for column in more)

@@ -1,4 +1,4 @@
-"""Reads one picture file, whatever its format: TIFF, PNG, npy and what Pillow decodes itself."""
+"""Reads one picture, whatever its format: TIFF, PNG, npy, what Pillow decodes itself, and microscopes' own formats."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from segbench.engine.files.limits import check_npy, check_room
+from segbench.engine.files.microscopy import is_zarr, labels_of, picture_of, reader_of
 from segbench.engine.files.picture import Picture, Take
 from segbench.errors import SegbenchError
 
@@ -55,7 +56,10 @@ def read_picture(path: Path, take: Take | None = None, named: int | None = None,
     """
     head = _head(path)
     take = Take() if take is None else take
-    if head.startswith(_TIFF):
+    of_microscope = reader_of(path, head)
+    if of_microscope is not None:
+        picture = guarded(path, lambda: picture_of(of_microscope(), path, take, named))
+    elif head.startswith(_TIFF):
         from segbench.engine.files.tiff import read_tiff
 
         picture = guarded(path, lambda: read_tiff(path, take, named, large))
@@ -63,7 +67,7 @@ def read_picture(path: Path, take: Take | None = None, named: int | None = None,
         picture = Picture(_channels_first(_squeezed(_load_npy(path), path)))
     else:
         picture = guarded(path, lambda: _read_picture(path, head))
-    if not head.startswith(_TIFF):
+    if of_microscope is None and not head.startswith(_TIFF):
         take.check_absent("", path)
     pixels = picture.pixels
     if pixels.dtype.kind not in "biuf":
@@ -90,7 +94,10 @@ def read_numbers(path: Path, take: Take | None = None, *, large: bool = False) -
                 f"{path} is a {name} file, which changes pixels: labels do not survive that. "
                 "Save label maps as PNG or TIFF"
             )
-    if head.startswith(_TIFF):
+    of_microscope = reader_of(path, head)
+    if of_microscope is not None:
+        numbers = guarded(path, lambda: labels_of(of_microscope(), path, Take() if take is None else take))
+    elif head.startswith(_TIFF):
         from segbench.engine.files.tiff import read_tiff_labels
 
         numbers = guarded(path, lambda: read_tiff_labels(path, Take() if take is None else take, large))
@@ -121,6 +128,8 @@ def guarded(path: Path, read: Callable[[], T]) -> T:
 
 
 def _head(path: Path) -> bytes:
+    if is_zarr(path):
+        return b""
     if not path.is_file():
         raise SegbenchError(f"{path} does not exist" if not path.exists() else f"{path} is not a file")
     try:
