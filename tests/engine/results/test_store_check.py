@@ -227,6 +227,8 @@ def test_parquet_holds_every_table_and_view(results: Path, tmp_path: Path) -> No
         "cell_metrics",
         "leaderboard",
         "accuracy_by_evaluation",
+        "measurements",
+        "runs_again",
     }
     assert {path.name for path in folder.iterdir()} == {f"{name}.parquet" for name in counts}
     board = pl.read_parquet(folder / "leaderboard.parquet")
