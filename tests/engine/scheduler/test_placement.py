@@ -123,7 +123,9 @@ def test_the_runs_of_a_killed_node_go_on_elsewhere_from_their_checkpoints(tmp_pa
     )
     events: list[Event] = []
     # three nodes with four GPUs each: every one gets a run
-    runs = runs_of("threshold", [4, 4, 4], seconds=6.0)
+    # long enough that on a busy machine the last begins before the first has ended
+    seconds = 15.0
+    runs = runs_of("threshold", [4, 4, 4], seconds=seconds)
 
     def kill() -> None:
         deadline = time.monotonic() + 120
@@ -150,8 +152,8 @@ def test_the_runs_of_a_killed_node_go_on_elsewhere_from_their_checkpoints(tmp_pa
     assert attempt == 2
     result = json.loads((tmp_path / "runs" / lost[0]["run_id"] / "attempt-002" / "result.json").read_text())
     # T counts the part of the attempt that was lost, up to its last checkpoint
-    assert 0.9 < result["resumed_after_s"] < 6.5
-    assert train_s > 5.9
+    assert 0.9 < result["resumed_after_s"] < seconds + 0.5
+    assert train_s > seconds - 0.1
     assert not list(tmp_path.glob("runs/*/checkpoint-*"))
 
 
