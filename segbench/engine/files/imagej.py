@@ -5,8 +5,6 @@ Source of the format: ImageJ's ``RoiDecoder.java``. Coordinates are those of pix
 
 from __future__ import annotations
 
-import contextlib
-import logging
 import lzma
 import zipfile
 import zlib
@@ -19,6 +17,7 @@ import numpy as np
 
 from segbench.engine.files.outlines import Outlines, Rings, checked_ring
 from segbench.engine.files.pictures import guarded
+from segbench.engine.files.quiet import quiet
 from segbench.errors import SegbenchError
 
 if TYPE_CHECKING:
@@ -47,7 +46,7 @@ def read_rois(paths: Sequence[Path]) -> Outlines:
     left_out: Counter[str] = Counter()
     planes: set[tuple[int, int]] = set()
     for where, data in (one for path in paths for one in _contents(path)):
-        with _quiet():
+        with quiet("roifile"):
             rings, plane = guarded(Path(where), lambda data=data, where=where: _rings(data, where))  # type: ignore[misc]
         if rings is None:
             left_out["points and lines"] += 1
@@ -126,15 +125,3 @@ def _box(roi: ImagejRoi, *, round_: bool, where: str) -> np.ndarray[tuple[int, .
     else:
         x, y = np.array([0.0, 1, 1, 0]), np.array([0.0, 0, 1, 1])
     return checked_ring(np.column_stack([left + width * x, top + height * y]).tolist(), where)
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Keep roifile's warnings from standard error: what matters is raised here."""
-    log = logging.getLogger("roifile")
-    before = log.level
-    log.setLevel(logging.CRITICAL)
-    try:
-        yield
-    finally:
-        log.setLevel(before)

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
-import logging
 import math
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +15,7 @@ from segbench.engine.files.axes import UNNAMED, channel_planes, without_other_ax
 from segbench.engine.files.limits import check_room
 from segbench.engine.files.ome import OmePlanes, planes_of, square
 from segbench.engine.files.picture import Picture, Take
+from segbench.engine.files.quiet import quiet
 from segbench.errors import SegbenchError
 
 _WHITE, _BLACK, _RGB, _PALETTE, _MASK, _YCBCR = 0, 1, 2, 3, 4, 6
@@ -122,7 +120,7 @@ def _open(path: Path, large: bool) -> _Stack:
 
     # without these flags tifffile follows a set's description into its other files
     own: dict[str, Any] = {"is_ome": False, "is_mmstack": False, "is_ndtiff": False}
-    with _quiet(), tifffile.TiffFile(path, **own) as file:
+    with quiet("tifffile"), tifffile.TiffFile(path, **own) as file:
         pages: list[Any] = list(file.pages)
         ome = planes_of(pages[0].description or "", path.name, len(pages)) if pages else None
         if ome:
@@ -240,15 +238,3 @@ def _without_alpha(array: npt.NDArray[Any], axes: str, page: Any) -> tuple[npt.N
     if len(keep) == 1:
         array, axes = array.take(0, axis=along), axes.replace("S", "")
     return array, axes, ("alpha channel left out",)
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Keep tifffile's warnings of odd tags from standard error: what matters is raised here."""
-    log = logging.getLogger("tifffile")
-    before = log.level
-    log.setLevel(logging.CRITICAL)
-    try:
-        yield
-    finally:
-        log.setLevel(before)
