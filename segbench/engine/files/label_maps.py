@@ -21,10 +21,12 @@ from segbench.engine.files.masks import (
     read_mask_with_facts,
     survey,
 )
+from segbench.engine.files.microscopy import SUFFIXES as MICROSCOPES
+from segbench.engine.files.microscopy import is_picture, is_zarr
 from segbench.engine.files.pictures import read_numbers
 from segbench.errors import SegbenchError
 
-MAP_SUFFIXES = (".png", ".tif", ".tiff", ".npy")
+MAP_SUFFIXES = (".png", ".tif", ".tiff", ".npy", *MICROSCOPES)
 """What a folder's label maps end in."""
 _LOSSY_SUFFIXES = (".jpg", ".jpeg")
 _ENDINGS = ("_cp_masks", "_masks", "_mask", "_labels", "_label", "_seg")
@@ -182,11 +184,11 @@ def open_label_maps(path: Path, kind: Masks = Masks.LABELS) -> LabelMapSource:
         Where there is nothing to read, or it is none of these.
     """
     path = Path(path)
-    if path.is_dir():
+    if path.is_dir() and not is_zarr(path):
         return _open_folder(path, kind)
     if not path.exists():
         raise SegbenchError(f"{path} does not exist; give a folder or a stack of label maps, or COCO JSON")
-    if path.suffix.lower() not in (*MAP_SUFFIXES, *_LOSSY_SUFFIXES):
+    if path.suffix.lower() not in (*MAP_SUFFIXES, *_LOSSY_SUFFIXES) and not is_zarr(path):
         raise SegbenchError(f"{path} is no label map; they end in {', '.join(MAP_SUFFIXES)}, COCO files in .json")
     if kind is Masks.COLOUR:
         stack: npt.NDArray[Any] = read_mask(path, kind)[None]
@@ -204,7 +206,8 @@ def open_label_maps(path: Path, kind: Masks = Masks.LABELS) -> LabelMapSource:
 
 
 def _open_folder(path: Path, kind: Masks) -> LabelMapSource:
-    files = sorted(file for file in path.iterdir() if file.suffix.lower() in (*MAP_SUFFIXES, *_LOSSY_SUFFIXES))
+    named = (file for file in path.iterdir() if file.suffix.lower() in (*MAP_SUFFIXES, *_LOSSY_SUFFIXES))
+    files = sorted(file for file in named if is_picture(file) or not file.is_dir())
     leftovers = [file for file in files if file.name.startswith("._")]
     files = [file for file in files if not file.name.startswith("._")]
     if not files:

@@ -22,6 +22,8 @@ from segbench.engine.files.ome import square
 from segbench.engine.files.picture import Picture, Take
 from segbench.errors import SegbenchError
 
+SUFFIXES = (".zarr", ".czi", ".nd2", ".lif")
+"""What names of these pictures end in."""
 _ZARR_FILES = ("zarr.json", ".zattrs", ".zgroup", ".zarray")
 _MOST_CHUNKS = 4_000_000
 _MICROMETRES = {"micrometer": 1.0, "nanometer": 1e-3, "millimeter": 1e3, "centimeter": 1e4, "meter": 1e6}

@@ -11,9 +11,11 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 import numpy.typing as npt
 
+from segbench.engine.files.microscopy import SUFFIXES as MICROSCOPES
 from segbench.errors import SegbenchError
 
-_SUFFIXES = (".png", ".tif", ".tiff", ".npy", ".jpg", ".jpeg", ".bmp", ".ome.tif", ".ome.tiff")
+_PICTURES = (".png", ".tif", ".tiff", ".npy", ".jpg", ".jpeg", ".bmp", ".ome.tif", ".ome.tiff", ".ome.zarr")
+_SUFFIXES = (*_PICTURES, *MICROSCOPES)
 
 
 def read_groups(path: Path, names: Sequence[str]) -> list[str]:

@@ -12,6 +12,7 @@ import pytest
 import zarr
 from pylibCZIrw import czi
 
+import segbench
 from segbench.engine.data import DatasetSpec
 from segbench.engine.data.cache import ensure_prepared
 from segbench.engine.files.picture import Take
@@ -191,3 +192,16 @@ def test_a_folder_dataset_can_hold_them_and_knows_when_one_changes(tmp_path: Pat
     shutil.rmtree(tmp_path / "train.zarr")
     write_zarr(tmp_path / "train.zarr", PIXELS[1, 1:2], "cyx")
     assert ensure_prepared(spec).fingerprint != first.fingerprint
+
+
+def test_evaluate_reads_what_prepare_reads(tmp_path: Path) -> None:
+    labels = np.zeros((40, 50), np.uint16)
+    labels[5:15, 5:15], labels[20:30, 20:35] = 1, 2
+    for folder in ("truth", "found"):
+        (tmp_path / folder).mkdir()
+        write_zarr(tmp_path / folder / "a.zarr", labels, "yx")
+        write_czi(tmp_path / folder / "b.czi", labels[None, None])
+    in_folders = segbench.evaluate(tmp_path / "truth", tmp_path / "found")
+    assert (in_folders.pooled.n_images, in_folders.pooled.n_truth, in_folders.pooled.ap50) == (2, 4, 1.0)
+    alone = segbench.evaluate(tmp_path / "truth" / "a.zarr", tmp_path / "found" / "b.czi")
+    assert (alone.pooled.n_images, alone.pooled.ap50) == (1, 1.0)
