@@ -22,10 +22,11 @@ from detectron2.structures import BitMasks, Boxes, Instances
 from detectron2.utils.events import EventStorage
 
 from segbench.errors import SegbenchError
-from segbench.methods import Arrays, Budget, Checkpoints, Devices, ImageStack, Job, Progress, Task
+from segbench.methods import Arrays, Budget, Checkpoints, Devices, ImageStack, Job, Progress, Task, mask_encoding
 from segbench.methods.base import DivergedError
 from segbench.methods.detectron2 import CenterMask2, ResNeSt, _backbones, _center_mask, _data, _training
 from segbench.methods.planes import Normalisation
+from segbench.methods.predictions import run_lengths
 
 NORMALISATION = Normalisation((0.3, 0.3, 0.3), (0.2, 0.2, 0.2))
 TINY: Mapping[str, Any] = {
@@ -97,6 +98,21 @@ def masks_on_a_label_map_equal_bit_masks(folder: Path) -> None:
     within = masks[order].areas_within(boxes).tolist()
     assert within[0] == 8 * 12, within
     assert within[3] == 16, within
+
+
+def run_lengths_of_many_masks_are_those_of_each(folder: Path) -> None:
+    rng = np.random.default_rng(0)
+    for shape, share in (((40, 13, 7), 0.3), ((300, 64, 64), 0.01), ((5, 1, 9), 0.5), ((5, 9, 1), 0.5), ((3, 4, 4), 1)):
+        drawn = rng.random(shape) < share
+        drawn[1] = False
+        drawn[2, 0] = True
+        expected = [run_lengths(mask).tolist() for mask in drawn]
+        for masks in (torch.from_numpy(drawn), torch.from_numpy(drawn.swapaxes(1, 2).copy()).transpose(1, 2)):
+            assert [runs.tolist() for runs in mask_encoding.encode(masks)] == expected
+            # what a GPU does gives the same places on a processor
+            found = mask_encoding._changes_on_device(masks)
+            assert np.array_equal(found, mask_encoding._changes(masks.numpy(), np.empty_like(drawn)))
+    assert mask_encoding.encode(torch.zeros((0, 4, 4), dtype=torch.bool)) == []
 
 
 def mask_iou_targets_know_what_the_box_hides(folder: Path) -> None:
