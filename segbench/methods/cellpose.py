@@ -154,7 +154,7 @@ class Cellpose(Method):
         val = self._val and tuple(part[: settings["val_windows"]] for part in self._val)
         trainer = self._cellpose.train
         work = Path(job.output) / "work"
-        work.mkdir(exist_ok=True)
+        work.mkdir(parents=True, exist_ok=True)
         with contextlib.ExitStack() as replaced:
             loss = _watched(trainer._loss_fn_seg, plan, budget.epochs or 1, progress, self._torch)
             replaced.enter_context(_replaced(trainer, "_loss_fn_seg", loss))
