@@ -157,21 +157,24 @@ class MMDetMethod(Method):
         self._search = receptive.widen(self._model, job.settings["search_epochs"], epochs)
         return [self._search]
 
+    def _windows(self, job: Job) -> dict[str, Any]:
+        """Return the arguments of ``CellWindows``."""
+        assert job.train is not None
+        crop = job.settings["crop"]
+        return {
+            "arrays": dataclasses.asdict(job.train),
+            "windows": self._used,
+            "crop": None if crop == "none" else int(crop),
+        }
+
     def _build_runner(self, job: Job, config: Any, training: Training, hooks: list[Any]) -> Any:
         from mmengine.config import Config
         from mmengine.runner import Runner
 
-        assert job.train is not None
         processes = job.devices.processes
         workers = torch_devices.data_workers(job, self._device)
-        crop = job.settings["crop"]
         loader = {
-            "dataset": {
-                "type": "CellWindows",
-                "arrays": dataclasses.asdict(job.train),
-                "windows": self._used,
-                "crop": None if crop == "none" else int(crop),
-            },
+            "dataset": {"type": "CellWindows", **self._windows(job)},
             "sampler": {
                 "type": "CellSampler",
                 "batch_size": training.batch_size,

@@ -14,6 +14,12 @@ from segbench.methods.planes import Normalisation
 _FIRST_SCALES = ((1, 96), (48, 192), (96, 384), (192, 768), (384, 2048))
 """SOLOv2's published sizes in pixels, for photographs of 800 px."""
 
+OWN_TYPES: Mapping[str, str] = {
+    "SingleRoIExtractor": "Float32RoIExtractor",
+    "Mask2FormerHead": "Float32Mask2FormerHead",
+}
+"""Upstream's parts and those of _modules.py that stand in their place, with the same parameters."""
+
 
 @dataclass(frozen=True)
 class Training:
@@ -93,6 +99,8 @@ def scaled_rate(settings: Mapping[str, Any], batch_size: int) -> float:
 def _for_cells(model: Any, settings: Mapping[str, Any], sync_norm: bool) -> None:
     """Change a published model to one class, trained from scratch, with room for many small objects."""
     for part in _parts(model):
+        if part.get("type") in OWN_TYPES:
+            part["type"] = OWN_TYPES[part["type"]]
         if "num_classes" in part:
             part["num_classes"] = 1
         if part.get("type") in ("SyncBN", "MMSyncBN", "BN"):
@@ -112,8 +120,6 @@ def _for_cells(model: Any, settings: Mapping[str, Any], sync_norm: bool) -> None
 
 def _two_stages(model: Any, settings: Mapping[str, Any]) -> None:
     model.rpn_head.anchor_generator.scales = [settings["anchor_scale"]]
-    for extractor in (model.roi_head.bbox_roi_extractor, model.roi_head.mask_roi_extractor):
-        extractor.type = "Float32RoIExtractor"  # in _modules.py
     stages = model.train_cfg.rcnn
     for stage in stages if isinstance(stages, list) else [stages]:
         stage.sampler.num = settings["rois"]
@@ -124,7 +130,6 @@ def _two_stages(model: Any, settings: Mapping[str, Any]) -> None:
 
 def _queries(model: Any, settings: Mapping[str, Any]) -> None:
     head = model.panoptic_head
-    head.type = "Float32Mask2FormerHead"  # in _modules.py
     head.num_queries = settings["queries"]
     for part in (head, model.panoptic_fusion_head):
         part.num_things_classes, part.num_stuff_classes = 1, 0
