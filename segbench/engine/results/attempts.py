@@ -90,6 +90,11 @@ class AttemptFolder:
         return self.path / "stages" / "taken.json"
 
     @property
+    def recipe(self) -> Path:
+        """How the images of its dataset became windows: what is needed to apply its model to further images."""
+        return self.path / "recipe.json"
+
+    @property
     def broken_record(self) -> Path:
         """A record that could not be used."""
         return self.path / f"{RECORD_NAME}.broken"

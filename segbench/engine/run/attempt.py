@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import socket
 import time
 import traceback
@@ -12,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from segbench.engine.data import PreparedDataset, ensure_prepared
+from segbench.engine.data.recipe import Recipe
 from segbench.engine.grid.cards import get_card
 from segbench.engine.results.attempts import AttemptFolder
 from segbench.engine.results.hashes import hash_files
@@ -25,6 +27,7 @@ from segbench.engine.run.scoring import Scored, score
 from segbench.engine.run.stages import TakenUp, result_of, run_stages, stage_rows, take_up
 from segbench.errors import SegbenchError
 from segbench.methods.stages import EVALUATE, stage
+from segbench.small_files import write_whole
 
 
 def run_attempt(request: AttemptRequest) -> None:
@@ -92,6 +95,7 @@ def _attempt(request: AttemptRequest, phases: dict[str, float], facts: dict[str,
     job = make_job(request, data, _model(request, taken))
     facts["n_val_images"] = None if job.val is None or job.val.rows is None else len(job.val.rows)
     job.write(request.folder.job.job)
+    write_whole(request.folder.recipe, json.dumps(Recipe.of(data).to_dict(), indent=1))
     if taken is None or not taken.predicted:
         run_stages(request, job, environment, facts)
     with _timed(phases, "evaluate"):

@@ -1,0 +1,1 @@
+"""Trained models as things of their own: found, described, and applied to images that nobody has annotated."""
