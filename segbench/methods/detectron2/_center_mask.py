@@ -44,7 +44,7 @@ def build(settings: Mapping[str, Any], normalisation: Normalisation) -> CenterMa
     backbone = FPN(body, list(STAGES), width, top_block=LastLevelP6P7(width, width, "p5"))
     head = FCOSHead(
         input_shape=[backbone.output_shape()[level] for level in LEVELS], conv_dims=[width] * settings["tower"],
-        num_classes=1, norm="GN",
+        num_classes=1, norm=OnePixelGroupNorm,
     )  # fmt: skip
     return CenterMask(
         mask_head=SpatialAttentionMaskHead(width, settings["mask_convolutions"]),
@@ -63,6 +63,20 @@ def build(settings: Mapping[str, Any], normalisation: Normalisation) -> CenterMa
         pixel_mean=normalisation.mean,
         pixel_std=normalisation.std,
     )
+
+
+class OnePixelGroupNorm(nn.GroupNorm):  # type: ignore[misc]
+    """detectron2's group norm (32 groups), which also takes one window whose highest level is a single pixel.
+
+    PyTorch refuses groups of one value, though their result, the bias, is the one that they have in any larger batch.
+    """
+
+    def __init__(self, channels: int) -> None:
+        super().__init__(32, channels)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Return the normalised features; x (N, C, H, W)."""
+        return torch.group_norm(x, self.num_groups, self.weight, self.bias, self.eps)
 
 
 @dataclass(frozen=True)
