@@ -6,6 +6,7 @@ import enum
 import os
 import sys
 from collections.abc import Mapping, Sequence
+from contextvars import ContextVar
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -33,6 +34,15 @@ class MaskKind(enum.StrEnum):
     COLOUR = "colour"
 
 
+_WIDE: ContextVar[bool] = ContextVar("wide", default=False)
+"""Whether the command that runs shows every column of its tables."""
+
+
+def tell_error(text: str) -> None:
+    """Tell an error on standard error in one line, red where colours are wanted (NO_COLOR is not set)."""
+    typer.secho(f"error: {text}", fg=None if os.environ.get("NO_COLOR") else typer.colors.RED, err=True)
+
+
 def tell_notes(notes: Sequence[str]) -> None:
     """Tell on standard error what was left out or is suspected, a line each."""
     for note in notes:
@@ -56,6 +66,17 @@ OutOption = Annotated[
         help="The results folder, for the store, the runs and the report; or a URL (s3://...).",
     ),
 ]  # fmt: skip
+
+
+def _keep_wide(value: bool) -> None:
+    _WIDE.set(value)
+
+
+WideOption = Annotated[
+    bool,
+    typer.Option("--wide", callback=_keep_wide, help="Show every column of a table, however narrow the terminal is."),
+]
+"""Beside ``FormatOption`` in every command that prints a table; ``print_table`` knows what was given."""
 FormatOption = Annotated[Format, typer.Option("--format", "-f", help="How to print the table.")]
 DEFAULT_OUT = ResultsFolder(Path("segbench-results"))
 
@@ -89,22 +110,9 @@ def print_table(
         writer.writerow(columns)
         writer.writerows([_plain(row[column]) for column in columns] for row in rows)
     else:
-        from rich import box
-        from rich.console import Console
-        from rich.markup import escape
-        from rich.table import Table
+        from segbench.cli._tables import show_table
 
-        table = Table(box=box.SIMPLE_HEAD, title=title, title_justify="left", pad_edge=False)
-        for column in columns:
-            numeric = any(isinstance(row[column], int | float) for row in rows)
-            table.add_column(escape(column), justify="right" if numeric else "left", overflow="fold")
-        for row in rows:
-            table.add_row(*(escape(_short(row[column])) for column in columns))
-        # A pipe has no width: let lines be as long as they are instead of folding them at 80
-        console = Console(width=None if sys.stdout.isatty() else 200)
-        console.print(table)
-        if not rows:
-            console.print("no rows")
+        show_table(rows, columns, title, wide=_WIDE.get())
 
 
 def numbers_by_name(given: Sequence[str], flag: str, wanted: str) -> dict[str, float]:
@@ -131,13 +139,3 @@ def _plain(value: Any) -> Any:
     import json
 
     return json.dumps(value, default=str) if isinstance(value, list | tuple | dict) else value
-
-
-def _short(value: Any) -> str:
-    if value is None:
-        return "-"
-    if isinstance(value, float):
-        return f"{value:.4g}"
-    if isinstance(value, list | tuple):
-        return ", ".join(map(str, value))
-    return str(value)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from segbench.analysis import ANALYSES, Analysis, Option
-from segbench.cli._common import DEFAULT_OUT, Format, FormatOption, OutOption, numbers_by_name, print_table
+from segbench.cli._common import DEFAULT_OUT, Format, FormatOption, OutOption, WideOption, numbers_by_name, print_table
 
 if TYPE_CHECKING:
     from segbench.analysis.result import Result
@@ -50,6 +50,7 @@ def _command(analysis: Analysis) -> Callable[..., None]:
         "out": (OutOption, DEFAULT_OUT),
         "store": (StoreOption, Store.RESULTS),
         "format": (FormatOption, Format.TABLE),
+        "wide": (WideOption, False),
     }
     if analysis.parts:
         shared["part"] = (PartOption, None)

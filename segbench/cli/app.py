@@ -9,6 +9,7 @@ import typer
 
 from segbench import __version__
 from segbench.cli import analyze, data, evaluate, grid, methods, plot, report, runs, sql, store, sweep
+from segbench.cli._common import tell_error
 from segbench.errors import SegbenchError
 
 app = typer.Typer(
@@ -52,13 +53,16 @@ def main() -> None:
     try:
         app()
     except SegbenchError as error:
-        typer.secho(f"error: {error}", fg=typer.colors.RED, err=True)
+        tell_error(str(error))
         sys.exit(2)
+    except SystemExit as end:
+        # Typer ends with 1 where the reader of a pipe (head, less) has gone, and leaves this behind: not an error
+        sys.exit(0 if type(sys.stdout).__name__ == "PacifyFlushWrapper" else end.code)
     except BrokenPipeError:
         # The reader of a pipe (head, less) has gone: not an error, and the interpreter must not complain at exit
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(0)
     except OSError as error:  # a cache that is a file, a disk that is full: what no command has told in its own words
         where = f" ({error.filename})" if error.filename else ""
-        typer.secho(f"error: {error.strerror or error}{where}", fg=typer.colors.RED, err=True)
+        tell_error(f"{error.strerror or error}{where}")
         sys.exit(2)

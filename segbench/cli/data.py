@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from segbench.cli._common import Format, FormatOption, MaskKind, print_table, tell_notes
+from segbench.cli._common import Format, FormatOption, MaskKind, WideOption, print_table, tell_notes
 from segbench.errors import SegbenchError
 
 if TYPE_CHECKING:
@@ -66,7 +66,7 @@ class Edge(enum.StrEnum):
 
 
 @app.command("list")
-def list_datasets(format: FormatOption = Format.TABLE) -> None:
+def list_datasets(format: FormatOption = Format.TABLE, _wide: WideOption = False) -> None:
     """List the datasets by name, the built-in ones first, and whether they are prepared.
 
     Examples:
@@ -174,6 +174,7 @@ def prepare(
         int | None, typer.Option("--workers", min=1, help="Threads.", show_default="one a core, at most 16")
     ] = None,
     format: FormatOption = Format.TABLE,
+    _wide: WideOption = False,
 ) -> None:
     """Check a dataset, make its windows, and register it under its name.
 
@@ -303,6 +304,7 @@ def import_data(
     ] = False,
     nuclei: Annotated[bool, typer.Option("--nuclei", help="geojson: take the nuclei of QuPath's cells.")] = False,
     format: FormatOption = Format.TABLE,
+    _wide: WideOption = False,
 ) -> None:
     """Make a folder that `segbench data prepare folder` reads, of annotations as other tools have them.
 
@@ -358,6 +360,7 @@ def show(
     ] = None,
     split: Annotated[str, typer.Option("--split", help="The picture's split.")] = "test",
     format: FormatOption = Format.TABLE,
+    _wide: WideOption = False,
 ) -> None:
     """Show a prepared dataset: images, windows, cells, and mean shapes of the cells, for each split and tissue.
 

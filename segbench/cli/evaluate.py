@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from segbench.cli._common import Format, FormatOption, MaskKind, print_table, tell_notes
+from segbench.cli._common import Format, FormatOption, MaskKind, WideOption, print_table, tell_notes
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -71,6 +71,7 @@ def evaluate(
     masks: MasksOption = MaskKind.LABELS,
     threads: ThreadsOption = 1,
     format: FormatOption = Format.TABLE,
+    _wide: WideOption = False,
 ) -> None:
     """Score predicted cells against true ones: AP and AR exactly as pycocotools computes them, and other cell metrics.
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from segbench.cli._common import DEFAULT_OUT, Format, FormatOption, OutOption, print_table
+from segbench.cli._common import DEFAULT_OUT, Format, FormatOption, OutOption, WideOption, print_table
 from segbench.cli._options import Asked, How, Needs, spread
 from segbench.engine.results.folder import ResultsFolder
 
@@ -26,6 +26,7 @@ def plan(
     gpus_per_node: Annotated[int, typer.Option(min=1, help="Of the nodes that --gpus imagines.")] = 8,
     out: OutOption = DEFAULT_OUT,
     format: FormatOption = Format.TABLE,
+    _wide: WideOption = False,
 ) -> None:
     """Show the runs of a grid, which are done already, what they ask for and how long they may take; runs nothing.
 
@@ -161,6 +162,7 @@ def _tell_summary(summary: Summary, runs: int, out: ResultsFolder) -> None:
 def status(
     out: OutOption = DEFAULT_OUT,
     format: FormatOption = Format.TABLE,
+    _wide: WideOption = False,
     watch: Annotated[
         bool, typer.Option("--watch", "-w", help="Follow the launch until it ends; Ctrl-C leaves it running.")
     ] = False,

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from segbench.cli._common import DEFAULT_OUT, Format, FormatOption, OutOption, print_table
+from segbench.cli._common import DEFAULT_OUT, Format, FormatOption, OutOption, WideOption, print_table
 
 if TYPE_CHECKING:
     from segbench.engine.results.measurements import Measurement
@@ -26,6 +26,7 @@ GpuOption = Annotated[
 @app.command("list")
 def list_methods(
     format: FormatOption = Format.TABLE,
+    _wide: WideOption = False,
     implemented: Annotated[bool, typer.Option("--implemented", help="Only those that can be run.")] = False,
 ) -> None:
     """List every installed method with its published budget, and those that are broken with the reason.
@@ -53,6 +54,7 @@ def list_methods(
 def show(
     name: Annotated[str, typer.Argument(help="The method, as `segbench methods list` names it.")],
     format: FormatOption = Format.TABLE,
+    _wide: WideOption = False,
 ) -> None:
     """Show all that is known of one method: budget, settings with what they mean and allow, versions, sources.
 
@@ -130,6 +132,7 @@ def check(
     names: Annotated[list[str] | None, typer.Argument(help="Methods; all that can be run by default.")] = None,
     gpu: GpuOption = None,
     format: FormatOption = Format.TABLE,
+    _wide: WideOption = False,
 ) -> None:
     """Train each method for a few steps on drawn discs and predict, in its own environment and process.
 
@@ -174,6 +177,7 @@ def measure(
     channels: Annotated[int, typer.Option(min=1, max=3, help="Of a window.")] = 1,
     out: OutOption = DEFAULT_OUT,
     format: FormatOption = Format.TABLE,
+    _wide: WideOption = False,
 ) -> None:
     """Measure memory and windows a second of training and prediction: a few real steps at two batch sizes.
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from segbench.cli._common import DEFAULT_OUT, Format, FormatOption, OutOption, print_table
+from segbench.cli._common import DEFAULT_OUT, Format, FormatOption, OutOption, WideOption, print_table
 from segbench.cli._options import How, Needs, spread
 from segbench.engine.results.folder import ResultsFolder
 
@@ -29,6 +29,7 @@ def list_(
     status: Annotated[str | None, typer.Option("--status", help="Only runs that ended so: done, failed, ...")] = None,
     out: OutOption = DEFAULT_OUT,
     format: FormatOption = Format.TABLE,
+    _wide: WideOption = False,
 ) -> None:
     """List the runs, latest first, with their score and training time.
 
@@ -44,7 +45,12 @@ def list_(
 
 
 @app.command()
-def show(run_id: IdArgument, out: OutOption = DEFAULT_OUT, format: FormatOption = Format.TABLE) -> None:
+def show(
+    run_id: IdArgument,
+    out: OutOption = DEFAULT_OUT,
+    format: FormatOption = Format.TABLE,
+    _wide: WideOption = False,
+) -> None:
     """Show everything that is needed to repeat a run: method, data, budget, settings, versions, machine, attempts,
     scores.
 
@@ -86,6 +92,7 @@ def evaluate(
     whole: Annotated[bool, typer.Option("--whole", help="Score whole test images, too, beside the windows.")] = False,
     out: OutOption = DEFAULT_OUT,
     format: FormatOption = Format.TABLE,
+    _wide: WideOption = False,
 ) -> None:
     """Score the predictions of finished runs again, with the metrics of this segbench.
 
@@ -115,6 +122,7 @@ def predict(
     timeout: Annotated[float | None, typer.Option(min=1, help="Stop each after so many seconds.")] = None,
     out: OutOption = DEFAULT_OUT,
     format: FormatOption = Format.TABLE,
+    _wide: WideOption = False,
 ) -> None:
     """Predict with the models of finished runs again, with other settings of prediction, and score that.
 
@@ -184,6 +192,7 @@ def repeat(
         typer.Option(min=0, help="How far a score may lie off; default 0 for methods without training, else 0.05."),
     ] = None,
     format: FormatOption = Format.TABLE,
+    _wide: WideOption = False,
 ) -> None:
     """Run one run again and compare its scores; ends with status 1 where they lie further apart than the tolerance.
 

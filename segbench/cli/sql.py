@@ -6,13 +6,14 @@ from typing import Annotated
 
 import typer
 
-from segbench.cli._common import DEFAULT_OUT, Format, FormatOption, OutOption, print_table
+from segbench.cli._common import DEFAULT_OUT, Format, FormatOption, OutOption, WideOption, print_table
 
 
 def sql(
     query: Annotated[str, typer.Argument(help="One SQL query, in DuckDB's dialect.")],
     out: OutOption = DEFAULT_OUT,
     format: FormatOption = Format.TABLE,
+    _wide: WideOption = False,
 ) -> None:
     """Ask the store anything; it cannot be changed this way. It works while a grid runs, too.
 

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from segbench.cli._common import DEFAULT_OUT, Format, FormatOption, OutOption, print_table, results_folder
+from segbench.cli._common import DEFAULT_OUT, Format, FormatOption, OutOption, WideOption, print_table, results_folder
 from segbench.engine.results.folder import ResultsFolder, is_url
 
 app = typer.Typer(no_args_is_help=True, help="Check the results against their records, rebuild, merge and export them.")
@@ -20,6 +20,7 @@ def check(
         bool, typer.Option("--files/--no-files", help="Read the files of finished attempts too, or the records only.")
     ] = True,
     format: FormatOption = Format.TABLE,
+    _wide: WideOption = False,
 ) -> None:
     """Verify the store against every attempt's record, value by value, and the files of finished attempts against the
     hashes in their records. It ends with status 1 where anything is wrong.
@@ -124,6 +125,7 @@ def merge(
         bool, typer.Option("--artifacts/--no-artifacts", help="Bring pictures, weights and logs, or the results only.")
     ] = True,
     format: FormatOption = Format.TABLE,
+    _wide: WideOption = False,
 ) -> None:
     """Merge results folders into one, each run's result once. Merging again changes nothing.
 
@@ -170,6 +172,7 @@ def export(
     parquet: Annotated[Path, typer.Option("--parquet", help="The folder for one Parquet file a table and view.")],
     out: OutOption = DEFAULT_OUT,
     format: FormatOption = Format.TABLE,
+    _wide: WideOption = False,
 ) -> None:
     """Write every table and view as a Parquet file. Works while a launch runs.
 

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from segbench.cli._common import Format, FormatOption, MaskKind, print_table, tell_notes
+from segbench.cli._common import Format, FormatOption, MaskKind, WideOption, print_table, tell_notes
 from segbench.cli.evaluate import (
     GroupsOption,
     LimitOption,
@@ -45,6 +45,7 @@ def sweep(
     masks: MasksOption = MaskKind.LABELS,
     threads: ThreadsOption = 1,
     format: FormatOption = Format.TABLE,
+    _wide: WideOption = False,
 ) -> None:
     """Score predictions after growing or shrinking their cells by each radius; without an option, dilation by 0 to 20.
 
