@@ -58,6 +58,36 @@ class Devices:
 
 
 @dataclass(frozen=True)
+class Asked:
+    """What a process is asked to predict while it runs, and how it answers: a JSON line each.
+
+    Examples
+    --------
+    >>> Asked.of(Asked("7", "windows.npy").line()), Asked.answer("7", error="it broke")
+    (Asked(name='7', images='windows.npy'), '{"answered": "7", "error": "it broke"}')
+    """
+
+    name: str
+    """The predictions become a folder of that name."""
+    images: str
+    """A .npy of windows, as ``Arrays`` has it, with the channels that the method sees."""
+
+    def line(self) -> str:
+        """Return the question."""
+        return json.dumps(dataclasses.asdict(self))
+
+    @classmethod
+    def of(cls, line: str) -> Asked:
+        """Read a question; raises ValueError or TypeError where it is none."""
+        return cls(**json.loads(line))
+
+    @staticmethod
+    def answer(name: str, error: str | None = None) -> str:
+        """Return the answer once the predictions lie there, or why they do not."""
+        return json.dumps({"answered": name, "error": error})
+
+
+@dataclass(frozen=True)
 class Job:
     """One run for one method's subprocess. Written by the engine, read by ``python -m segbench.methods``.
 
@@ -104,6 +134,8 @@ class Job:
     """Folder of a finished model: it is not trained then but predicts."""
     most_at_once: int | None = None
     """Most windows that may go through the network together in prediction; None for as many as the method wants."""
+    asked: bool = False
+    """Once the method is ready, further predictions are asked for on standard input, as JSON lines: see ``Asked``."""
     schema: int = JOB_SCHEMA
 
     def rank(self) -> int:
@@ -158,6 +190,7 @@ class Job:
                 train=arrays(raw.get("train")),
                 model=raw.get("model"),
                 most_at_once=raw.get("most_at_once"),
+                asked=bool(raw.get("asked", False)),
                 val=arrays(raw.get("val")),
                 predict={name: selected for name, value in raw["predict"].items() if (selected := arrays(value))},
                 settings=dict(raw["settings"]),

@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
 from segbench.methods.folder import JobFolder
-from segbench.methods.job import Arrays, Job
+from segbench.methods.job import Arrays, Asked, Job
 from segbench.methods.stages import PREDICT, TRAIN, stage
 
 # Nothing here may import numpy before the thread counts are set: job and card are plain Python.
@@ -81,7 +81,7 @@ class _Run:
         from segbench.methods.base import Progress
         from segbench.methods.checkpoints import Checkpoints
 
-        self.job, self.folder = job, JobFolder(Path(job.output))
+        self.job, self.folder, self.stream = job, JobFolder(Path(job.output)), stream
         self.first = job.rank() == 0
         self.progress: Progress = Progress(self.folder.progress, stream) if self.first else Progress(Path(os.devnull))
         kept = None if job.checkpoints is None else Path(job.checkpoints)
@@ -122,6 +122,8 @@ class _Run:
             elif self.first:
                 self._make_ready(method)
                 self._predict_all(method, how)
+                if job.asked:
+                    self._answer_all(method, how)
         if not trained or not self.first:
             return  # of several processes the others have helped to train
         # whatever happens from here on: this model is not trained again
@@ -184,6 +186,19 @@ class _Run:
         with self._phase("predict"):
             for name, arrays in self.job.predict.items():
                 self._predict(method, name, arrays, how)
+
+    def _answer_all(self, method: Method, how: dict[str, Any]) -> None:
+        """Predict what is asked for until standard input ends; what fails is told, and the next is answered."""
+        for line in sys.stdin:
+            asked, error = Asked.of(line), None
+            n_channels = importlib.import_module("numpy").load(asked.images, mmap_mode="r").shape[1]
+            try:
+                self._predict(method, asked.name, Arrays(asked.images, tuple(range(n_channels))), how)
+            except Exception as failure:
+                traceback.print_exc()
+                error = one_line(failure)
+            self.stream.write(Asked.answer(asked.name, error) + "\n")
+            self.stream.flush()
 
     def _predict(self, method: Method, name: str, arrays: Arrays, how: dict[str, Any]) -> None:
         from segbench.methods.base import ImageStack

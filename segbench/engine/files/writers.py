@@ -8,19 +8,24 @@ from __future__ import annotations
 import io
 import json
 import zipfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from segbench.engine.files import spool
 from segbench.engine.files.outlines import Ring, trace
 from segbench.small_files import write_whole
 
 Labels = npt.NDArray[Any]
 """(H, W), whole numbers from 0, the background."""
 _INT16 = 2**15 - 1
+_SIDE = 512
+"""Of a tile, and rows in memory at a time, of what is large."""
+_DENSE = 2**22
+"""Labels up to this are looked up by number."""
 
 
 def narrow(labels: Labels) -> npt.NDArray[Any]:
@@ -28,18 +33,54 @@ def narrow(labels: Labels) -> npt.NDArray[Any]:
     return labels.astype(np.uint32 if labels.size and labels.max() > 65535 else np.uint16)
 
 
-def write_label_tiff(path: Path, labels: Labels) -> None:
-    """Write a label map as a TIFF of 16 bits, of 32 where a label is beyond 65,535, compressed without loss."""
+def write_label_tiff(path: Path, labels: Labels, pixel_size_um: float | None = None) -> None:
+    """Write a label map as a TIFF of 16 bits, of 32 where a label is beyond 65,535, compressed without loss.
+
+    Parameters
+    ----------
+    path
+        Of the file.
+    labels
+        Of an image; one that is large may lie on the disk, and becomes tiles.
+    pixel_size_um
+        Side of a pixel in micrometres, which the file then tells as OME-TIFF does; None for none.
+    """
     import tifffile
 
-    buffer = io.BytesIO()
-    tifffile.imwrite(buffer, narrow(labels), compression="zlib", photometric="minisblack", metadata=None)
-    write_whole(path, buffer.getvalue())
+    told: dict[str, Any] = {"metadata": None}
+    if pixel_size_um is not None:
+        size = {f"PhysicalSize{axis}": pixel_size_um for axis in "XY"}
+        unit = {f"PhysicalSize{axis}Unit": "µm" for axis in "XY"}
+        told = {"ome": True, "metadata": {"axes": "YX", **size, **unit}}
+    if not spool.is_large(labels):
+        buffer = io.BytesIO()
+        tifffile.imwrite(buffer, narrow(labels), compression="zlib", photometric="minisblack", **told)
+        write_whole(path, buffer.getvalue())
+        return
+    highest = max(int(labels[top : top + _SIDE].max()) for top in range(0, labels.shape[0], _SIDE))
+    dtype = np.uint32 if highest > 65535 else np.uint16
+    part = path.with_name(f"{path.name}.part")
+    try:
+        tifffile.imwrite(
+            part, _tiles(labels, dtype), shape=labels.shape, dtype=dtype, tile=(_SIDE, _SIDE), compression="zlib",
+            photometric="minisblack", **told,
+        )  # fmt: skip
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def _tiles(labels: Labels, dtype: npt.DTypeLike) -> Iterator[npt.NDArray[Any]]:
+    for top in range(0, labels.shape[0], _SIDE):
+        for left in range(0, labels.shape[1], _SIDE):
+            yield np.ascontiguousarray(labels[top : top + _SIDE, left : left + _SIDE], dtype)
+        spool.let_go(labels)
 
 
 def write_coco(
-    path: Path, maps: Iterable[tuple[str, Labels]], *, polygons: bool = False, category: str = "cell"
-) -> None:
+    path: Path, maps: Iterable[tuple[str, Labels]], *, polygons: bool = False, category: str = "cell",
+    scores: Sequence[npt.NDArray[np.float64]] | None = None,
+) -> None:  # fmt: skip
     """Write the cells of images as a COCO dataset.
 
     Parameters
@@ -53,43 +94,61 @@ def write_coco(
         nevertheless.
     category
         Name of the one category.
+    scores
+        Of each image's cells, that of label i at i - 1; None where they have none.
     """
     images: list[dict[str, Any]] = []
-    annotations: list[dict[str, Any]] = []
-    for number, (name, labels) in enumerate(maps, start=1):
-        height, width = labels.shape
-        images.append({"id": number, "file_name": name, "height": height, "width": width})
-        for _, mask, top, left in cells_of(labels):
-            annotations.append(
-                {"id": len(annotations) + 1, "image_id": number, "category_id": 1, "iscrowd": 0}
-                | _coco_shape(mask, top, left, (height, width), polygons)
-            )
-    dataset = {
-        "images": images,
-        "categories": [{"id": 1, "name": category, "supercategory": ""}],
-        "annotations": annotations,
-    }
-    write_whole(path, json.dumps(dataset))
+
+    def pieces() -> Iterator[str]:
+        number = 0
+        yield '{"annotations": ['
+        for image, (name, labels) in enumerate(maps, start=1):
+            height, width = labels.shape
+            images.append({"id": image, "file_name": name, "height": height, "width": width})
+            for label, mask, top, left in cells_of(labels):
+                number += 1
+                told: dict[str, Any] = {"id": number, "image_id": image, "category_id": 1, "iscrowd": 0}
+                told |= _coco_shape(mask, top, left, (height, width), polygons)
+                if scores is not None:
+                    told["score"] = float(scores[image - 1][label - 1])
+                yield f"{', ' if number > 1 else ''}{json.dumps(told)}"
+        categories = [{"id": 1, "name": category, "supercategory": ""}]
+        yield f'], "images": {json.dumps(images)}, "categories": {json.dumps(categories)}}}'
+
+    write_whole(path, pieces())
 
 
-def write_geojson(path: Path, labels: Labels) -> None:
-    """Write the cells of an image as GeoJSON that QuPath imports as detections; a cell's label is its name."""
-    features = []
-    for label, mask, top, left in cells_of(labels):
-        polygons = [[_closed(ring) for ring in piece] for piece in _outlines(mask, top, left)]
-        geometry = (
-            {"type": "Polygon", "coordinates": polygons[0]}
-            if len(polygons) == 1
-            else {"type": "MultiPolygon", "coordinates": polygons}
-        )
-        features.append(
-            {
-                "type": "Feature",
-                "geometry": geometry,
-                "properties": {"objectType": "detection", "name": str(label)},
-            }
-        )
-    write_whole(path, json.dumps({"type": "FeatureCollection", "features": features}))
+def write_geojson(path: Path, labels: Labels, measured: Mapping[int, Mapping[str, float]] | None = None) -> None:
+    """Write the cells of an image as GeoJSON that QuPath imports as detections; a cell's label is its name.
+
+    Parameters
+    ----------
+    path
+        Of the file.
+    labels
+        Of the image.
+    measured
+        For each label the measurements that QuPath shows, by their names; None for none.
+    """
+
+    def pieces() -> Iterator[str]:
+        yield '{"type": "FeatureCollection", "features": ['
+        for number, (label, mask, top, left) in enumerate(cells_of(labels)):
+            told: dict[str, Any] = {"objectType": "detection", "name": str(label)}
+            if measured is not None:
+                told["measurements"] = measured[label]
+            feature = {"type": "Feature", "geometry": _geometry(mask, top, left), "properties": told}
+            yield f"{', ' if number else ''}{json.dumps(feature)}"
+        yield "]}"
+
+    write_whole(path, pieces())
+
+
+def _geometry(mask: npt.NDArray[np.bool_], top: int, left: int) -> dict[str, Any]:
+    polygons = [[_closed(ring) for ring in piece] for piece in _outlines(mask, top, left)]
+    if len(polygons) == 1:
+        return {"type": "Polygon", "coordinates": polygons[0]}
+    return {"type": "MultiPolygon", "coordinates": polygons}
 
 
 def write_rois(path: Path, labels: Labels) -> None:
@@ -140,14 +199,20 @@ def write_seg_npy(path: Path, labels: Labels, image: str) -> None:
 
 def cells_of(labels: Labels) -> Iterator[tuple[int, npt.NDArray[np.bool_], int, int]]:
     """Yield each cell's label, mask on a canvas as small as the cell, and the pixel (top, left) where it lies."""
-    from scipy import ndimage
+    from segbench.engine.files.boxes import boxes_of
 
-    values, index = np.unique(labels, return_inverse=True)
-    # numbers from 1: find_objects makes a place for every number up to the highest
-    numbers = index.reshape(labels.shape) + (0 if values.size and values[0] == 0 else 1)
-    for number, place in enumerate(ndimage.find_objects(numbers), start=1):
-        label = int(values[number - (0 if values[0] == 0 else 1)])
-        yield label, numbers[place] == number, place[0].start, place[1].start
+    bands = range(0, labels.shape[0], _SIDE)
+    highest = max((int(labels[top : top + _SIDE].max(initial=0)) for top in bands), default=0)
+    if highest > max(_DENSE, labels.size):
+        # numbers from 1: a box is kept for every number up to the highest
+        values, index = np.unique(labels, return_inverse=True)
+        numbers = index.reshape(labels.shape) + (0 if values[0] == 0 else 1)
+        names = values if values[0] == 0 else np.concatenate([[0], values])
+        yield from ((int(names[n]), mask, top, left) for n, mask, top, left in cells_of(numbers))
+        return
+    for label, (top, left, bottom, right) in enumerate(boxes_of(labels, highest).tolist(), start=1):
+        if bottom > top:
+            yield label, np.asarray(labels[top:bottom, left:right] == label), top, left
 
 
 def _coco_shape(

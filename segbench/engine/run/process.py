@@ -37,7 +37,7 @@ def run_process(
         It ended without a result, or was stopped at its limit.
     """
     files = request.folder.job
-    variables = environments.subprocess_env(environment, modules=_modules(request.run.method))
+    variables = environments.subprocess_env(environment, modules=modules_of(request.run.method))
     if not request.use_gpu:
         variables["CUDA_VISIBLE_DEVICES"] = ""
     command = job.command(files.job if path is None else path, environment.python)
@@ -72,7 +72,7 @@ def _wait(process: subprocess.Popen[bytes], limit_s: float | None, watch: Memory
             watch.look()
             time.sleep(_POLL_S)
     except BaseException:
-        _end(process)
+        end(process)
         raise
     return code
 
@@ -96,12 +96,14 @@ def _failure(code: int, result: Mapping[str, Any], watch: MemoryWatch, reserved_
     )
 
 
-def _end(process: subprocess.Popen[bytes]) -> None:
+def end(process: subprocess.Popen[bytes]) -> None:
+    """Kill a method's process with all that it has started, and wait for it."""
     # its own session: this ends the method's children (data loaders, torchrun) too
     with contextlib.suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
     process.wait()
 
 
-def _modules(method: str) -> Sequence[str]:
+def modules_of(method: str) -> Sequence[str]:
+    """Return the packages that a method's process imports from here."""
     return tuple(dict.fromkeys(("segbench", method_object(method).partition(":")[0].partition(".")[0])))

@@ -1,0 +1,131 @@
+"""``segbench models``: trained models are applied to images that nobody has annotated."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from segbench.cli._common import DEFAULT_OUT, results_folder
+from segbench.engine.results.folder import ResultsFolder
+
+if TYPE_CHECKING:
+    from segbench.engine.models.applying import Applied
+
+app = typer.Typer(no_args_is_help=True, help="Apply trained models to new images.")
+
+ResultsOption = Annotated[
+    ResultsFolder,
+    typer.Option(
+        "--results", "-r", envvar="SEGBENCH_OUT", parser=results_folder, metavar="DIR|URL",
+        help="The results folder in which the run lies.",
+    ),
+]  # fmt: skip
+
+
+@app.command()
+def apply(
+    model: Annotated[
+        str, typer.Argument(metavar="MODEL", help="A finished run's id, or the beginning of it; or a model's folder.")
+    ],
+    images: Annotated[
+        list[str],
+        typer.Argument(metavar="IMAGE...", help="Files, folders, patterns ('scans/*.tif'), or a .txt file of paths."),
+    ],
+    to: Annotated[Path, typer.Option("--to", metavar="DIR", help="A new folder for the results.")],
+    write: Annotated[
+        str,
+        typer.Option(
+            "--write",
+            metavar="FORM,...",
+            help="What is written: tiff, geojson, roi, zarr, seg-npy, coco, table, outlines; or all.",
+        ),
+    ] = "tiff,table",
+    pixel_size: Annotated[
+        float | None,
+        typer.Option("--pixel-size", metavar="UM", help="Side of the images' pixels, where files do not tell it."),
+    ] = None,
+    channels: Annotated[
+        str | None,
+        typer.Option(
+            "--channels",
+            metavar="NAME,...",
+            help="For each channel that the model sees one of the images', by name or number from 1.",
+        ),
+    ] = None,
+    no_rescale: Annotated[bool, typer.Option("--no-rescale", help="Leave images at their own pixel size.")] = False,
+    overlap: Annotated[
+        int | None, typer.Option("--overlap", metavar="PIXELS", help="Of neighbouring windows; else as cells need it.")
+    ] = None,
+    gpu: Annotated[
+        bool | None, typer.Option("--gpu/--cpu", help="With or without a GPU; else as there is one.")
+    ] = None,
+    project: Annotated[str | None, typer.Option("--project", help="Join the planes of a stack: max or mean.")] = None,
+    plane: Annotated[
+        list[str] | None, typer.Option("--plane", metavar="AXIS=N", help="Take one plane of a stack, such as Z=3.")
+    ] = None,
+    results: ResultsOption = DEFAULT_OUT,
+) -> None:
+    """Segment images with a trained model: images of any size and number, none of them annotated.
+
+    Images are prepared as the model's training images were, cut into windows that overlap, and put together again.
+    Every cell is whole, whichever windows cut it, and is in all forms that are written. Each image's results are
+    written as it is done; killed and started again, the command goes on where it stood. An image that cannot be
+    segmented is told and left, and the status is then 1.
+
+    Examples:
+
+      segbench models apply 28832d scans/ --to cells
+
+      segbench models apply 28832d 'scans/**/*.ome.tif' --to cells --write tiff,geojson,outlines --pixel-size 0.5
+
+      segbench models apply 28832d slide.zarr --to cells --channels DAPI --write zarr,table --cpu
+    """
+    from segbench.cli._applying import ApplyDisplay
+    from segbench.engine.files.picture import Take
+    from segbench.engine.models.applying import ApplyOptions
+    from segbench.engine.models.applying import apply as apply_model
+    from segbench.engine.models.images import image_files
+    from segbench.engine.models.outputs import FORMS, checked_forms
+    from segbench.engine.models.trained import find_model
+    from segbench.engine.scheduler.gpus import visible_gpus
+    from segbench.errors import SegbenchError
+
+    forms = tuple(FORMS) if write == "all" else checked_forms(_names(write))
+    if pixel_size is not None and not 0 < pixel_size <= 1000:
+        raise SegbenchError(f"--pixel-size is above 0 and up to 1000 um, found {pixel_size:g}")
+    options = ApplyOptions(
+        write=forms,
+        pixel_size_um=pixel_size,
+        channels=_names(channels or ""),
+        rescale=not no_rescale,
+        overlap=overlap,
+        take=Take.of(project, plane),
+        use_gpu=bool(visible_gpus()) if gpu is None else gpu,
+    )
+    found, files = find_model(model, results), image_files(images)
+    with ApplyDisplay() as display:
+        done = [
+            display.told(one)
+            for one in apply_model(found, files, to, options, progress=display.progress, note=display.note)
+        ]
+    _tell(done, to)
+
+
+def _names(text: str) -> tuple[str, ...]:
+    return tuple(name.strip() for name in text.split(",") if name.strip())
+
+
+def _tell(done: list[Applied], to: Path) -> None:
+    failed = [one for one in done if one.error]
+    cells = sum(one.cells or 0 for one in done)
+    earlier = sum(one.earlier for one in done)
+    typer.echo(
+        f"{len(done) - len(failed):,} of {len(done):,} images, {cells:,} cells"
+        f"{f' ({earlier:,} images were done before)' if earlier else ''}: {to}"
+    )
+    for one in failed:
+        typer.secho(f"failed: {one.error}", fg=typer.colors.RED, err=True)
+    if failed:
+        raise typer.Exit(1)
