@@ -34,14 +34,15 @@ def model_only(method: Any, job: Any, steps: int) -> float:
     kept = {key: value.clone() for key, value in method._model.state_dict().items()}
     precision = torch_devices.precision_of(job, method._device)
     config = build_config(
-        method.recipe, job.settings, method._normalisation, Training(1, steps, batch), precision=precision
-    )
+        method.recipe, job.settings, method._normalisation, Training(1, steps, batch),
+        precision=precision, fused=method._device.type == "cuda",
+    )  # fmt: skip
     model = method._model.to(method._device).train()
     wrapper = build_optim_wrapper(model, config.optim_wrapper)
     windows = modules.CellWindows(**method._windows(job))
     drawn = iter(modules.CellSampler(windows, batch, job.seed, job.settings["flips"]))
     samples = [windows[n] for n in itertools.islice(drawn, batch)]
-    data = model.data_preprocessor({key: [each[key] for each in samples] for key in samples[0]}, True)
+    data = model.data_preprocessor(modules.collate(samples), True)
     times = []
     for _ in range(_warm_up(steps) + steps):
         started = _now(method._device)
@@ -106,14 +107,7 @@ def upstream_training(method: Any, job: Any, steps: int, folder: Path) -> float:
                 marks.append(_now(device))
 
     workers = torch_devices.data_workers(job, device)
-    precision = torch_devices.precision_of(job, device)
-    if precision == "float16" and "panoptic_head" in (config := _model_config(method, job)):
-        precision = "float32"  # upstream's losses are not finite in float16, and it ends
     config = _model_config(method, job)
-    training = Training(1, _warm_up(steps) + steps, batch)
-    wrapper = build_config(method.recipe, job.settings, method._normalisation, training).optim_wrapper
-    if precision != "float32" and device.type == "cuda":
-        wrapper = {**wrapper, "type": "AmpOptimWrapper", "dtype": precision, "loss_scale": 512.0}
     runner = Runner(
         model=config,
         work_dir=str(Path(folder) / "work"),
@@ -140,7 +134,7 @@ def upstream_training(method: Any, job: Any, steps: int, folder: Path) -> float:
             },
         },
         train_cfg={"type": "IterBasedTrainLoop", "max_iters": _warm_up(steps) + steps},
-        optim_wrapper=wrapper,
+        optim_wrapper=_upstream_wrapper(method, job, _warm_up(steps) + steps, "panoptic_head" in config),
         default_hooks={"logger": {"type": "LoggerHook", "interval": 50}, "checkpoint": None},
         custom_hooks=[Clock()],
         env_cfg={"mp_cfg": {"mp_start_method": "fork", "opencv_num_threads": 0}},
@@ -171,7 +165,22 @@ def _model_config(method: Any, job: Any) -> Any:
     for part in _parts(model):
         if part.get("type") in upstream:
             part["type"] = upstream[part["type"]]
+    model.data_preprocessor.type = "DetDataPreprocessor"
     return model
+
+
+def _upstream_wrapper(method: Any, job: Any, steps: int, of_queries: bool) -> dict[str, Any]:
+    """Return the optimiser's part of a configuration for MMEngine's own wrappers and groups of parameters."""
+    training = Training(1, steps, job.budget.batch_size)
+    wrapper = dict(build_config(method.recipe, job.settings, method._normalisation, training).optim_wrapper)
+    for own in ("type", "constructor", "precision"):
+        del wrapper[own]
+    del wrapper["optimizer"]["fused"]
+    precision = torch_devices.precision_of(job, method._device)
+    # Mask2Former's losses upstream are not finite in float16, which ends it; MMEngine's half precision is for GPUs
+    if precision == "float32" or method._device.type != "cuda" or (of_queries and precision == "float16"):
+        return wrapper
+    return {**wrapper, "type": "AmpOptimWrapper", "dtype": precision, "loss_scale": 512.0}
 
 
 def _parts(config: Any) -> Iterator[Any]:

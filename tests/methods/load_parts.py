@@ -182,7 +182,6 @@ def torch(folder: Path) -> dict[str, Any]:
     MaskRCNN().import_library(job_of(folder, dict(MaskRCNN.card.defaults)))
     ResNeSt().import_library(job_of(folder, dict(ResNeSt.card.defaults)))
     from mmdet.structures.mask import BitmapMasks
-    from mmengine.dataset import pseudo_collate
     from torch.utils.data import DataLoader
 
     from segbench.methods.detectron2._data import train_loader
@@ -206,15 +205,9 @@ def torch(folder: Path) -> dict[str, Any]:
     views = [modules.view_number(window, turned, 0) for window, turned in ((0, 0), (1, 3), (2, 1))]
     batches = []
     for workers in (0, 1):
-        loader = DataLoader(dataset, sampler=views, batch_size=3, num_workers=workers, collate_fn=pseudo_collate)
+        loader = DataLoader(dataset, sampler=views, batch_size=3, num_workers=workers, collate_fn=modules.collate)
         batch = next(iter(loader))
-        cells = [sample.gt_instances for sample in batch["data_samples"]]
-        batches.append(
-            [
-                *(image.numpy() for image in batch["inputs"]),
-                *(part for one in cells for part in (one.masks.masks, one.bboxes.numpy())),
-            ]
-        )
+        batches.append([*(batch[key].numpy() for key in ("inputs", "labels", "boxes")), np.array(batch["counts"])])
     found["mmdet_workers"] = all(map(np.array_equal, *batches))
     # with one scale and no mirror nothing of detectron2's is drawn by chance but the order
     settings = {**ResNeSt.card.defaults, "train_scales": (1.0,), "flip": 0.0}

@@ -1,258 +1,43 @@
-"""What MMEngine's Runner is given of segbench: the windows, their order, and a hook that watches a training.
+"""What MMEngine's Runner is given of segbench: the order of the windows, and hooks that watch and keep a training.
 
 Imported inside functions only: it needs torch and MMDetection.
 """
 
 from __future__ import annotations
 
+import math
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import torch
-from mmdet.models.dense_heads import Mask2FormerHead
-from mmdet.models.roi_heads.roi_extractors import SingleRoIExtractor
-from mmdet.registry import DATA_SAMPLERS, DATASETS, MODELS, OPTIM_WRAPPERS
-from mmdet.structures import DetDataSample
-from mmdet.structures.mask import BitmapMasks
+from mmdet.registry import DATA_SAMPLERS
 from mmengine.dist import get_dist_info
 from mmengine.hooks import Hook
-from mmengine.optim import OptimWrapper
-from mmengine.structures import InstanceData
-from scipy.ndimage import find_objects
-from torch.utils.data import Dataset, Sampler
+from torch.utils.data import Sampler
 
-from segbench.methods.base import ImageStack, Progress
+from segbench.methods.base import Progress
 from segbench.methods.checkpoints import Checkpoints
-from segbench.methods.job import Arrays
-from segbench.methods.planes import three_planes
-from segbench.methods.scaling import FIRST_SCALE, SkippedSteps
+from segbench.methods.mmdet._heads import Float32Mask2FormerHead, Float32RoIExtractor
+from segbench.methods.mmdet._optim import AutocastOptimWrapper, FewGroupsConstructor
+from segbench.methods.mmdet._windows import (
+    ORIENTATIONS,
+    PLACES,
+    CellMasks,
+    CellPreprocessor,
+    CellWindows,
+    boxes_of,
+    collate,
+    cut_around_a_cell,
+    sample,
+    view_number,
+)
+from segbench.methods.scaling import SkippedSteps
 
-ORIENTATIONS = 4
-"""As they are, flipped left to right, top to bottom, and both."""
-
-PLACES = 1 << 20
-"""How many random places of a crop are told apart."""
-
-META = {"classes": ("cell",), "palette": [(220, 20, 60)]}
-
-
-def masks_of(labels: npt.NDArray[np.int32]) -> npt.NDArray[np.uint8]:
-    """Return the cells of a label map (H, W) as masks (k, H, W) of 0 and 1."""
-    present = np.unique(labels)
-    present = present[present != 0]
-    there: npt.NDArray[np.bool_] = labels[np.newaxis] == present[:, np.newaxis, np.newaxis]
-    return there.view(np.uint8)
-
-
-def boxes_of(labels: npt.NDArray[np.int32]) -> npt.NDArray[np.float32]:
-    """Return the corners (k, 4) x1, y1, x2, y2 of a label map's cells, the lower right one just outside of the cell."""
-    found = [place for place in find_objects(labels) if place is not None]
-    boxes = [(columns.start, rows.start, columns.stop, rows.stop) for rows, columns in found]
-    return np.asarray(boxes, np.float32).reshape(-1, 4)
-
-
-class CellMasks(BitmapMasks):  # type: ignore[misc]
-    """The masks of a label map's cells, which stay a label map until a loss asks for them.
-
-    So a worker sends 0.3 MB for a window of 256x256, where 400 masks are 26 MB.
-
-    Parameters
-    ----------
-    labels
-        (H, W), 0 for the ground.
-    """
-
-    def __init__(self, labels: npt.NDArray[np.int32]) -> None:
-        self.labels = np.ascontiguousarray(labels)
-        self.height, self.width = labels.shape
-        self._masks: npt.NDArray[np.uint8] | None = None
-
-    @property
-    def masks(self) -> npt.NDArray[np.uint8]:
-        """(k, H, W), 0 and 1."""
-        if self._masks is None:
-            self._masks = masks_of(self.labels)
-        return self._masks
-
-    def __reduce__(self) -> Any:
-        return CellMasks, (self.labels,)
-
-
-def sample(image: npt.NDArray[np.float32], labels: npt.NDArray[np.int32] | None, number: int) -> dict[str, Any]:
-    """Return a window (C, H, W), with its cells if their label map is given, in the form of MMDetection's models."""
-    height, width = image.shape[1:]
-    about = DetDataSample()
-    about.set_metainfo(
-        {
-            "img_id": number, "img_path": "", "ori_shape": (height, width), "img_shape": (height, width),
-            "scale_factor": (1.0, 1.0), "flip": False,
-        }
-    )  # fmt: skip
-    if labels is not None:
-        boxes = boxes_of(labels)
-        instances = InstanceData()
-        instances.bboxes = torch.from_numpy(boxes)
-        instances.labels = torch.zeros(len(boxes), dtype=torch.long)
-        instances.masks = CellMasks(labels)
-        about.gt_instances = instances
-        about.ignored_instances = InstanceData(
-            bboxes=torch.zeros((0, 4)), labels=torch.zeros(0, dtype=torch.long), masks=BitmapMasks([], height, width)
-        )
-    return {"inputs": torch.from_numpy(np.ascontiguousarray(three_planes(image))), "data_samples": about}
-
-
-def cut_around_a_cell(
-    image: npt.NDArray[np.float32], labels: npt.NDArray[np.int32], side: int, where: float
-) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.int32]]:
-    """Return ``side`` pixels square of a window, with a pixel of a cell as near to its middle as the border lets it.
-
-    ``where`` in 0..1 chooses the pixel among those of all cells.
-    """
-    pixels = np.flatnonzero(labels)
-    middle = np.unravel_index(pixels[int(where * pixels.size)], labels.shape)
-    rows, columns = (
-        slice(first, first + side)
-        for first in (
-            min(max(0, int(at) - side // 2), max(0, size - side)) for at, size in zip(middle, labels.shape, strict=True)
-        )
-    )
-    return image[:, rows, columns], labels[rows, columns]
-
-
-def view_number(window: Any, orientation: Any, place: Any) -> Any:
-    """Return the number under which :class:`CellWindows` gives a view of a window."""
-    return (window * ORIENTATIONS + orientation) * PLACES + place
-
-
-@DATASETS.register_module()
-class CellWindows(Dataset):  # type: ignore[misc]
-    """The training windows, straight from the job's memory-mapped arrays, each in several views.
-
-    All chance is in the view's number, which the sampler draws: processes that read windows need no random numbers.
-
-    Parameters
-    ----------
-    arrays
-        The fields of :class:`segbench.methods.job.Arrays`. MMEngine copies its configuration, so that it gets these and
-        not the arrays themselves.
-    windows
-        Which of them are trained on.
-    crop
-        Pixels of a side of the part that is cut out around a cell; None for whole windows.
-    """
-
-    metainfo = META
-
-    def __init__(self, arrays: Mapping[str, Any], windows: list[int], crop: int | None = None) -> None:
-        self._stack = ImageStack(Arrays(**arrays))
-        self._windows, self._crop = windows, crop
-
-    @property
-    def n_windows(self) -> int:
-        """How many windows there are."""
-        return len(self._windows)
-
-    def __len__(self) -> int:
-        return len(self._windows) * ORIENTATIONS * PLACES
-
-    def __getitem__(self, n: int) -> dict[str, Any]:
-        """Return the view that :func:`view_number` numbers."""
-        n, place = divmod(n, PLACES)
-        window = self._windows[n // ORIENTATIONS]
-        image, labels = self._stack[window], self._stack.labels(window)
-        if self._crop is not None:
-            image, labels = cut_around_a_cell(image, labels, self._crop, place / PLACES)
-        if n % 2:
-            image, labels = image[..., ::-1], labels[..., ::-1]
-        if n % ORIENTATIONS >= 2:
-            image, labels = image[..., ::-1, :], labels[..., ::-1, :]
-        return sample(image, labels, window)
-
-
-@MODELS.register_module()
-class Float32Mask2FormerHead(Mask2FormerHead):  # type: ignore[misc]
-    """Mask2Former's head with its matching and losses in float32, also under autocast.
-
-    Upstream multiplies the number of masks by 12,544 points in the type of the class scores, which is infinite in half
-    precision from six masks on (mmdetection #10909).
-    """
-
-    def loss_by_feat(self, all_cls_scores: Any, all_mask_preds: Any, *rest: Any) -> dict[str, torch.Tensor]:
-        """Return the losses of every decoder layer."""
-        with torch.autocast(all_cls_scores[0].device.type, enabled=False):
-            losses: dict[str, torch.Tensor] = super().loss_by_feat(
-                [scores.float() for scores in all_cls_scores], [masks.float() for masks in all_mask_preds], *rest
-            )
-        return losses
-
-
-@MODELS.register_module()
-class Float32RoIExtractor(SingleRoIExtractor):  # type: ignore[misc]
-    """MMDetection's RoI extractor in float32, also under autocast.
-
-    Upstream rounds the boxes to the features' type: in a window of 256 pixels to whole pixels in bfloat16.
-    """
-
-    def forward(self, feats: tuple[torch.Tensor, ...], rois: torch.Tensor, *rest: Any) -> torch.Tensor:
-        """Return the features of boxes."""
-        pooled: torch.Tensor = super().forward(tuple(level.float() for level in feats), rois, *rest)
-        return pooled
-
-
-@OPTIM_WRAPPERS.register_module()
-class AutocastOptimWrapper(OptimWrapper):  # type: ignore[misc]
-    """Trains in float16 with scaled gradients, or in bfloat16, on any device; MMEngine's own is for GPUs alone.
-
-    Parameters
-    ----------
-    precision
-        ``float16`` or ``bfloat16``.
-    **wrapper
-        The arguments of MMEngine's ``OptimWrapper``.
-    """
-
-    def __init__(self, precision: str, **wrapper: Any) -> None:
-        super().__init__(**wrapper)
-        self._type = getattr(torch, precision)
-        self._device = next(p.device.type for group in self.param_groups for p in group["params"])
-        # bfloat16 has the range of float32, so that nothing needs a scale
-        self.loss_scaler = torch.amp.GradScaler(self._device, FIRST_SCALE, enabled=precision == "float16")
-        self.skipped = False
-        """Whether the last step was left out, for its gradients were not finite."""
-
-    @contextmanager
-    def optim_context(self, model: Any) -> Iterator[None]:
-        """Compute a step's losses in half precision, where PyTorch takes it to be safe."""
-        with super().optim_context(model), torch.autocast(self._device, dtype=self._type):
-            yield
-
-    def backward(self, loss: torch.Tensor, **options: Any) -> None:
-        """Compute the gradients of the scaled loss."""
-        self.loss_scaler.scale(loss).backward(**options)
-        self._inner_count += 1
-
-    def step(self, **options: Any) -> None:
-        """Take the step, unless the gradients are not finite; the scale follows."""
-        before = self.loss_scaler.get_scale()
-        if self.clip_grad_kwargs:
-            self.loss_scaler.unscale_(self.optimizer)
-            self._clip_grad()
-        self.loss_scaler.step(self.optimizer, **options)
-        self.loss_scaler.update()
-        self.skipped = self.loss_scaler.get_scale() < before
-
-    def state_dict(self) -> dict[str, Any]:
-        """Return the optimiser's state with the scaler's."""
-        return {**super().state_dict(), "loss_scaler": self.loss_scaler.state_dict()}
-
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Take up what ``state_dict`` returned."""
-        self.loss_scaler.load_state_dict(state_dict["loss_scaler"])
-        super().load_state_dict({key: value for key, value in state_dict.items() if key != "loss_scaler"})
+MOST_WAITING = 4
+"""Steps that may run on the device while the losses of those before have not been read."""
 
 
 @DATA_SAMPLERS.register_module()
@@ -335,7 +120,8 @@ class WatchHook(Hook):  # type: ignore[misc]
     ) -> None:
         self._progress, self._checkpoints, self._seed, self._n_reports = progress, checkpoints, seed, n_reports
         self._take_extra_state = take_extra_state
-        self._losses: list[Any] = []
+        self._waiting: deque[tuple[int, int, torch.Tensor, Any]] = deque()
+        self._losses: list[float] = []
         self._skipped = SkippedSteps()
 
     def before_run(self, runner: Any) -> None:
@@ -363,19 +149,40 @@ class WatchHook(Hook):  # type: ignore[misc]
     def after_train_iter(
         self, runner: Any, batch_idx: int, data_batch: Any = None, outputs: Mapping[str, Any] | None = None  # noqa: ARG002
     ) -> None:  # fmt: skip
-        """Note the loss, and tell it now and then."""
+        """Note the loss, and tell those that the device has come to: waiting for it in each step would starve it."""
         assert outputs is not None
-        done, steps = runner.iter + 1, runner.max_iters
-        loss, skipped = outputs["loss"].detach(), getattr(runner.optim_wrapper, "skipped", False)
+        loss, skipped = outputs["loss"].detach(), getattr(runner.optim_wrapper, "skipped", None)
+        seen = torch.stack([loss.double(), torch.zeros_like(loss).double() if skipped is None else skipped.double()])
+        arrived = None
+        if seen.is_cuda:
+            seen = seen.to("cpu", non_blocking=True)
+            arrived = torch.cuda.Event()
+            arrived.record()
+        self._waiting.append((runner.iter + 1, runner.epoch + 1, seen, arrived))
+        self.tell(runner, at_most=0 if runner.iter + 1 == runner.max_iters else MOST_WAITING)
+
+    def tell(self, runner: Any, at_most: int = 0) -> None:
+        """Tell the losses that have arrived, and wait until ``at_most`` are left that have not."""
+        while self._waiting:
+            done, epoch, seen, arrived = self._waiting[0]
+            if arrived is not None and not arrived.query():
+                if len(self._waiting) <= at_most:
+                    return
+                arrived.synchronize()
+            self._waiting.popleft()
+            loss, skipped = seen.tolist()
+            self._tell(runner, done, epoch, loss, bool(skipped))
+
+    def _tell(self, runner: Any, done: int, epoch: int, loss: float, skipped: bool) -> None:
+        steps = runner.max_iters
         self._skipped.note(done, skipped=skipped)
-        if not skipped or loss.isfinite():  # what the scaler left out has changed nothing
+        if not skipped or math.isfinite(loss):  # what the scaler left out has changed nothing
             self._losses.append(loss)
         every = max(1, min(50, steps // self._n_reports))
         if self._losses and (done % every == 0 or done in (1, steps)):
-            loss = float(torch.stack(self._losses).mean())
+            mean = float(np.mean(self._losses))
             self._losses.clear()
-            epoch = runner.epoch + 1
-            self._progress.train(epoch=epoch, epochs=runner.max_epochs, step=done, steps=steps, loss=loss)
+            self._progress.train(epoch=epoch, epochs=runner.max_epochs, step=done, steps=steps, loss=mean)
 
 
 class KeepHook(Hook):  # type: ignore[misc]
@@ -383,8 +190,10 @@ class KeepHook(Hook):  # type: ignore[misc]
 
     priority = "LOWEST"
 
-    def __init__(self, checkpoints: Checkpoints, extra_state: Callable[[], dict[str, Any]]) -> None:
-        self._checkpoints, self._extra_state = checkpoints, extra_state
+    def __init__(
+        self, checkpoints: Checkpoints, extra_state: Callable[[], dict[str, Any]], watch: WatchHook
+    ) -> None:  # fmt: skip
+        self._checkpoints, self._extra_state, self._watch = checkpoints, extra_state, watch
 
     def after_train_iter(
         self, runner: Any, batch_idx: int, data_batch: Any = None, outputs: Any = None  # noqa: ARG002
@@ -400,6 +209,7 @@ class KeepHook(Hook):  # type: ignore[misc]
             self._keep(runner, runner.iter)
 
     def _keep(self, runner: Any, steps_done: int) -> None:
+        self._watch.tell(runner)  # which ends a training that has diverged, before its state is kept
         with self._checkpoints.writing() as folder:
             torch.save(
                 {
@@ -426,4 +236,8 @@ def _bare(model: Any) -> Any:
     return model.module if hasattr(model, "module") else model
 
 
-__all__ = ["CellSampler", "CellWindows", "KeepHook", "WatchHook", "sample"]
+__all__ = [
+    "PLACES", "AutocastOptimWrapper", "CellMasks", "CellPreprocessor", "CellSampler", "CellWindows",
+    "FewGroupsConstructor", "Float32Mask2FormerHead", "Float32RoIExtractor", "KeepHook", "WatchHook", "boxes_of",
+    "collate", "cut_around_a_cell", "sample", "view_number",
+]  # fmt: skip

@@ -9,9 +9,6 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
-
 from segbench.errors import SegbenchError
 from segbench.methods import torch_devices
 from segbench.methods.base import ImageStack, Method, Progress
@@ -23,9 +20,11 @@ from segbench.methods.mmdet.mmcv_ext import ensure_mmcv_ext
 from segbench.methods.mmdet.pretrained import find_weights
 from segbench.methods.mmdet.zoo import RECIPES, Recipe
 from segbench.methods.planes import Normalisation, fit_normalisation
-from segbench.methods.predictions import MaskInstances, run_lengths
+from segbench.methods.predictions import MaskInstances
 
 _WEIGHTS = "weights.pth"
+TOGETHER = 8
+"""Windows that go through the network together in prediction on a GPU."""
 
 
 class MMDetMethod(Method):
@@ -74,7 +73,7 @@ class MMDetMethod(Method):
         config = build_config(
             self.recipe, job.settings, self._normalisation, training,
             weights=find_weights(job.settings["pretrained"], self.recipe, self.card.name),
-            sync_norm=processes > 1 and on_gpu, precision=torch_devices.precision_of(job, self._device),
+            sync_norm=processes > 1 and on_gpu, fused=on_gpu, precision=torch_devices.precision_of(job, self._device),
         )  # fmt: skip
         hooks = self._build(config, job, training.epochs)
         self._model.init_weights()
@@ -85,7 +84,7 @@ class MMDetMethod(Method):
         """Train by MMEngine's epoch loop."""
         watch = self._modules.WatchHook(progress, checkpoints, job.seed, self._take_extra_state)
         self._runner.register_hook(watch)
-        self._runner.register_hook(self._modules.KeepHook(checkpoints, self._extra_state))
+        self._runner.register_hook(self._modules.KeepHook(checkpoints, self._extra_state, watch))
         self._runner.train()
         # the optimiser's state is as large as two models: it goes before prediction begins
         del self._runner
@@ -114,22 +113,28 @@ class MMDetMethod(Method):
         """Yield each window's instances; one without a pixel is left out."""
         import torch
 
+        from segbench.methods.mmdet import _prediction as prediction
+
         model = self._model.eval()
-        together = self.at_once(4 if self._device.type == "cuda" else 1)
-        for first in range(0, len(images), together):
-            samples = [
-                self._modules.sample(images[n], None, n) for n in range(first, min(first + together, len(images)))
-            ]
-            data = {key: [each[key] for each in samples] for key in ("inputs", "data_samples")}
-            with torch.no_grad():
-                results = model.test_step(data)
-            for result in results:
-                found = result.pred_instances
-                yield to_instances(
-                    found.masks.cpu().numpy().astype(bool, copy=False),
-                    found.scores.cpu().numpy(),
-                    job.settings["score_threshold"],
-                )
+        on_gpu = self._device.type == "cuda"
+        together = self.at_once(TOGETHER if on_gpu else 1)
+
+        def found() -> Iterator[MaskInstances]:
+            for first in range(0, len(images), together):
+                numbers = range(first, min(first + together, len(images)))
+                batch = self._modules.collate([self._modules.sample(images[n], None, n) for n in numbers])
+                with torch.no_grad():
+                    for result in model.test_step(batch):
+                        instances = result.pred_instances
+                        yield prediction.to_instances(
+                            instances.masks, instances.scores, job.settings["score_threshold"]
+                        )
+
+        if not on_gpu:
+            yield from found()
+            return
+        # so that the device works while what it has found is written; a thread begins on the first device
+        yield from prediction.ahead(found(), 2 * together, lambda: torch.cuda.set_device(self._device))
 
     def n_parameters(self) -> int:
         """Return how many numbers of the model are trained."""
@@ -185,7 +190,7 @@ class MMDetMethod(Method):
             "num_workers": workers,
             "persistent_workers": workers > 0,
             "pin_memory": self._device.type == "cuda",
-            "collate_fn": {"type": "pseudo_collate"},
+            "collate_fn": self._modules.collate,
         }
         wrapper = {
             "type": "MMDistributedDataParallel",
@@ -194,7 +199,8 @@ class MMDetMethod(Method):
             "find_unused_parameters": True,
             "device_ids": [self._device.index] if self._device.type == "cuda" else None,
         }
-        none = dict.fromkeys(("logger", "checkpoint", "timer"))
+        # runtime_info reads every loss for a log that nobody asked for
+        none = dict.fromkeys(("logger", "checkpoint", "timer", "runtime_info"))
         return Runner(
             model=self._model,
             work_dir=str(Path(job.output) / "work"),
@@ -223,20 +229,6 @@ class MMDetMethod(Method):
         if extra:
             receptive.impose(self._model, extra["dilations"])
             self._search.config["search"]["step"] = extra["search_step"]
-
-
-def to_instances(masks: npt.NDArray[np.bool_], scores: npt.NDArray[Any], threshold: float) -> MaskInstances:
-    """Return masks (k, H, W) with scores (k,) as run lengths, without empty ones and those below a threshold.
-
-    Examples
-    --------
-    >>> found = to_instances(np.array([[[0, 1], [0, 1]]], bool), np.array([0.9]), 0.05)
-    >>> found.counts[0].tolist(), found.scores.tolist()
-    ([2, 2], [0.9])
-    """
-    scores = scores.astype(np.float64)
-    kept = np.flatnonzero(masks.any((1, 2)) & (scores >= threshold)) if len(masks) else np.zeros(0, int)
-    return MaskInstances([run_lengths(masks[n]) for n in kept], scores[kept])
 
 
 def _quiet_mask_heads(model: Any) -> None:

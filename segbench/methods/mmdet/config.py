@@ -17,8 +17,16 @@ _FIRST_SCALES = ((1, 96), (48, 192), (96, 384), (192, 768), (384, 2048))
 OWN_TYPES: Mapping[str, str] = {
     "SingleRoIExtractor": "Float32RoIExtractor",
     "Mask2FormerHead": "Float32Mask2FormerHead",
+    "RPNHead": "CellRPNHead",
+    "StandardRoIHead": "CellStandardRoIHead",
+    "MaskScoringRoIHead": "CellMaskScoringRoIHead",
+    "CascadeRoIHead": "CellCascadeRoIHead",
+    "Shared2FCBBoxHead": "CellShared2FCBBoxHead",
+    "Shared4Conv1FCBBoxHead": "CellShared4Conv1FCBBoxHead",
+    "FCNMaskHead": "CellMaskHead",
+    "MaskIoUHead": "CellMaskIoUHead",
 }
-"""Upstream's parts and those of _modules.py that stand in their place, with the same parameters."""
+"""Upstream's parts and those of _heads.py that stand in their place, with the same parameters."""
 
 
 @dataclass(frozen=True)
@@ -33,7 +41,7 @@ class Training:
 
 def build_config(
     recipe: Recipe, settings: Mapping[str, Any], normalisation: Normalisation, training: Training | None = None, *,
-    weights: Path | None = None, sync_norm: bool = False, precision: str = "float32",
+    weights: Path | None = None, sync_norm: bool = False, precision: str = "float32", fused: bool = False,
 ) -> Any:  # fmt: skip
     """Return the ``mmengine.Config`` with ``model`` and, for a training, ``optim_wrapper`` and ``param_scheduler``.
 
@@ -51,6 +59,8 @@ def build_config(
         True to compute batch statistics over all processes.
     precision
         Of the training: one of ``segbench.methods.card.PRECISIONS``.
+    fused
+        True to let the optimiser take all parameters in one kernel, as GPUs want it.
 
     Raises
     ------
@@ -66,12 +76,14 @@ def build_config(
     backbone = model.backbone
     backbone.init_cfg = None if weights is None else {"type": "Pretrained", "checkpoint": str(weights)}
     model.data_preprocessor = {
-        "type": "DetDataPreprocessor", "mean": normalisation.mean, "std": normalisation.std, "bgr_to_rgb": False,
+        "type": "CellPreprocessor", "mean": normalisation.mean, "std": normalisation.std, "bgr_to_rgb": False,
         "pad_mask": True, "pad_size_divisor": 32, "batch_augments": None,
     }  # fmt: skip
     config = Config({"model": model})
     if training is not None:
-        config.optim_wrapper = _optimiser(recipe, settings, training, weights is not None, precision)
+        config.optim_wrapper = _optimiser(recipe, settings, training, weights is not None)
+        config.optim_wrapper.precision = precision
+        config.optim_wrapper.optimizer.fused = fused
         config.param_scheduler = _schedule(recipe, settings, training)
     try:
         config.merge_from_dict(dict(settings["options"]))
@@ -145,9 +157,7 @@ def _grids(model: Any, settings: Mapping[str, Any]) -> None:
     )
 
 
-def _optimiser(
-    recipe: Recipe, settings: Mapping[str, Any], training: Training, pretrained: bool, precision: str
-) -> dict[str, Any]:
+def _optimiser(recipe: Recipe, settings: Mapping[str, Any], training: Training, pretrained: bool) -> dict[str, Any]:
     name = settings["optimizer"]
     if name not in ("SGD", "AdamW"):
         raise SegbenchError(f"setting optimizer is {name!r}; it must be SGD or AdamW")
@@ -165,10 +175,9 @@ def _optimiser(
     parts: dict[str, Any] = {"custom_keys": decay}
     if recipe.norm_decay is not None:
         parts["norm_decay_mult"] = recipe.norm_decay
-    wrapper: dict[str, Any] = {"type": "OptimWrapper"}
-    if precision != "float32":
-        wrapper = {"type": "AutocastOptimWrapper", "precision": precision}  # in _modules.py
-    return wrapper | {
+    return {
+        "type": "AutocastOptimWrapper",
+        "constructor": "FewGroupsConstructor",
         "optimizer": optimizer,
         "clip_grad": {"max_norm": settings["clip_norm"], "norm_type": 2},
         "paramwise_cfg": parts,

@@ -61,14 +61,15 @@ def check_a_window_comes_in_four_orientations_with_boxes_and_masks_that_fit() ->
         images = []
         for n in range(4):
             got = windows[modules.view_number(0, n, 17)]
-            cells, image = got["data_samples"].gt_instances, got["inputs"]
+            masks, image = modules.CellMasks(got["labels"]).masks, got["inputs"]
             images.append(image[0].numpy())
-            for box, mask in zip(cells.bboxes.numpy().astype(int), cells.masks.masks, strict=True):
+            for box, mask in zip(got["boxes"].numpy().astype(int), masks, strict=True):
                 x1, y1, x2, y2 = box
                 assert mask[y1:y2, x1:x2].sum() == mask.sum()
                 assert (mask[y1:y2, x1:x2] == 1).all()
                 assert len(np.unique(image[0].numpy()[mask > 0])) == 1
-            assert sorted(cells.masks.masks.sum((1, 2)).tolist()) == [2, 15]
+            assert sorted(masks.sum((1, 2)).tolist()) == [2, 15]
+            assert got["labels"].max() == 2  # numbered
     plain = labels[0].astype(np.float32)
     for n, turned in enumerate((plain, plain[:, ::-1], plain[::-1], plain[::-1, ::-1])):
         assert np.array_equal(images[n], turned)
@@ -141,14 +142,8 @@ def check_400_boxes_of_the_first_stage_come_out_as_400_instances() -> None:
     given = InstanceData(
         bboxes=torch.cat([corners, corners + 11], 1), scores=torch.ones(400), labels=torch.zeros(400, dtype=torch.long)
     )
-    data = model.data_preprocessor(
-        {
-            key: [value]
-            for key, value in modules.sample(
-                np.random.default_rng(0).random((1, 256, 256), np.float32), None, 0
-            ).items()
-        }
-    )
+    window = modules.sample(np.random.default_rng(0).random((1, 256, 256), np.float32), None, 0)
+    data = model.data_preprocessor(modules.collate([window]))
     with torch.no_grad():
         features = model.extract_feat(data["inputs"])
         found = model.roi_head.predict(features, [given], data["data_samples"], rescale=True)[0]

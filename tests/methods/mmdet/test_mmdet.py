@@ -19,7 +19,6 @@ from segbench.engine.run.check import draw_discs
 from segbench.errors import SegbenchError
 from segbench.methods import Arrays, Budget, Devices, Job, PredictionSet, Task
 from segbench.methods.base import ImageStack
-from segbench.methods.mmdet.base import to_instances
 from segbench.methods.mmdet.pretrained import find_weights
 from segbench.methods.mmdet.zoo import RECIPES
 
@@ -97,13 +96,13 @@ def result_of(folder: Path) -> dict[str, Any]:
 @pytest.fixture(scope="module")
 def checked(environment: environments.Environment, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     report = tmp_path_factory.mktemp("checked") / "report.json"
-    run_script(environment, "checking.py", report, "operators", "pieces")
+    run_script(environment, "checking.py", report, "operators", "pieces", "together")
     found: dict[str, Any] = json.loads(report.read_text())
     return found
 
 
 @pytest.mark.heavy
-@pytest.mark.parametrize("module", ["operators", "pieces"])
+@pytest.mark.parametrize("module", ["operators", "pieces", "together"])
 def test_its_parts_agree_with_what_is_written_of_them(checked: dict[str, Any], module: str) -> None:
     report = checked[module]
     assert len(report) >= 5
@@ -287,14 +286,6 @@ def test_a_batch_that_the_processes_cannot_share_is_refused(tmp_path: Path) -> N
     assert job.train is not None
     with pytest.raises(SegbenchError, match="a batch of 3 cannot be shared by 2 processes; give a multiple of 2"):
         family.SwinT().load(job, ImageStack(job.train), None)
-
-
-def test_empty_masks_and_low_scores_are_left_out() -> None:
-    masks = np.zeros((3, 4, 4), bool)
-    masks[0, 1, 1] = masks[2, 2] = True
-    found = to_instances(masks, np.array([0.9, 0.8, 0.01]), 0.05)
-    assert (found.scores.tolist(), [c.tolist() for c in found.counts]) == ([0.9], [[5, 1, 10]])
-    assert to_instances(np.zeros((0, 4, 4), bool), np.zeros(0), 0.05).counts == []
 
 
 def test_weights_that_cannot_be_fetched_say_what_to_put_where(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
