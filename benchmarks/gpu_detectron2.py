@@ -27,7 +27,7 @@ from PIL import Image
 from pycocotools import mask as coco_masks
 
 from segbench.methods.base import ImageStack
-from segbench.methods.detectron2._data import side_of, train_loader
+from segbench.methods.detectron2._data import side_of, train_loader, training_inputs
 from segbench.methods.detectron2._training import solver
 from segbench.methods.planes import three_planes
 from segbench.methods.torch_devices import data_workers, precision_of
@@ -183,11 +183,7 @@ def _batch_on_device(method: Any, job: Any) -> Any:
     loader = train_loader(
         stack, windows, job.settings, batch_size=job.budget.batch_size, seed=job.seed, done=0, workers=0
     )
-    batch = next(iter(loader))
-    return [
-        {name: value.to(method._device) if hasattr(value, "to") else value for name, value in sample.items()}
-        for sample in batch
-    ]
+    return training_inputs(next(iter(loader)), method._device)
 
 
 def _register(stack: ImageStack, folder: Path, polygons: bool) -> str:

@@ -12,20 +12,22 @@ import json
 import re
 import sys
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import numpy as np
 import torch
+from detectron2.data import transforms as T  # noqa: N812 - as upstream's own documentation names it
 from detectron2.structures import BitMasks, Boxes, Instances
 from detectron2.utils.events import EventStorage
 
 from segbench.errors import SegbenchError
 from segbench.methods import Arrays, Budget, Checkpoints, Devices, ImageStack, Job, Progress, Task, mask_encoding
 from segbench.methods.base import DivergedError
-from segbench.methods.detectron2 import CenterMask2, ResNeSt, _backbones, _center_mask, _data, _training
-from segbench.methods.planes import Normalisation
+from segbench.methods.detectron2 import CenterMask2, ResNeSt, _backbones, _center_mask, _data, _inference, _training
+from segbench.methods.planes import Normalisation, three_planes
 from segbench.methods.predictions import run_lengths
 
 NORMALISATION = Normalisation((0.3, 0.3, 0.3), (0.2, 0.2, 0.2))
@@ -37,6 +39,16 @@ TINY: Mapping[str, Any] = {
     "candidates_train": 200,
     "train_scales": (1.0, 1.5),
     "test_scale": 1.0,
+}
+TINY_CASCADE: Mapping[str, Any] = {
+    **ResNeSt.card.defaults,
+    "backbone": "resnest14d",
+    "deformable_groups": 0,
+    "width": 32,
+    "box_convolutions": 1,
+    "box_units": 32,
+    "mask_convolutions": 1,
+    "proposals_nms": 0.1,
 }
 
 
@@ -98,6 +110,129 @@ def masks_on_a_label_map_equal_bit_masks(folder: Path) -> None:
     within = masks[order].areas_within(boxes).tolist()
     assert within[0] == 8 * 12, within
     assert within[3] == 16, within
+
+
+def masks_in_parts_are_those_made_at_once(folder: Path) -> None:
+    masks = _data.instances_of(labels_of_three()).gt_masks[torch.tensor([0, 2, 1, 0, 1])]
+    boxes = torch.tensor(
+        [[4.3, 5.1, 18, 12.7], [15, 28.5, 40, 40.2], [45.0, 48, 64, 64], [0, 0, 9, 9], [-3, 9, 70, 70]]
+    )
+    whole = masks.crop_and_resize(boxes, 28), masks.areas_within(boxes)
+    with mock.patch.dict(_data._MASK_BYTES, cpu=2 * 4 * 64 * 64):
+        assert len(list(masks._parts(boxes))) == 3
+        assert torch.equal(masks.crop_and_resize(boxes, 28), whole[0])
+        assert torch.equal(masks.areas_within(boxes), whole[1])
+
+
+def windows_are_scaled_and_mirrored_as_detectron2_does_it(folder: Path) -> None:
+    rng = np.random.default_rng(3)
+    labels = np.zeros((6, 48, 64), np.int32)
+    for n in range(6):
+        for cell in range(1, 9):
+            y, x = rng.integers(0, 40), rng.integers(0, 56)
+            labels[n, y : y + rng.integers(1, 9), x : x + rng.integers(1, 9)] = 5 * cell
+    for channels in (1, 2, 3):
+        np.save(folder / "x.npy", rng.random((6, channels, 48, 64), np.float32))
+        np.save(folder / "y.npy", labels)
+        stack = ImageStack(Arrays(str(folder / "x.npy"), tuple(range(channels)), None, str(folder / "y.npy")))
+        for scales in ((1.0,), (1.71875, 2.265625, 3.1), (0.4, 0.77)):
+            mapper = _data.TrainingMapper(stack, {"train_scales": scales, "flip": 0.5})
+            np.random.seed(4)
+            batch = _data.packed([sample for n in range(6) if (sample := mapper(n)) is not None])
+            found = _data.training_inputs(batch, torch.device("cpu"))
+            np.random.seed(4)
+            expected = [sample for n in range(6) if (sample := scaled_by_detectron2(stack, n, scales)) is not None]
+            for ours, (image, seen) in zip(found, expected, strict=True):
+                assert torch.allclose(ours["image"], image, atol=1e-6)
+                instances = ours["instances"]
+                cells = [cell for cell in np.unique(seen) if cell]
+                bits = BitMasks(np.stack([seen == cell for cell in cells]))
+                assert np.array_equal(instances.gt_masks.labels.numpy(), seen)
+                assert instances.gt_masks.ids.tolist() == cells
+                assert torch.equal(instances.gt_boxes.tensor, bits.get_bounding_boxes().tensor)
+                assert torch.equal(instances.gt_masks.areas(), bits.tensor.sum((1, 2)).float())
+
+
+def scaled_by_detectron2(stack: ImageStack, window: int, scales: Sequence[float]) -> Any:
+    sides = [_data.side_of(stack.size, scale) for scale in scales]
+    augment = T.AugmentationList([T.ResizeShortestEdge(sides, sys.maxsize, "choice"), T.RandomFlip(0.5)])
+    image = np.ascontiguousarray(np.moveaxis(three_planes(stack[window]), 0, -1))
+    seen = T.AugInput(image, sem_seg=stack.labels(window).astype(np.float32))
+    augment(seen)
+    labels = np.ascontiguousarray(seen.sem_seg).astype(np.int32)
+    return (torch.from_numpy(np.moveaxis(seen.image, -1, 0).copy()), labels) if labels.any() else None
+
+
+def predictions_are_those_of_detectron2s_own_steps(folder: Path) -> None:
+    rng = np.random.default_rng(5)
+    for method, settings, (height, width) in ((CenterMask2, TINY, (128, 96)), (ResNeSt, TINY_CASCADE, (40, 32))):
+        images = [rng.random((1, height, width), np.float32) for _ in range(3)]
+        torch.manual_seed(0)
+        model = method().build({**settings, "score_threshold": 0.0, "nms_threshold": 0.5}, NORMALISATION).eval()
+        masks_vary(model)
+        together = list(_inference.predict(model, images, 1.5, 2, torch.device("cpu")))
+        assert len(together) == 3
+        for image, found in zip(images, together, strict=True):
+            seen = T.AugInput(np.ascontiguousarray(np.moveaxis(three_planes(image), 0, -1)))
+            T.ResizeShortestEdge([3 * width // 2] * 2, sys.maxsize)(seen)
+            asked = {"image": torch.from_numpy(np.moveaxis(seen.image, -1, 0).copy()), "height": height, "width": width}
+            with torch.no_grad():
+                instances = model([asked])[0]["instances"]
+            pairs = zip(instances.pred_masks.numpy(), instances.scores.tolist(), strict=True)
+            expected = [(run_lengths(mask), score) for mask, score in pairs if mask.any()]
+            assert len(expected) == len(found.scores) > 5
+            # windows together are summed in another order than one alone: boxes of like scores may change places
+            assert np.allclose(np.sort(found.scores), np.sort([score for _, score in expected]), atol=1e-5)
+            theirs = {runs.tobytes() for runs, _ in expected}
+            alike = sum(runs.tobytes() in theirs for runs in found.counts)
+            assert alike >= 0.98 * len(expected), (alike, len(expected))
+
+
+def masks_vary(model: Any) -> None:
+    """Give an untrained model masks that are not the whole box or nothing."""
+    head = model.mask_head[-1] if isinstance(model, _center_mask.CenterMask) else model.roi_heads.mask_head.predictor
+    torch.nn.init.normal_(head.weight, std=1.0)
+    torch.nn.init.constant_(head.bias, 0.3 * head.weight.norm())
+
+
+def one_window_whose_highest_level_is_one_pixel_is_predicted(folder: Path) -> None:
+    model = CenterMask2().build(TINY, NORMALISATION)
+    norm = model.head.cls_subnet[1]
+    assert torch.allclose(norm(torch.rand(1, 32, 1, 1))[0, :, 0, 0], norm.bias, atol=1e-4)
+    x = torch.rand(2, 32, 3, 3)
+    assert torch.equal(norm(x), torch.nn.functional.group_norm(x, 32, norm.weight, norm.bias))
+    model.eval()
+    assert len(list(_inference.predict(model, [np.ones((1, 64, 64), np.float32)], 1.0, 4, torch.device("cpu")))) == 1
+
+
+def gradients_are_clipped_as_one_by_one(folder: Path) -> None:
+    parameters = [torch.nn.Parameter(torch.zeros(n)) for n in (3, 700, 1)]
+    for parameter, size in zip(parameters, (0.1, 5.0, 0.0), strict=True):
+        parameter.grad = torch.randn_like(parameter) * size
+    expected = [parameter.grad.clone() for parameter in parameters]
+    for parameter, gradient in zip(parameters, expected, strict=True):
+        other = torch.nn.Parameter(parameter.detach())
+        other.grad = gradient
+        torch.nn.utils.clip_grad_norm_(other, 1.0)
+    _training.clip_each(torch.optim.SGD(parameters, lr=0.1), 1.0)
+    for parameter, gradient in zip(parameters, expected, strict=True):
+        assert torch.allclose(parameter.grad, gradient, rtol=1e-6)
+    assert torch.equal(parameters[0].grad, expected[0])  # one within the limit is left as it is
+
+
+def one_pass_over_all_weights_takes_the_same_steps(folder: Path) -> None:
+    found = []
+    for fused in (False, True):
+        torch.manual_seed(2)
+        model = torch.nn.Sequential(torch.nn.Linear(5, 4), torch.nn.BatchNorm1d(4), torch.nn.Linear(4, 1))
+        optimizer = _training.build_sgd(_training.solver(ResNeSt.card.defaults, 100), model, fused=fused)
+        assert "Clip" not in type(optimizer).__name__
+        for _ in range(4):
+            optimizer.zero_grad()
+            model(torch.randn(8, 5)).square().mean().backward()
+            optimizer.step()
+        found.append([parameter.detach().clone() for parameter in model.parameters()])
+    assert all(torch.allclose(one, other, atol=1e-7) for one, other in zip(*found, strict=True))
 
 
 def run_lengths_of_many_masks_are_those_of_each(folder: Path) -> None:
@@ -173,7 +308,7 @@ def steps_that_the_scaler_skips_are_no_divergence_until_there_are_too_many(folde
     def trained(overflows: int) -> tuple[Any, Progress]:
         model, steps, progress = Overflowing(overflows), overflows + 2, Progress(folder / "p.jsonl")
         optimizer = torch.optim.SGD(model.parameters(), lr=0.25)
-        trainer = _training.AutocastTrainer(model.train(), iter(range(steps)), optimizer, "float16", "cpu")
+        trainer = _training.Trainer(model.train(), iter(range(steps)), optimizer, "float16", torch.device("cpu"))
         trainer.register_hooks([_training._Report(model, progress, Checkpoints(None), first=True)])
         trainer.train(0, steps)
         return model, progress

@@ -182,9 +182,10 @@ def torch(folder: Path) -> dict[str, Any]:
     MaskRCNN().import_library(job_of(folder, dict(MaskRCNN.card.defaults)))
     ResNeSt().import_library(job_of(folder, dict(ResNeSt.card.defaults)))
     from mmdet.structures.mask import BitmapMasks
+    from torch import device
     from torch.utils.data import DataLoader
 
-    from segbench.methods.detectron2._data import train_loader
+    from segbench.methods.detectron2._data import train_loader, training_inputs
     from segbench.methods.mmdet import _modules as modules
 
     labels = stack.labels(1)[::-1]
@@ -214,7 +215,7 @@ def torch(folder: Path) -> dict[str, Any]:
     given = []
     for workers in (0, 1):
         loader = train_loader(stack, [0, 1, 3], settings, batch_size=2, seed=1, done=0, workers=workers)
-        batch = next(iter(loader))
+        batch = training_inputs(next(iter(loader)), device("cpu"))
         given.append(
             [part for one in batch for part in (one["image"].numpy(), one["instances"].gt_boxes.tensor.numpy())]
         )

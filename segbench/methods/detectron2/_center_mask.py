@@ -31,7 +31,7 @@ from segbench.methods.planes import Normalisation
 STAGES = ("res3", "res4", "res5")
 LEVELS = ("p3", "p4", "p5", "p6", "p7")
 MASK_LEVELS = ("p3", "p4", "p5")
-_MASKS_TOGETHER = 256
+_MASKS_TOGETHER = {"cpu": 256, "cuda": 2048}
 _POOLED = 14  # pixels of a side; a mask has twice as many
 
 
@@ -171,16 +171,25 @@ class RatioPooler(ROIPooler):  # type: ignore[misc]
     ) -> torch.Tensor:
         """Return (N, C, 14, 14) for the N boxes of all images, image after image."""
         regions = convert_boxes_to_pooler_format(list(boxes))
-        image_areas = torch.cat(
-            [one.area().new_full((len(one),), math.prod(size)) for one, size in zip(boxes, image_sizes, strict=True)]
-        )
-        levels = assign_levels(torch.cat([one.area() for one in boxes]), image_areas, self.min_level, self.max_level)
+        return self.pool(features, regions, areas_of_images(boxes, image_sizes))
+
+    def pool(self, features: Sequence[torch.Tensor], regions: torch.Tensor, image_areas: torch.Tensor) -> torch.Tensor:
+        """Return (N, C, 14, 14) for regions (N, 5), an image's number and a box, in images of these areas (N,)."""
+        box_areas = (regions[:, 3] - regions[:, 1]) * (regions[:, 4] - regions[:, 2])
+        levels = assign_levels(box_areas, image_areas, self.min_level, self.max_level)
         pooled = features[0].new_zeros((len(regions), features[0].shape[1], *self.output_size))
         for level, (feature, align) in enumerate(zip(features, self.level_poolers, strict=True), start=self.min_level):
             here = torch.nonzero(levels == level)[:, 0]
             # in float32: detectron2 rounds boxes to the features' type, in bfloat16 to whole pixels from 128 on
             pooled = pooled.index_put((here,), align(feature.float(), regions[here]).to(pooled.dtype))
         return pooled
+
+
+def areas_of_images(boxes: Sequence[Boxes], image_sizes: Sequence[tuple[int, int]]) -> torch.Tensor:
+    """Return the area of each box's image, (N,), image after image."""
+    return torch.cat(
+        [one.tensor.new_full((len(one),), math.prod(size)) for one, size in zip(boxes, image_sizes, strict=True)]
+    )
 
 
 class CenterMask(FCOS):  # type: ignore[misc]
@@ -243,20 +252,36 @@ class CenterMask(FCOS):  # type: ignore[misc]
             losses: dict[str, torch.Tensor] = super().losses(anchors, logits, gt_labels, deltas, gt_boxes, centerness)
         return losses
 
+    def inference(self, batched_inputs: list[dict[str, Any]], *, do_postprocess: bool = True) -> list[Any]:
+        """Return what is found, as ``GeneralizedRCNN.inference`` does: without postprocessing, masks of their boxes."""
+        if do_postprocess:
+            found: list[Any] = self(batched_inputs)
+            return found
+        images = self.preprocess_image(batched_inputs)
+        levels = self.backbone(images.tensor)
+        features = [levels[name] for name in self.head_in_features]
+        return self.forward_inference(images, features, self.head(features))
+
     def forward_inference(self, images: Any, features: list[torch.Tensor], predictions: Any) -> list[Instances]:
         """Return FCOS's boxes with ``pred_masks`` (N, 1, 28, 28) and the scores of the class."""
         in_float32 = [[level.float() for level in kind] for kind in predictions]
         found: list[Instances] = super().forward_inference(images, features, in_float32)
-        for n, (instances, size) in enumerate(zip(found, images.image_sizes, strict=True)):
-            here = [feature[n : n + 1] for feature in features]
-            masks, scores = [features[0].new_zeros((0, 1, 2 * _POOLED, 2 * _POOLED))], [instances.scores[:0]]
-            for first in range(0, len(instances), _MASKS_TOGETHER):
-                some = instances[first : first + _MASKS_TOGETHER]
-                pooled = self._pool(here, [some.pred_boxes], [size])
-                masks.append(self.mask_head(pooled).sigmoid())
-                iou = 1.0 if self.mask_iou_head is None else self.mask_iou_head(pooled, masks[-1]).clamp(0, 1)
-                scores.append(some.scores * iou)
-            instances.pred_masks, instances.scores = torch.cat(masks), torch.cat(scores)
+        boxes, sizes = [instances.pred_boxes for instances in found], images.image_sizes
+        regions, image_areas = convert_boxes_to_pooler_format(boxes), areas_of_images(boxes, sizes)
+        scores = torch.cat([instances.scores for instances in found])
+        masks, shares = [features[0].new_zeros((0, 1, 2 * _POOLED, 2 * _POOLED))], [scores[:0]]
+        together = _MASKS_TOGETHER[scores.device.type]
+        for first in range(0, len(scores), together):
+            these = slice(first, first + together)
+            pooled = self.mask_pooler.pool(features[: len(MASK_LEVELS)], regions[these], image_areas[these])
+            masks.append(self.mask_head(pooled).sigmoid())
+            if self.mask_iou_head is not None:
+                shares.append(self.mask_iou_head(pooled, masks[-1]).clamp(0, 1))
+        if self.mask_iou_head is not None:
+            scores = scores * torch.cat(shares)
+        counts = [len(instances) for instances in found]
+        for instances, mine, score in zip(found, torch.cat(masks).split(counts), scores.split(counts), strict=True):
+            instances.pred_masks, instances.scores = mine, score
         return found
 
     def inference_single_image(

@@ -9,8 +9,6 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, ClassVar
 
-import numpy as np
-
 from segbench.errors import SegbenchError
 from segbench.methods import torch_devices
 from segbench.methods.base import ImageStack, Method, Progress
@@ -18,7 +16,7 @@ from segbench.methods.card import PRECISIONS
 from segbench.methods.checkpoints import Checkpoints
 from segbench.methods.job import Job
 from segbench.methods.planes import Normalisation, fit_normalisation
-from segbench.methods.predictions import Kind, MaskInstances, run_lengths
+from segbench.methods.predictions import Kind, MaskInstances
 from segbench.methods.setting import Setting
 
 DETECTIONS = 3000
@@ -149,20 +147,10 @@ class Detectron2Method(Method):
 
     def predict(self, job: Job, images: ImageStack) -> Iterator[MaskInstances]:
         """Yield each window's masks, pasted at the window's own resolution, with their scores."""
-        from segbench.methods.detectron2._data import test_input
+        from segbench.methods.detectron2._inference import predict
 
-        self._model.eval()
         together = self.at_once(job.settings["windows_together"])
-        for first in range(0, len(images), together):
-            inputs = [test_input(image, job.settings["test_scale"]) for image in images[first : first + together]]
-            with self._torch.inference_mode():
-                outputs = self._model(inputs)
-            for output in outputs:
-                found = output["instances"].to("cpu")
-                masks = found.pred_masks.numpy()
-                kept = np.flatnonzero(masks.any(axis=(1, 2)))
-                scores = found.scores.numpy().astype(np.float64)[kept]
-                yield MaskInstances([run_lengths(masks[n]) for n in kept], scores)
+        return predict(self._model, images, job.settings["test_scale"], together, self._device)
 
     def n_parameters(self) -> int:
         """Return the number of weights of the model."""
