@@ -84,7 +84,9 @@ def upstream_training(method: Any, job: Any, steps: int, folder: Path) -> float:
     """Return windows a second of ``train_seg`` on lists of images and labels in memory, as it is meant to be called."""
     if job.settings["precision"] != "float32":
         raise NotImplementedError("cellpose 3.1.1.3 trains in float32 alone")
-    trainer, settings, together = method._cellpose.train, job.settings, job.budget.batch_size
+    import cellpose.train as trainer
+
+    settings, together = job.settings, job.budget.batch_size
     stack = ImageStack(job.train)
     used = method.used_windows()[:_MOST_WINDOWS]
     options = {"diam_mean": settings["diam_mean"], "device": method._device, "mkldnn": False}

@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -40,73 +39,6 @@ def windows(folder: Path, side: int = SIDE) -> ImageStack:
 def job_of(folder: Path, settings: dict[str, Any]) -> Job:
     task = Task("t", "d", ("a", "b"), "nuclear")
     return Job("x", "m:C", task, Budget(batch_size=2, epochs=1), 5, str(folder / "out"), settings=settings)
-
-
-def cellpose(folder: Path) -> dict[str, Any]:
-    from segbench.methods.cellpose import Cellpose
-
-    stack = windows(folder)
-    method = Cellpose()
-    settings = {**Cellpose.card.defaults, "min_train_masks": 0, "crop": 32}
-    job = job_of(folder, settings)
-    method.import_library(job)
-    given: list[dict[str, Any]] = []
-    trainer = method._cellpose.train
-    handed, original = trainer._process_train_test, trainer.train_seg
-
-    def watch(*args: Any, **options: Any) -> Any:
-        found = handed(*args, **options)
-        given.append({"data": found[0], "labels": found[1], "diameters": found[5]})
-        return found
-
-    trainer._process_train_test = watch
-    # one epoch of upstream's own loop with a network that notes what it is fed
-    fed: list[Any] = []
-    trainer.train_seg = lambda net, **options: original(net, **{**options, "n_epochs": 3})
-
-    def network(which: str) -> Any:
-        model = method._network(nchan=2)
-        forward = model.net.forward
-
-        def noted(x: Any) -> Any:
-            fed.append((which, x.numpy().copy()))
-            return forward(x)
-
-        model.net.forward = noted
-        return model
-
-    (folder / "out").mkdir(exist_ok=True)
-    method.load(job, stack, None)
-    method._model = network("now")
-    method.train(job, SimpleNamespace(train=lambda **_: None), None)  # type: ignore[arg-type]
-    images, flows = method._pairs(stack, method._used)
-    before = network("before")
-    (folder / "work").mkdir()
-    trainer.train_seg(
-        before.net, train_data=images, train_labels=flows, batch_size=2, learning_rate=0.2, SGD=True,
-        nimg_per_epoch=method_plan(len(images)), scale_range=0.5, bsize=settings["crop"], min_train_masks=0,
-        save_path=folder / "work",
-    )  # fmt: skip
-    now, then = ([x for kind, x in fed if kind == which] for which in ("now", "before"))
-    same = [np.array_equal(a, b) for a, b in zip(now, then, strict=True)]
-    parts = [
-        np.array_equal(given[0]["labels"][n][part], given[1]["labels"][n][part])
-        for n in range(len(images))
-        for part in (0, slice(1, None))
-    ]
-    return {
-        "batches": len(same),
-        "same": all(same),
-        "targets": all(parts) and np.array_equal(given[0]["diameters"], given[1]["diameters"]),
-        "images": all(np.array_equal(given[0]["data"][n], given[1]["data"][n]) for n in range(len(images))),
-        "kept": sorted(path.name.rpartition("-")[0] for path in (folder / "derived").iterdir()),
-    }
-
-
-def method_plan(n: int) -> int | None:
-    from segbench.methods.cellpose import plan_epochs
-
-    return plan_epochs(n, 2, 1).windows_per_epoch
 
 
 def stardist(folder: Path) -> dict[str, Any]:
@@ -230,5 +162,5 @@ def arrays(batch: Any) -> list[Any]:
 
 
 if __name__ == "__main__":
-    part = {"cellpose": cellpose, "stardist": stardist, "deepcell": deepcell, "torch": torch}[sys.argv[1]]
+    part = {"stardist": stardist, "deepcell": deepcell, "torch": torch}[sys.argv[1]]
     sys.stdout.write(json.dumps(part(Path(sys.argv[2]))) + "\n")

@@ -141,14 +141,6 @@ def run_part(environment: str, name: str, folder: Path) -> dict[str, Any]:
 
 
 @pytest.mark.heavy
-def test_cellpose_is_fed_what_it_was_when_all_windows_were_in_memory(tmp_path: Path) -> None:
-    found = run_part("cellpose", "cellpose", tmp_path)
-    assert found == {
-        "batches": 3, "same": True, "targets": True, "images": True, "kept": ["cellpose-flows", "cellpose-range"],
-    }  # fmt: skip
-
-
-@pytest.mark.heavy
 def test_stardist_is_fed_what_it_was_when_all_windows_were_in_memory(tmp_path: Path) -> None:
     assert run_part("tensorflow", "stardist", tmp_path) == {"batches": 12, "same": True}
 

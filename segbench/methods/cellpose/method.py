@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import shutil
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,14 +14,19 @@ import numpy.typing as npt
 
 from segbench.methods.base import DivergedError, ImageStack, Method, Progress
 from segbench.methods.card import Budget, Card, Resources
-from segbench.methods.cellpose_windows import WindowImages, WindowTargets
+from segbench.methods.cellpose.overlap import overlapped
+from segbench.methods.cellpose.schedule import plan_epochs
+from segbench.methods.cellpose.windows import WindowImages, WindowTargets
 from segbench.methods.checkpoints import Checkpoints
 from segbench.methods.job import Job
 from segbench.methods.predictions import LabelInstances
 from segbench.methods.published import SCRIPTS
 from segbench.methods.setting import Setting
+from segbench.methods.torch_devices import data_workers
 
 _TOGETHER = 8  # windows that go through the network at once
+_TILES_EACH = 2  # tiles of each that do
+_MasksAt = Callable[[float], list[npt.NDArray[Any]]]
 
 FLOW_THRESHOLDS = (0.4, 0.8, 0.0)
 """What ``flow_threshold: auto`` chooses from, the published one first; 0 keeps every mask."""
@@ -67,6 +70,18 @@ class Cellpose(Method):
                 "of the convolutions: bfloat16 is over twice as fast where the processor has it",
                 choices=("float32", "bfloat16"),
             ),
+            "workers": Setting(
+                "auto",
+                "processes that prepare batches beside the training one: auto is none on a CPU, up to 4 on a GPU",
+                unit="processes",
+                type=int,
+                words=("auto",),
+                minimum=0,
+                neutral_default=True,
+            ),
+            "keep_best": Setting(
+                False, "keep the weights with the smallest validation loss and not the last ones", neutral_default=True
+            ),
             "val_windows": Setting(64, "most validation windows in one validation loss", unit="windows", minimum=1),
             "flow_threshold": Setting(
                 "auto",
@@ -104,18 +119,19 @@ class Cellpose(Method):
         if self._device.type == "cuda" and job.devices.num_gpus < 1:
             torch.cuda.set_per_process_memory_fraction(job.devices.num_gpus)
         torch.manual_seed(job.seed)
+        torch.backends.cudnn.benchmark = self._device.type == "cuda"  # all batches have the same size
         import cellpose.core
         import cellpose.dynamics
         import cellpose.metrics
         import cellpose.models
-        import cellpose.train
         import cellpose.transforms
         import cellpose.utils
 
-        self._settings = job.settings
+        self._settings, self._cores = job.settings, job.devices.num_cpus
         self._torch: Any = torch
         self._cellpose: Any = cellpose
         self._flow_threshold = FLOW_THRESHOLDS[0]
+        self._batched = self._device.type == "cuda"
 
     def load(self, job: Job, train: ImageStack | None, val: ImageStack | None) -> None:
         """Read the windows, compute the flows of the labels and build the network.
@@ -137,6 +153,8 @@ class Cellpose(Method):
             WindowImages(train, self._used, spare),
             WindowTargets(train, self._used, self._cellpose, self._device, spare),
         )
+        if val is None and job.settings["keep_best"]:
+            raise ValueError("keep_best needs validation windows and there are none: set it to false")
         cells = [] if val is None else [n for n in range(len(val)) if val.labels(n).any()]
         shuffled = np.random.default_rng(job.seed).permutation(cells)
         most = max(job.settings["val_windows"], job.settings["calibration_windows"])
@@ -147,41 +165,20 @@ class Cellpose(Method):
         self._model = self._network(nchan=train.n_channels, diam_mean=job.settings["diam_mean"])
 
     def train(self, job: Job, progress: Progress, checkpoints: Checkpoints) -> None:  # noqa: ARG002
-        """Train by upstream's ``train_seg``, its epochs cut as :func:`plan_epochs` says."""
+        """Train as upstream's ``train_seg`` does, its epochs cut as :func:`plan_epochs` says."""
+        from segbench.methods.cellpose import _training
+
         settings, budget = job.settings, job.budget
-        images, targets = self._windows
-        plan = plan_epochs(len(images), budget.batch_size, budget.epochs or 1)
-        val = self._val and tuple(part[: settings["val_windows"]] for part in self._val)
-        trainer = self._cellpose.train
-        work = Path(job.output) / "work"
-        work.mkdir(parents=True, exist_ok=True)
-        with contextlib.ExitStack() as replaced:
-            loss = _watched(trainer._loss_fn_seg, plan, budget.epochs or 1, progress, self._torch)
-            replaced.enter_context(_replaced(trainer, "_loss_fn_seg", loss))
-            # both make lists of all windows, which these have done and do as they are read
-            for owner, name in ((trainer, "_reshape_norm"), (trainer.dynamics, "labels_to_flows")):
-                replaced.enter_context(_replaced(owner, name, _but_for_windows(getattr(owner, name))))
-            trainer.train_seg(
-                self._model.net,
-                train_data=images,
-                train_labels=targets,
-                test_data=val and val[0],
-                test_labels=val and val[1],
-                batch_size=budget.batch_size,
-                learning_rate=settings["learning_rate"],
-                n_epochs=plan.epochs,
-                weight_decay=settings["weight_decay"],
-                momentum=settings["momentum"],
-                SGD=settings["optimizer"] == "sgd",
-                nimg_per_epoch=plan.windows_per_epoch,
-                nimg_test_per_epoch=val and min(len(val[0]), plan.val_windows),
-                scale_range=settings["scale_range"],
-                bsize=settings["crop"],
-                min_train_masks=0,  # filtered already
-                save_path=work,
-                save_every=plan.epochs + 1,
-                model_name="cellpose",
-            )
+        plan = plan_epochs(len(self._used), budget.batch_size, budget.epochs or 1)
+        train = _training.Windows(
+            *self._windows, plan.windows_per_epoch or len(self._used), self._diameters(self._windows)
+        )
+        val = None
+        if self._val:
+            images, flows = (part[: settings["val_windows"]] for part in self._val)
+            val = _training.Windows(images, flows, min(len(images), plan.val_windows), self._diameters((images, flows)))
+        how = _training.Training(plan, budget.epochs or 1, budget.batch_size, settings, data_workers(job, self._device))
+        _training.fit(self._model.net, train, val, how, self._cellpose.transforms, progress)
         self._adopt_diameter()
 
     def calibrate(self, job: Job, progress: Progress) -> None:  # noqa: ARG002
@@ -197,10 +194,11 @@ class Cellpose(Method):
             return
         images, truth = self._calibration
         together = self.at_once(_TOGETHER)
-        outputs = [output for n in range(0, len(truth), together) for output in self._outputs(images[n : n + together])]
+        batches = [images[n : n + together] for n in range(0, len(truth), together)]
+        masks_at = self._batched_masks(batches) if self._batched else self._single_masks(batches)
         scores = []
         for threshold in FLOW_THRESHOLDS:
-            masks = [self._masks(*output, threshold, job.settings) for output in outputs]
+            masks = masks_at(threshold)
             _, tp, fp, fn = self._cellpose.metrics.average_precision(truth, masks, threshold=[0.5])
             scores.append(tp.sum() / max(1, tp.sum() + fp.sum() + fn.sum()))
         within = [t for t, score in zip(FLOW_THRESHOLDS, scores, strict=True) if score >= max(scores) - 0.01]
@@ -223,15 +221,17 @@ class Cellpose(Method):
     def predict(self, job: Job, images: ImageStack) -> Iterator[LabelInstances]:
         """Yield the masks that the flows lead to, all windows scaled by the training cells' mean diameter."""
         together = self.at_once(_TOGETHER)
-        for first in range(0, len(images), together):
-            for flows, logits in self._outputs(images[first : first + together]):
-                masks = self._masks(flows, logits, self._flow_threshold, job.settings)
-                present = np.unique(masks)
-                present = present[present > 0]
-                labels = np.where(masks > 0, np.searchsorted(present, masks) + 1, 0).astype(np.int32)
-                probability = 1 / (1 + np.exp(-logits.astype(np.float64)))
-                pixels = np.bincount(labels.ravel())[1:]
-                yield LabelInstances(labels, np.bincount(labels.ravel(), probability.ravel())[1:] / pixels)
+        batches = (range(first, min(first + together, len(images))) for first in range(0, len(images), together))
+        if self._batched:
+            yield from overlapped(
+                batches, lambda some: self._scaled([images[n] for n in some]),
+                lambda scaled: self._found_masks(scaled, images.size),
+                lambda masks, logits: score_masks(self._filled(masks), logits), self._cores - 1,
+            )  # fmt: skip
+            return
+        for some in batches:
+            for flows, logits in self._outputs([images[n] for n in some]):
+                yield score_masks(self._masks(flows, logits, self._flow_threshold, job.settings), logits)
 
     def n_parameters(self) -> int:
         """Return the number of weights of the network (its two diameters are not weights)."""
@@ -262,19 +262,21 @@ class Cellpose(Method):
             model.net.forward = self._in_half_precision(model.net.forward)
         return model
 
+    def _diameters(self, windows: tuple[Sequence[Any], Sequence[Any]]) -> npt.NDArray[np.float64]:
+        """Return the median diameter of each window's cells, at least 5 pixels."""
+        return np.maximum(5.0, [self._cellpose.utils.diameters(targets[0])[0] for targets in windows[1]])
+
     def _adopt_diameter(self) -> None:
-        # train_seg leaves the mean diameter of the training cells in the network only
+        # training leaves the mean diameter of the training cells in the network only
         self._model.diam_labels = self._model.net.diam_labels.item()
 
-    def _outputs(
-        self, images: Sequence[npt.NDArray[np.float32]]
-    ) -> list[tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]]:
-        """Return the network's flows (2, H, W) and cell logits (H, W) for every window (C, H, W).
+    def _scaled(self, images: Sequence[npt.NDArray[np.float32]]) -> npt.NDArray[np.float32]:
+        """Return windows (N, h, w, C) of windows (C, H, W), normalised and scaled to the network's diameter.
 
         Upstream's ``eval`` cannot scale an image of one channel (OpenCV drops the axis that it then wants), so that its
         steps are taken here: normalise, scale to the network's diameter, run, scale back.
         """
-        transforms, core = self._cellpose.transforms, self._cellpose.core
+        transforms = self._cellpose.transforms
         height, width = images[0].shape[1:]
         scale = self._model.diam_mean / self._model.diam_labels
         scaled = []
@@ -283,11 +285,54 @@ class Cellpose(Method):
             planes = np.moveaxis(normal, -1, 0)
             planes = transforms.resize_image(planes, int(height * scale), int(width * scale), no_channels=True)
             scaled.append(np.moveaxis(planes, 0, -1))
-        out, _ = core.run_net(self._model.net, np.stack(scaled))
+        return np.stack(scaled)
+
+    def _outputs(
+        self, images: Sequence[npt.NDArray[np.float32]]
+    ) -> list[tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]]:
+        """Return the network's flows (2, H, W) and cell logits (H, W) for every window (C, H, W)."""
+        out, _ = self._cellpose.core.run_net(self._model.net, self._scaled(images))
         if not np.isfinite(out).all():
             raise DivergedError("the trained network's output is not finite")
-        out = transforms.resize_image(out, height, width)
+        out = self._cellpose.transforms.resize_image(out, *images[0].shape[1:])
         return [(np.moveaxis(each[..., :2], -1, 0), each[..., 2]) for each in out]
+
+    def _single_masks(self, batches: Sequence[Sequence[npt.NDArray[np.float32]]]) -> _MasksAt:
+        """Return what makes the masks of all windows at a flow threshold, a window after the other."""
+        outputs = [output for images in batches for output in self._outputs(images)]
+        return lambda threshold: [self._masks(*output, threshold, self._settings) for output in outputs]
+
+    def _batched_masks(self, batches: Sequence[Sequence[npt.NDArray[np.float32]]]) -> _MasksAt:
+        """Return what makes the masks of all windows at a flow threshold, found in batches and once for all."""
+        found = [self._find(self._scaled(images), (images[0].shape[1], images[0].shape[2]))[0] for images in batches]
+        return lambda threshold: [self._filled(n) for some in found for n in _on_processor(some.within(threshold))]
+
+    def _found_masks(
+        self, scaled: npt.NDArray[np.float32], size: tuple[int, int]
+    ) -> list[tuple[npt.NDArray[np.int32], npt.NDArray[np.float32]]]:
+        found, logits = self._find(scaled, size)
+        labels = _on_processor(found.within(self._flow_threshold))
+        return list(zip(labels, logits.cpu().numpy(), strict=True))
+
+    def _find(self, scaled: npt.NDArray[np.float32], size: tuple[int, int]) -> tuple[Any, Any]:
+        """Return masks of scaled windows (N, h, w, C), with all flow errors, and logits (N, H, W), on the device."""
+        from segbench.methods.cellpose import _masks, _network
+
+        planes = self._torch.from_numpy(np.ascontiguousarray(np.moveaxis(scaled, -1, 1))).to(self._device)
+        flows, logits = _network.outputs(
+            self._model.net, planes, size, _TILES_EACH * self.used_at_once, self._cellpose.transforms
+        )
+        return _masks.find(flows, logits, self._steps(), self._settings["cellprob_threshold"]), logits
+
+    def _filled(self, masks: npt.NDArray[np.int32]) -> npt.NDArray[np.uint16]:
+        filled: npt.NDArray[np.uint16] = self._cellpose.utils.fill_holes_and_remove_small_masks(
+            masks.astype(np.uint16), min_size=self._settings["min_size"]
+        )
+        return filled
+
+    def _steps(self) -> int:
+        """Return for how many steps pixels follow the flows."""
+        return int(200 * self._model.diam_labels / self._model.diam_mean)
 
     def _in_half_precision(self, forward: Callable[..., Any]) -> Callable[..., Any]:
         def half(images: Any) -> Any:
@@ -305,7 +350,7 @@ class Cellpose(Method):
         masks: npt.NDArray[np.int32] = self._cellpose.dynamics.resize_and_compute_masks(
             flows,
             logits,
-            niter=int(200 * self._model.diam_labels / self._model.diam_mean),
+            niter=self._steps(),
             cellprob_threshold=settings["cellprob_threshold"],
             flow_threshold=flow_threshold,
             min_size=settings["min_size"],
@@ -314,91 +359,22 @@ class Cellpose(Method):
         return masks
 
 
-@dataclass(frozen=True)
-class EpochPlan:
-    """How ``train_seg`` is told to spend a budget."""
-
-    epochs: int
-    """Its ``n_epochs``, which shape the learning rate's schedule."""
-    windows_per_epoch: int | None
-    """Its ``nimg_per_epoch``; None for every window once."""
-    steps_per_epoch: int
-    val_windows: int
-    """Its ``nimg_test_per_epoch``: every tenth epoch has a validation loss."""
-
-
-def plan_epochs(windows: int, batch_size: int, epochs: int) -> EpochPlan:
-    """Return how to spend ``epochs`` passes over ``windows`` so that upstream's schedule keeps its shape.
-
-    Upstream warms up over 10 epochs (the first at rate 0) and lets the rate fall over the last 50 of more than 100 or
-    the last 100 of more than 300. A budget of more than 100 epochs is trained as it is. A shorter one would end before
-    the rate has fallen, or even before it has risen: the same number of windows is then cut into 200 to 399 short
-    epochs of whole batches, or one epoch a step where there are fewer than 200 steps.
+def score_masks(masks: npt.NDArray[Any], logits: npt.NDArray[np.float32]) -> LabelInstances:
+    """Return masks (H, W) numbered without gaps, with the mean cell probability of each.
 
     Examples
     --------
-    >>> plan_epochs(windows=1000, batch_size=8, epochs=500)
-    EpochPlan(epochs=500, windows_per_epoch=None, steps_per_epoch=125, val_windows=1000)
-    >>> plan_epochs(windows=1000, batch_size=8, epochs=4)
-    EpochPlan(epochs=250, windows_per_epoch=16, steps_per_epoch=2, val_windows=8)
+    >>> found = score_masks(np.array([[0, 5, 5, 2]], np.uint16), np.array([[1, 0, 0, 9]], np.float32))
+    >>> found.labels.tolist(), found.scores.round(3).tolist()
+    ([[0, 2, 2, 1]], [1.0, 0.5])
     """
-    if epochs > 100:
-        return EpochPlan(epochs, None, -(-windows // batch_size), windows)
-    steps = epochs * -(-windows // batch_size)
-    per_epoch = max(1, steps // 200)
-    seen = per_epoch * batch_size
-    # upstream takes "as many as there are windows" to mean "each once": both read the same where they are equal
-    return EpochPlan(max(1, steps // per_epoch), seen, per_epoch, max(batch_size, seen // 4))
+    there = np.bincount(masks.ravel()) > 0
+    there[0] = False
+    labels = np.where(there, np.cumsum(there), 0).astype(np.int32)[masks]
+    probability = 1 / (1 + np.exp(-logits.astype(np.float64)))
+    pixels = np.bincount(labels.ravel())[1:]
+    return LabelInstances(labels, np.bincount(labels.ravel(), probability.ravel())[1:] / pixels)
 
 
-@contextlib.contextmanager
-def _replaced(owner: Any, name: str, value: Any) -> Iterator[None]:
-    before = getattr(owner, name)
-    setattr(owner, name, value)
-    try:
-        yield
-    finally:
-        setattr(owner, name, before)
-
-
-def _but_for_windows(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Return a function of upstream's that leaves windows which are read as they are used as they are."""
-
-    def unless(windows: Any, *rest: Any, **options: Any) -> Any:
-        lazy = isinstance(windows, WindowImages | WindowTargets)
-        return windows if lazy else function(windows, *rest, **options)
-
-    return unless
-
-
-def _watched(
-    loss_function: Callable[..., Any], plan: EpochPlan, epochs: int, progress: Progress, torch: Any
-) -> Callable[..., Any]:
-    """Return upstream's loss function, telling the losses as they come; ``train_seg`` does so at the end."""
-    steps = plan.epochs * plan.steps_per_epoch
-    done = 0
-    losses: list[float] = []
-    val_losses: list[float] = []
-
-    def watched(labels: Any, output: Any, device: Any) -> Any:
-        nonlocal done
-        loss = loss_function(labels, output, device)
-        if not torch.is_grad_enabled():
-            val_losses.append(float(loss.detach()))
-            return loss
-        done += 1
-        losses.append(float(loss.detach()))
-        if done % plan.steps_per_epoch == 0 or not np.isfinite(losses[-1]):
-            progress.train(
-                epoch=max(1, -(-done * epochs // steps)),
-                epochs=epochs,
-                step=done,
-                steps=steps,
-                loss=float(np.mean(losses)),
-                val_loss=float(np.mean(val_losses)) if val_losses else None,
-            )
-            losses.clear()
-            val_losses.clear()
-        return loss
-
-    return watched
+def _on_processor(labels: Any) -> npt.NDArray[np.int32]:
+    return np.asarray(labels.int().cpu().numpy())
