@@ -25,6 +25,7 @@ OWN_TYPES: Mapping[str, str] = {
     "Shared4Conv1FCBBoxHead": "CellShared4Conv1FCBBoxHead",
     "FCNMaskHead": "CellMaskHead",
     "MaskIoUHead": "CellMaskIoUHead",
+    "SOLOV2Head": "CellSOLOV2Head",
 }
 """Upstream's parts and those of _heads.py that stand in their place, with the same parameters."""
 
