@@ -17,7 +17,7 @@ _LISTED = 1 << 28
 """Pixels that a GPU compares at once: what it needs for that is as large again, and PyTorch lists up to 2^31."""
 
 
-def encode(masks: torch.Tensor) -> list[npt.NDArray[np.uint32]]:
+def encode(masks: torch.Tensor | npt.NDArray[np.bool_]) -> list[npt.NDArray[np.uint32]]:
     """Return COCO's uncompressed run lengths of each mask, as ``run_lengths`` does one by one.
 
     Of masks on a GPU only the places where they change are copied, those of all masks together.
@@ -25,7 +25,7 @@ def encode(masks: torch.Tensor) -> list[npt.NDArray[np.uint32]]:
     Parameters
     ----------
     masks
-        (N, H, W), boolean, on any device.
+        (N, H, W), boolean; a tensor on any device, or an array.
 
     Returns
     -------
@@ -34,9 +34,7 @@ def encode(masks: torch.Tensor) -> list[npt.NDArray[np.uint32]]:
 
     Examples
     --------
-    >>> import pytest
-    >>> torch = pytest.importorskip("torch")
-    >>> masks = torch.tensor([[[0, 1], [1, 1]], [[1, 0], [0, 0]]], dtype=torch.bool)
+    >>> masks = np.array([[[0, 1], [1, 1]], [[1, 0], [0, 0]]], dtype=bool)
     >>> [runs.tolist() for runs in encode(masks)]
     [[1, 3], [0, 1, 3]]
     """
@@ -44,15 +42,19 @@ def encode(masks: torch.Tensor) -> list[npt.NDArray[np.uint32]]:
     pixels = height * width
     if not n or not pixels:
         return [np.zeros(1, np.uint32) for _ in range(n)]
-    on_processor = masks.device.type == "cpu"
-    together = max(1, (_CACHED if on_processor else _LISTED) // pixels)
+    if not isinstance(masks, np.ndarray) and masks.device.type == "cpu":
+        masks = masks.numpy()
     found = []
-    # one place in memory for all parts: new pages cost a processor more than the comparison
-    room = np.empty((min(n, together), height, width), bool) if on_processor else None
-    for first in range(0, n, together):
-        part = masks[first : first + together]
-        found.append(_changes_on_device(part) if room is None else _changes(part.numpy(), room))
-        found[-1] += first * pixels
+    if isinstance(masks, np.ndarray):
+        together = max(1, _CACHED // pixels)
+        # one place in memory for all parts: new pages cost a processor more than the comparison
+        room = np.empty((min(n, together), height, width), bool)
+        for first in range(0, n, together):
+            found.append(_changes(masks[first : first + together], room) + first * pixels)
+    else:
+        together = max(1, _LISTED // pixels)
+        for first in range(0, n, together):
+            found.append(_changes_on_device(masks[first : first + together]) + first * pixels)
     # each mask begins where the one before it ends; one that begins with its cell changes there once more
     bounds = np.arange(n + 1) * pixels
     ends = np.sort(np.concatenate([*found, bounds]), kind="stable")

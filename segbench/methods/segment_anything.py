@@ -19,7 +19,8 @@ from segbench.methods.base import ImageStack, Method, Progress
 from segbench.methods.card import Budget, Card, Resources
 from segbench.methods.checkpoints import Checkpoints
 from segbench.methods.job import Job
-from segbench.methods.predictions import Kind, MaskInstances, run_lengths
+from segbench.methods.mask_encoding import encode
+from segbench.methods.predictions import Kind, MaskInstances
 from segbench.methods.published import SCRIPTS
 from segbench.methods.setting import Setting
 from segbench.paths import cache_folder
@@ -115,7 +116,10 @@ class SegmentAnything(Method):
         self._device = torch_devices.prepare_torch(job)
         import segment_anything
         import torch
+        from segment_anything import automatic_mask_generator
 
+        # upstream waits for the device several times a mask
+        automatic_mask_generator.mask_to_rle_pytorch = runs_of_masks
         self._torch: Any = torch
         self._sam: Any = segment_anything
 
@@ -315,7 +319,13 @@ def chosen(found: Sequence[Mapping[str, Any]], settings: Mapping[str, Any]) -> M
     labels = paint([from_runs(counts, size) for counts in runs], overlap)
     seen = np.unique(labels)
     seen = seen[seen > 0]
-    return MaskInstances([run_lengths(labels == n) for n in seen], scores[seen - 1])
+    return MaskInstances(encode(labels == seen[:, np.newaxis, np.newaxis]), scores[seen - 1])
+
+
+def runs_of_masks(masks: Any) -> list[dict[str, Any]]:
+    """Return masks (N, H, W), a boolean tensor, as upstream's ``mask_to_rle_pytorch`` does."""
+    size = list(masks.shape[1:])
+    return [{"size": size, "counts": runs.tolist()} for runs in encode(masks)]
 
 
 def paint(masks: Sequence[npt.NDArray[np.bool_]], overlap: float) -> npt.NDArray[np.int32]:

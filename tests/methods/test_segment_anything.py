@@ -17,6 +17,7 @@ from segbench.engine.run import environments
 from segbench.engine.run.check import draw_discs
 from segbench.errors import SegbenchError
 from segbench.methods import Arrays, Budget, Devices, Job, PredictionSet, Task
+from segbench.methods.mask_encoding import encode
 from segbench.methods.predictions import run_lengths
 from segbench.methods.segment_anything import WEIGHTS, chosen, find_weights, from_runs, paint, picture
 
@@ -31,6 +32,14 @@ def test_runs_lead_back_to_their_mask() -> None:
     drawn = np.random.default_rng(0).random((7, 5)) < 0.4
     assert np.array_equal(from_runs(run_lengths(drawn), drawn.shape), drawn)
     assert run_lengths(np.ones((2, 2), bool)).tolist() == [0, 4]
+
+
+def test_run_lengths_of_many_masks_are_those_of_each() -> None:
+    drawn = np.random.default_rng(1).random((30, 5, 9)) < 0.4
+    drawn[3], drawn[4] = False, True
+    for masks in (drawn, drawn[::2, ::-1, 1:], drawn[:0]):
+        assert [runs.tolist() for runs in encode(masks)] == [run_lengths(each).tolist() for each in masks]
+    assert all(runs.dtype == np.uint32 for runs in encode(drawn))
 
 
 def test_of_a_mask_that_overlaps_little_only_the_free_part_is_added() -> None:
@@ -90,9 +99,12 @@ SAVE_A_SMALL_MODEL_AND_PREDICT = """
 import sys, torch
 from pathlib import Path
 from segbench.methods.runner import main
-from segbench.methods.segment_anything import build_small
+from segbench.methods.segment_anything import build_small, runs_of_masks
+from segment_anything.utils.amg import mask_to_rle_pytorch
 architecture, weights, *jobs = sys.argv[1:]
 torch.manual_seed(0)
+masks = torch.rand(20, 9, 7) < 0.3
+assert runs_of_masks(masks) == mask_to_rle_pytorch(masks)
 torch.save(build_small(Path(architecture)).state_dict(), weights)
 for job in jobs:
     main([job])

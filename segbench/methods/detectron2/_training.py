@@ -61,7 +61,10 @@ def fit(
         if job.devices.processes == 1:
             restore_random(state["random"])
     trainer.register_hooks([_Report(model, progress, checkpoints, first=job.rank() == 0)])
-    trainer.train(done, iterations)
+    try:
+        trainer.train(done, iterations)
+    except FloatingPointError as error:  # detectron2's proposals look for themselves
+        raise DivergedError(" ".join(str(error).split())) from error
 
 
 class Trainer(AMPTrainer):  # type: ignore[misc]
