@@ -35,6 +35,8 @@ from typing import Any
 REPOSITORY = Path(__file__).parent.parent
 FAMILIES = {"mmdet": "gpu_mmdet", "detectron2": "gpu_detectron2", "cellpose": "gpu_cellpose"}
 BATCH, SIDE, CORES = 8, 256, 4
+_ANNOTATIONS = ("Optimizer.", "enumerate(", "ProfilerStep", "autograd::")
+"""Ranges that PyTorch marks on the device's time line, which are no kernels."""
 
 
 def objects() -> dict[str, str]:
@@ -59,6 +61,7 @@ class Paced:
         self._steps, self._limit_s, self._device = 1, limit_s, device
         self._profile = cProfile.Profile() if profile else None
         self._kernels: Any = None
+        self._profiling = False
         self._slice = (0.0, 0)
         self.points: list[tuple[float, int]] = []
         self.busy: float | None = None
@@ -77,10 +80,11 @@ class Paced:
         share = step / self._steps
         if self._kernels is None and self.busy is None and share >= 0.6 and self._device.type == "cuda":
             self._start(step)
-        elif self._kernels is not None and share >= 0.8:
+        elif self._kernels is not None and share >= 0.75:
             self._stop()
-            if self._profile is not None:
-                self._profile.enable()
+        if share >= 0.8 and self._kernels is None and self._profile is not None and not self._profiling:
+            self._profiling = True
+            self._profile.enable()
         if now - self.points[0][0] > self._limit_s:
             raise TimeoutError(f"{step} of {self._steps} steps in {self._limit_s:.0f} s")
 
@@ -98,7 +102,11 @@ class Paced:
         torch.cuda.synchronize()
         wall = time.perf_counter() - self._slice[0]
         self._kernels.__exit__(None, None, None)
-        events = [e for e in self._kernels.profiler.kineto_results.events() if e.device_type().name == "CUDA"]
+        events = [
+            e
+            for e in self._kernels.profiler.kineto_results.events()
+            if e.device_type().name == "CUDA" and not e.name().startswith(_ANNOTATIONS)
+        ]
         spans = sorted((e.start_ns(), e.start_ns() + e.duration_ns()) for e in events)
         busy, end = 0, 0
         for start, stop in spans:
