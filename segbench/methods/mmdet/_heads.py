@@ -11,7 +11,7 @@ from typing import Any
 import torch
 import torchvision
 from mmcv.ops import batched_nms
-from mmdet.models.dense_heads import Mask2FormerHead, RPNHead
+from mmdet.models.dense_heads import RPNHead
 from mmdet.models.losses import accuracy
 from mmdet.models.roi_heads import CascadeRoIHead, MaskScoringRoIHead, StandardRoIHead
 from mmdet.models.roi_heads.bbox_heads import Shared2FCBBoxHead, Shared4Conv1FCBBoxHead
@@ -34,23 +34,6 @@ _ROIS_TOGETHER = 2048
 
 _SPLIT = 10000
 """Boxes from which on upstream suppresses those of each level apart."""
-
-
-@MODELS.register_module()
-class Float32Mask2FormerHead(Mask2FormerHead):  # type: ignore[misc]
-    """Mask2Former's head with its matching and losses in float32, also under autocast.
-
-    Upstream multiplies the number of masks by 12,544 points in the type of the class scores, which is infinite in half
-    precision from six masks on (mmdetection #10909).
-    """
-
-    def loss_by_feat(self, all_cls_scores: Any, all_mask_preds: Any, *rest: Any) -> dict[str, torch.Tensor]:
-        """Return the losses of every decoder layer."""
-        with torch.autocast(all_cls_scores[0].device.type, enabled=False):
-            losses: dict[str, torch.Tensor] = super().loss_by_feat(
-                [scores.float() for scores in all_cls_scores], [masks.float() for masks in all_mask_preds], *rest
-            )
-        return losses
 
 
 @MODELS.register_module()

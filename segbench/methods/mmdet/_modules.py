@@ -20,7 +20,8 @@ from torch.utils.data import Sampler
 
 from segbench.methods.base import Progress
 from segbench.methods.checkpoints import Checkpoints
-from segbench.methods.mmdet._heads import Float32Mask2FormerHead, Float32RoIExtractor
+from segbench.methods.mmdet._heads import Float32RoIExtractor
+from segbench.methods.mmdet._mask2former import CellFusionHead, Float32Mask2FormerHead
 from segbench.methods.mmdet._optim import AutocastOptimWrapper, FewGroupsConstructor
 from segbench.methods.mmdet._solov2 import CellSOLOV2Head
 from segbench.methods.mmdet._windows import (
@@ -238,7 +239,7 @@ def _bare(model: Any) -> Any:
 
 
 __all__ = [
-    "PLACES", "AutocastOptimWrapper", "CellMasks", "CellPreprocessor", "CellSOLOV2Head", "CellSampler", "CellWindows",
+    "PLACES", "AutocastOptimWrapper", "CellFusionHead", "CellMasks", "CellPreprocessor", "CellSOLOV2Head", "CellSampler", "CellWindows",
     "FewGroupsConstructor", "Float32Mask2FormerHead", "Float32RoIExtractor", "KeepHook", "WatchHook", "boxes_of",
     "collate", "cut_around_a_cell", "sample", "view_number",
 ]  # fmt: skip

@@ -33,17 +33,18 @@ def to_instances(masks: torch.Tensor, scores: torch.Tensor, threshold: float) ->
     >>> found.counts[0].tolist()
     [2, 2]
     """
-    values = scores.double()
-    n, pixels = len(masks), masks.shape[1] * masks.shape[2]
+    told = scores.double().cpu().numpy()
+    good = np.flatnonzero(told >= threshold)
+    if len(good) < len(masks):
+        masks = masks[torch.from_numpy(good).to(masks.device)]
     places, sizes = [np.zeros(0, np.int64)], [np.zeros(0, np.int64)]
-    for first in range(0, n, _MASKS_TOGETHER):
+    for first in range(0, len(good), _MASKS_TOGETHER):
         place, size = _changes(masks[first : first + _MASKS_TOGETHER])
         places.append(place)
         sizes.append(size)
-    counts = _between(np.concatenate(places), np.concatenate(sizes), pixels)
-    told = values.cpu().numpy()
-    kept = [i for i in range(n) if len(counts[i]) > 1 and told[i] >= threshold]
-    return MaskInstances([counts[i] for i in kept], told[kept])
+    counts = _between(np.concatenate(places), np.concatenate(sizes), masks.shape[1] * masks.shape[2])
+    kept = [i for i, mine in enumerate(counts) if len(mine) > 1]
+    return MaskInstances([counts[i] for i in kept], told[good[kept]])
 
 
 def _changes(masks: torch.Tensor) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:

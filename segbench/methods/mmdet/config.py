@@ -17,6 +17,7 @@ _FIRST_SCALES = ((1, 96), (48, 192), (96, 384), (192, 768), (384, 2048))
 OWN_TYPES: Mapping[str, str] = {
     "SingleRoIExtractor": "Float32RoIExtractor",
     "Mask2FormerHead": "Float32Mask2FormerHead",
+    "MaskFormerFusionHead": "CellFusionHead",
     "RPNHead": "CellRPNHead",
     "StandardRoIHead": "CellStandardRoIHead",
     "MaskScoringRoIHead": "CellMaskScoringRoIHead",

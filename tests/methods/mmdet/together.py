@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from typing import Any
+from unittest import mock
 
 import numpy as np
 import torch
@@ -185,11 +187,13 @@ def models(name: str) -> tuple[Any, Any]:
 
 
 def check_losses_gradients_and_predictions_are_those_of_upstreams_own_parts() -> None:
-    for name in ("mask-rcnn", "ms-rcnn", "cascade-mask-rcnn-seesaw", "hrnet", "solov2"):
+    for name in ("mask-rcnn", "ms-rcnn", "cascade-mask-rcnn-seesaw", "hrnet", "solov2", "mask2former"):
         seen = []
         for model in models(name):
             torch.manual_seed(5)
-            losses = model.train()(**model.data_preprocessor(batch(), True), mode="loss")
+            # Mask2Former draws the points of all layers' costs before those of their losses
+            with mock.patch("torch.rand", the_same_of_a_shape) if name == "mask2former" else nullcontext():
+                losses = model.train()(**model.data_preprocessor(batch(), True), mode="loss")
             total, told = model.parse_losses(losses)
             total.backward()
             grads = {key: value.grad for key, value in model.named_parameters()}
@@ -197,18 +201,26 @@ def check_losses_gradients_and_predictions_are_those_of_upstreams_own_parts() ->
                 found = [one.pred_instances for one in model.eval().test_step(batch(2, 7))]
             seen.append((told, grads, found))
         (told, grads, found), (told_up, grads_up, found_up) = seen
-        assert told.keys() == told_up.keys()
+        assert list(told) == list(told_up)
         assert all(torch.allclose(value, told_up[key], rtol=1e-5) for key, value in told.items()), (name, told, told_up)
         assert len(told) > 2
         for key, value in grads_up.items():
             assert (value is None) == (grads[key] is None), (name, key)
             if value is not None:
-                assert torch.allclose(grads[key], value, rtol=1e-3, atol=1e-5 * float(value.abs().max())), (name, key)
+                assert torch.allclose(grads[key], value, rtol=1e-3, atol=1e-4 * float(value.abs().max()) + 1e-6), key
         for one, other in zip(found, found_up, strict=True):
             assert len(one) == len(other), name
             assert len(one) or name == "solov2"  # which finds nothing before it has learnt
             assert torch.allclose(one.scores, other.scores, atol=1e-6), name
             assert torch.equal(one.masks, other.masks), name
+
+
+DRAW = torch.rand
+
+
+def the_same_of_a_shape(*size: Any, device: Any = None) -> torch.Tensor:
+    shape = size[0] if isinstance(size[0], tuple) else size
+    return DRAW(shape, generator=torch.Generator().manual_seed(shape[-2]), device=device)
 
 
 def check_masks_are_made_smaller_as_opencv_makes_them() -> None:
