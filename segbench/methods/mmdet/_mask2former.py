@@ -90,7 +90,7 @@ class Float32Mask2FormerHead(Mask2FormerHead):  # type: ignore[misc]
                 waiting.append(pool.submit(_match, costs, shapes, arrived))
             return [each.result() for each in waiting]
 
-    @torch.no_grad()
+    @torch.no_grad()  # type: ignore[untyped-decorator]
     def _costs(self, scores: torch.Tensor, masks: torch.Tensor, truth: Sequence[Any]) -> torch.Tensor:
         """Return what it costs to match each query with each cell, of all windows one after the other."""
         found = [scores.new_zeros(0)]
@@ -124,7 +124,7 @@ class Float32Mask2FormerHead(Mask2FormerHead):  # type: ignore[misc]
         self, scores: torch.Tensor, masks: torch.Tensor, labels: torch.Tensor, wanted: torch.Tensor, rows: torch.Tensor,
         factor: float,
     ) -> dict[str, torch.Tensor]:  # fmt: skip
-        """Return the losses of a layer, whose queries ``rows`` (n,) should have these labels (n,) and masks (n, H, W)."""
+        """Return a layer's losses, whose queries ``rows`` (n,) should have these labels (n,) and masks (n, H, W)."""
         scores = scores.flatten(0, 1)
         classes = torch.full((len(scores),), self.num_classes, dtype=torch.long, device=scores.device)
         classes[rows] = labels

@@ -239,7 +239,22 @@ def _bare(model: Any) -> Any:
 
 
 __all__ = [
-    "PLACES", "AutocastOptimWrapper", "CellFusionHead", "CellMasks", "CellPreprocessor", "CellSOLOV2Head", "CellSampler", "CellWindows",
-    "FewGroupsConstructor", "Float32Mask2FormerHead", "Float32RoIExtractor", "KeepHook", "WatchHook", "boxes_of",
-    "collate", "cut_around_a_cell", "sample", "view_number",
-]  # fmt: skip
+    "PLACES",
+    "AutocastOptimWrapper",
+    "CellFusionHead",
+    "CellMasks",
+    "CellPreprocessor",
+    "CellSOLOV2Head",
+    "CellSampler",
+    "CellWindows",
+    "FewGroupsConstructor",
+    "Float32Mask2FormerHead",
+    "Float32RoIExtractor",
+    "KeepHook",
+    "WatchHook",
+    "boxes_of",
+    "collate",
+    "cut_around_a_cell",
+    "sample",
+    "view_number",
+]
