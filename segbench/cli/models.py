@@ -1,4 +1,4 @@
-"""``segbench models``: trained models are applied to images that nobody has annotated."""
+"""``segbench models``: trained models are applied to images that nobody has annotated, and handed on."""
 
 from __future__ import annotations
 
@@ -7,13 +7,15 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from segbench.cli import packages
 from segbench.cli._common import DEFAULT_OUT, results_folder
 from segbench.engine.results.folder import ResultsFolder
 
 if TYPE_CHECKING:
     from segbench.engine.models.applying import Applied
 
-app = typer.Typer(no_args_is_help=True, help="Apply trained models to new images.")
+app = typer.Typer(no_args_is_help=True, help="Apply trained models to new images; package, check and share them.")
+packages.add_to(app)
 
 ResultsOption = Annotated[
     ResultsFolder,

@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ClassVar, TextIO
 
@@ -166,6 +167,18 @@ class Progress:
                 self._stream = None
 
 
+@dataclass(frozen=True)
+class OtherWeights:
+    """A model's weights in a format that other programs read."""
+
+    file: str
+    """Its name in the folder."""
+    comment: str
+    """What a reader of the package must know of it."""
+    facts: Mapping[str, str] = field(default_factory=dict)
+    """Further fields of the format's entry in bioimage.io's description, such as ``tensorflow_version``."""
+
+
 class Method(ABC):
     """A segmentation method; one object lives for one run.
 
@@ -258,6 +271,17 @@ class Method(ABC):
     @abstractmethod
     def predict(self, job: Job, images: ImageStack) -> Iterator[Instances]:
         """Yield each image's instances, in order."""
+
+    def other_formats(self, job: Job, folder: Path) -> Mapping[str, OtherWeights]:  # noqa: ARG002
+        """Write the model's weights into an empty folder in formats that other programs read, after a prediction.
+
+        Returns
+        -------
+        mapping
+            What was written, by bioimage.io's name of the format (``torchscript``, ``keras_hdf5``, ...). A package's
+            outputs and their post-processing are one for all of them.
+        """
+        return {}
 
     def n_parameters(self) -> int | None:
         """How many parameters the model has; None where that means nothing."""

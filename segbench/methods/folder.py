@@ -54,6 +54,11 @@ class JobFolder:
         return self.model / "model.json"
 
     @property
+    def formats(self) -> Path:
+        """What was written of the weights in the formats of other programs, by the format's name."""
+        return self.path / "formats.json"
+
+    @property
     def all_predictions(self) -> Path:
         """The folder of all predictions."""
         return self.path / "predictions"

@@ -136,6 +136,8 @@ class Job:
     """Most windows that may go through the network together in prediction; None for as many as the method wants."""
     asked: bool = False
     """Once the method is ready, further predictions are asked for on standard input, as JSON lines: see ``Asked``."""
+    formats: str | None = None
+    """An empty folder for the weights in other programs' formats, written after the predictions; None to write none."""
     schema: int = JOB_SCHEMA
 
     def rank(self) -> int:
@@ -191,6 +193,7 @@ class Job:
                 model=raw.get("model"),
                 most_at_once=raw.get("most_at_once"),
                 asked=bool(raw.get("asked", False)),
+                formats=raw.get("formats"),
                 val=arrays(raw.get("val")),
                 predict={name: selected for name, value in raw["predict"].items() if (selected := arrays(value))},
                 settings=dict(raw["settings"]),

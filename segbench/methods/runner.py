@@ -124,6 +124,7 @@ class _Run:
                 self._predict_all(method, how)
                 if job.asked:
                     self._answer_all(method, how)
+                self._write_formats(method)
         if not trained or not self.first:
             return  # of several processes the others have helped to train
         # whatever happens from here on: this model is not trained again
@@ -181,6 +182,12 @@ class _Run:
         }
         about |= {"versions": versions_of(card), "timings": self.timings, "n_parameters": method.n_parameters()}
         _write_json(self.folder.model_marker, about | self.facts | {"training": self._known()})
+
+    def _write_formats(self, method: Method) -> None:
+        if self.job.formats is not None:
+            folder = Path(self.job.formats)
+            written = method.other_formats(self.job, folder)
+            _write_json(self.folder.formats, {name: asdict(weights) for name, weights in written.items()})
 
     def _predict_all(self, method: Method, how: dict[str, Any]) -> None:
         with self._phase("predict"):

@@ -96,23 +96,30 @@ def is_model_folder(path: Path) -> bool:
 
 
 def find_model(text: str | os.PathLike[str], out: ResultsFolder) -> TrainedModel:
-    """Return the model that is meant: the folder of one on its own, or a run of a results folder.
+    """Return the model that is meant: a folder of one on its own, a package, an imported one, or a run's.
 
     Parameters
     ----------
     text
-        A folder, or the beginning of the id of a finished run.
+        A folder, the file of a package, the name of an imported model, or the beginning of the id of a finished run.
     out
-        The results folder of that run.
+        The results folder of that run, or into which the model was imported.
 
     Raises
     ------
     SegbenchError
         There is no such model, the run is not finished, or its files are not here; the nearest ids are named.
     """
+    from segbench.engine.models.importing import imported_folder, unpacked  # they read descriptions by this module
+
     path = Path(text)
     if path.is_dir():
         return read_description(path)
+    if path.is_file():
+        return read_description(unpacked(path))
+    imported = imported_folder(os.fspath(text), out)
+    if imported is not None:
+        return read_description(imported)
     return model_of_run(out, os.fspath(text))
 
 

@@ -57,7 +57,7 @@ def check_method(name: str, *, gpu: bool = False, progress: Callable[[str], None
             run_id="check",
             method=target,
             task=Task("discs", "drawn", ("nuclear",), "nuclear"),
-            budget=_few_steps(card.budget),
+            budget=few_steps(card.budget),
             seed=0,
             output=str(folder / "run"),
             train=train if card.trained else None,
@@ -132,7 +132,8 @@ def _arrays(folder: Path, split: str, n_images: int, seed: int) -> Arrays:
     return Arrays(str(folder / f"{split}_images.npy"), (0,), None, str(folder / f"{split}_labels.npy"))
 
 
-def _few_steps(budget: Budget) -> Budget:
+def few_steps(budget: Budget) -> Budget:
+    """Return a method's budget cut to the few steps of its check."""
     return replace(
         budget,
         batch_size=min(2, budget.batch_size),

@@ -17,7 +17,7 @@ from typing import Any, ClassVar
 import numpy as np
 import numpy.typing as npt
 
-from segbench.methods.base import ImageStack, Method, Progress
+from segbench.methods.base import ImageStack, Method, OtherWeights, Progress
 from segbench.methods.card import Card, Resources
 from segbench.methods.checkpoints import Checkpoints
 from segbench.methods.deepcell import compat
@@ -224,6 +224,14 @@ class DeepcellMethod(Method):
             self._choice = self._named(job)
         else:
             self._choice = {**self._choice, **job.settings["postprocessing_arguments"]}
+
+    def other_formats(self, job: Job, folder: Path) -> dict[str, OtherWeights]:  # noqa: ARG002
+        """Write the weights as Keras does."""
+        import tensorflow
+
+        next(iter(self._networks.values()))[-1].save_weights(str(folder / "weights.h5"))
+        comment = "the weights alone: the network is built by segbench, from deepcell's layers"
+        return {"keras_hdf5": OtherWeights("weights.h5", comment, {"tensorflow_version": str(tensorflow.__version__)})}
 
     def predict(self, job: Job, images: ImageStack) -> Iterator[Instances]:
         """Yield the instances of each image; see the card's score rule."""

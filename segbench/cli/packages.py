@@ -1,0 +1,136 @@
+"""``segbench models export, test, import, list``: a trained model as a package, and packages as models."""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from segbench.cli._common import DEFAULT_OUT, Format, FormatOption, print_table, results_folder
+from segbench.engine.results.folder import ResultsFolder
+
+ResultsOption = Annotated[
+    ResultsFolder,
+    typer.Option(
+        "--results", "-r", envvar="SEGBENCH_OUT", parser=results_folder, metavar="DIR|URL",
+        help="The results folder.",
+    ),
+]  # fmt: skip
+PackageArgument = Annotated[Path, typer.Argument(metavar="PACKAGE", help="A package: the file that 'export' wrote.")]
+GpuOption = Annotated[bool, typer.Option("--gpu/--cpu", help="Let the model use a GPU, or not.")]
+_note = partial(typer.echo, err=True)
+
+
+def export(
+    run: Annotated[str, typer.Argument(metavar="RUN", help="A finished run's id, or as much of it as names it.")],
+    to: Annotated[Path, typer.Option("--to", metavar="FILE.zip|DIR", help="The package's file, or a folder for it.")],
+    licence: Annotated[
+        str | None, typer.Option("--licence", "--license", metavar="SPDX", help="Of the model, such as CC-BY-4.0.")
+    ] = None,
+    data_licence: Annotated[
+        str | None, typer.Option("--data-licence", "--data-license", help="Of the data that it was trained on.")
+    ] = None,
+    author: Annotated[list[str] | None, typer.Option("--author", help="Who made it; can be repeated.")] = None,
+    data_url: Annotated[
+        str | None,
+        typer.Option("--data-url", help="Where the data can be had: bioimage.io's table of scores needs it."),
+    ] = None,
+    name: Annotated[str | None, typer.Option("--name", help="What the package is called; else it is named.")] = None,
+    gpu: GpuOption = False,
+    results: ResultsOption = DEFAULT_OUT,
+) -> None:
+    """Write a run's model as a package: one zip file, which segbench applies anywhere, and a model of bioimage.io.
+
+    It holds the weights, the preparation, the method's settings and lock, a test window with what the model finds
+    in it, the scores by test tissue with intervals, and a card. Licences are never guessed: what is not given is told
+    as missing.
+
+    Examples:
+
+      segbench models export 28832d --to nuclei.zip --licence CC-BY-4.0 --data-licence CC-BY-NC-4.0 --author "A. Person"
+
+      segbench models export 28832d --to packages/ --licence MIT
+    """
+    from segbench.engine.models.exporting import Told, export_model
+    from segbench.engine.models.strict import problems_of
+
+    told = Told(licence, data_licence, tuple(author or ()), data_url, name)
+    done = export_model(results, run, to, told, gpu=gpu, progress=_note)
+    for note in done.notes:
+        _note(f"note: {note}")
+    problems = problems_of(done.path)
+    if problems is None:
+        _note("note: not checked by bioimageio.spec, which is not installed: pip install 'segbench[models]'")
+    for problem in problems or ():
+        _note(f"note: bioimageio.spec: {problem}")
+    typer.echo(f"{done.path} ({done.path.stat().st_size / 1e6:.1f} MB, SHA-256 {done.sha256})")
+
+
+def check(
+    packages: Annotated[list[Path], typer.Argument(metavar="PACKAGE...", help="Packages: files that 'export' wrote.")],
+    gpu: GpuOption = False,
+    format: FormatOption = Format.TABLE,
+) -> None:
+    """Check that packages do here what they are known to do: each predicts its test window again.
+
+    Nothing in a package is run: the method comes from segbench, its environment from segbench's lock, and weights that
+    are more than data are refused. Instances agree where each overlaps its own by an IoU of 0.98 or more. Ends with
+    status 1 where one does not.
+
+    Examples:
+
+      segbench models test nuclei.zip
+
+      segbench models test packages/*.zip --format json
+    """
+    import dataclasses
+
+    from segbench.engine.models.packages import opened
+    from segbench.engine.models.reproduce import reproduce_package
+
+    rows = []
+    for path in packages:
+        with opened(path) as package:
+            rows.append(dataclasses.asdict(reproduce_package(package, gpu=gpu, progress=_note)))
+    print_table(rows, format)
+    if not all(row["agrees"] for row in rows):
+        raise typer.Exit(1)
+
+
+def import_(package: PackageArgument, results: ResultsOption = DEFAULT_OUT) -> None:
+    """Add a package to a results folder as a model that nobody trained there, by its name.
+
+    Examples:
+
+      segbench models import nuclei.zip
+
+      segbench models import nuclei.zip --results elsewhere
+    """
+    from segbench.engine.models.importing import import_package
+
+    found, new = import_package(package, results)
+    typer.echo(f"{found.facts.name}: {'added to' if new else 'was already in'} {results}")
+
+
+def list_(results: ResultsOption = DEFAULT_OUT, format: FormatOption = Format.TABLE) -> None:
+    """List the models of a results folder: those that its runs have trained, and the imported ones.
+
+    Examples:
+
+      segbench models list
+
+      segbench models list --results elsewhere --format json
+    """
+    from segbench.engine.models.importing import model_rows
+
+    print_table(list(model_rows(results)), format)
+
+
+def add_to(app: typer.Typer) -> None:
+    """Add the commands to a group."""
+    app.command("list")(list_)
+    app.command("export")(export)
+    app.command("test")(check)
+    app.command("import")(import_)
