@@ -61,7 +61,7 @@ _LEFT_OUT = re.compile(
 _NEEDED = re.compile(r"^ray/(train|tune|serve|data)/__init__\.py$")
 _FILTERS = [
     {"id": lzma.FILTER_X86},
-    {"id": lzma.FILTER_LZMA2, "preset": 9 | lzma.PRESET_EXTREME, "dict_size": 2**27},
+    {"id": lzma.FILTER_LZMA2, "preset": 9, "dict_size": 2**27},
 ]
 """Ray's binaries hold the same code three times: the dictionary is large enough to see it."""
 

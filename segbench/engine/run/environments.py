@@ -30,7 +30,7 @@ _TAIL = 12
 
 SAFE_PATH = {"PYTHONSAFEPATH": "1"}
 """Variables with which Python does not look for modules in the folder that it is started from (3.11 and later)."""
-NEED_DISTUTILS = ("mmengine",)
+NEED_DISTUTILS = ("mmengine", "onedl-mmengine")
 """Distributions that import distutils without saying so: MMEngine 0.10 (``mmengine/utils/dl_utils/collect_env.py``)."""
 Report = Callable[[str], None]
 
@@ -224,9 +224,13 @@ def _given(environment: str, gpu: bool) -> Environment | None:
 
 
 def _check_distutils(environment: str, python: Path) -> None:
-    """Raise SegbenchError where a library needs distutils, which Python 3.12 has no more, and nothing brings it."""
+    """Raise SegbenchError where a library needs distutils, which Python 3.12 has no more, and nothing brings it.
+
+    setuptools does: the method's process imports it first.
+    """
     needing = [name for name in NEED_DISTUTILS if name in _installed_in(python)]
-    if needing and _said_by(python, "import importlib.util as u; print(u.find_spec('distutils') is None)") == "True":
+    code = "import importlib.util as u; print(not any(map(u.find_spec, ('distutils', 'setuptools'))))"
+    if needing and _said_by(python, code) == "True":
         raise SegbenchError(
             f"environment {environment!r}: {', '.join(needing)} needs distutils, which {python} does not have "
             f"(Python 3.12 took it out): install setuptools there, with '{python} -m pip install setuptools'"

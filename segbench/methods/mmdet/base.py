@@ -17,6 +17,7 @@ from segbench.methods.job import Job
 from segbench.methods.mmdet import receptive
 from segbench.methods.mmdet.config import Training, build_config
 from segbench.methods.mmdet.mmcv_ext import ensure_mmcv_ext
+from segbench.methods.mmdet.old_distutils import ensure_distutils
 from segbench.methods.mmdet.pretrained import find_weights
 from segbench.methods.mmdet.zoo import RECIPES, Recipe
 from segbench.methods.planes import Normalisation, fit_normalisation
@@ -41,6 +42,7 @@ class MMDetMethod(Method):
         """Import torch and MMDetection; set threads, memory and seeds, and join the other processes."""
         self._device = torch_devices.prepare_torch(job)
         ensure_mmcv_ext()
+        ensure_distutils()
         import mmdet.models  # noqa: F401 - registers them
         import mmengine
         from mmdet import registry

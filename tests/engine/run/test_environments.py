@@ -321,16 +321,16 @@ def test_a_folder_of_the_users_hides_no_module(tmp_path: Path, monkeypatch: pyte
     assert done.returncode == 0, done.stderr
 
 
-def test_an_interpreter_without_distutils_is_refused_before_a_run(
+def test_an_interpreter_without_distutils_and_setuptools_is_refused_before_a_run(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # this interpreter, as one of Python 3.12 and later is where setuptools' hook is not on the path
+    # this interpreter, as one of Python 3.12 and later is where nobody has installed setuptools
     modules = tmp_path / "modules"
     (modules / "mmengine-0.10.7.dist-info").mkdir(parents=True)
     (modules / "mmengine-0.10.7.dist-info" / "METADATA").write_text("Metadata-Version: 2.1\nName: mmengine\n")
     (modules / "sitecustomize.py").write_text(
         "import importlib.util as u\nfind = u.find_spec\n"
-        "u.find_spec = lambda name, *more: None if name == 'distutils' else find(name, *more)\n"
+        "u.find_spec = lambda name, *more: None if name in ('distutils', 'setuptools') else find(name, *more)\n"
     )
     python = tmp_path / "python"
     python.write_text(f'#!/bin/sh\nPYTHONPATH={modules} exec {sys.executable} "$@"\n')
@@ -343,5 +343,5 @@ def test_an_interpreter_without_distutils_is_refused_before_a_run(
 
     (modules / "sitecustomize.py").unlink()
     monkeypatch.setenv("SEGBENCH_ENV_TINY", str(shutil.copy2(python, tmp_path / "another")))
-    if importlib.util.find_spec("distutils"):
+    if any(map(importlib.util.find_spec, ("distutils", "setuptools"))):
         assert environments.problem_of("tiny") is None

@@ -1,0 +1,46 @@
+"""Skips this folder's tests where there is no GPU, and tells how each went where a report is asked for."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+from gpu_jobs import HERE, ON_CPU, why_not
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Skip them, with the reason; those that a processor cannot show also where they are run on one."""
+    mine = [item for item in items if item.path.parent == HERE]
+    reason = why_not() if mine else None
+    for item in mine:
+        item.add_marker(pytest.mark.gpu)
+        if reason is not None:
+            item.add_marker(pytest.mark.skip(reason=reason))
+        elif ON_CPU and item.get_closest_marker("only_gpu") is not None:
+            item.add_marker(pytest.mark.skip(reason="only a GPU can show it"))
+
+
+def pytest_runtest_logreport(report: pytest.TestReport) -> None:
+    """Append a line for each finished test to the file that ``SEGBENCH_GPU_REPORT`` names.
+
+    It is there also where the tests are ended before the last.
+    """
+    path = os.environ.get("SEGBENCH_GPU_REPORT")
+    ended = report.when == "call" or (report.when == "setup" and report.outcome != "passed")
+    if path is None or not ended or "PYTEST_XDIST_WORKER" in os.environ:
+        return
+    reason = ""
+    if report.skipped and isinstance(report.longrepr, tuple):
+        reason = report.longrepr[2].removeprefix("Skipped: ")
+    elif report.failed:
+        crash = getattr(report.longrepr, "reprcrash", None)
+        reason = str(crash.message if crash is not None else report.longrepr)
+    line = {
+        "test": report.nodeid.rpartition("/")[2].replace(".py::test_", ": ").replace("_", " "),
+        "outcome": report.outcome, "seconds": round(report.duration, 1), "reason": reason,
+        "measured": dict(report.user_properties),
+    }  # fmt: skip
+    with Path(path).open("a") as file:
+        file.write(json.dumps(line) + "\n")
