@@ -13,6 +13,7 @@ import polars as pl
 from segbench.engine.grid.cards import get_card
 from segbench.engine.results import store
 from segbench.engine.results.folder import ResultsFolder
+from segbench.engine.results.store import opening
 from segbench.engine.study import scores as published
 from segbench.engine.study.tissues import LIVECELL_CHANNELS, TISSUENET_CHANNELS, TISSUENET_TARGETS
 from segbench.errors import SegbenchError
@@ -107,7 +108,7 @@ def read_sql(name: str) -> str:
 def _published_query() -> Callable[[str, Sequence[Any]], pl.DataFrame]:
     import duckdb
 
-    connection = duckdb.connect(":memory:")
+    connection = opening.in_memory()
     engine = importlib.resources.files("segbench.engine.results.store")
     for script in sorted((engine / "migrations").iterdir(), key=lambda item: item.name):
         if script.name.endswith(".sql"):
@@ -115,8 +116,6 @@ def _published_query() -> Callable[[str, Sequence[Any]], pl.DataFrame]:
     connection.execute((engine / "views.sql").read_text())
     connection.register("published", pl.DataFrame(_published_rows(), infer_schema_length=None).to_arrow())
     connection.execute((importlib.resources.files("segbench.analysis.published") / "views.sql").read_text())
-
-    connection.execute("set enable_external_access = false")
 
     def ask(sql: str, parameters: Sequence[Any] = ()) -> pl.DataFrame:
         try:
@@ -129,9 +128,7 @@ def _published_query() -> Callable[[str, Sequence[Any]], pl.DataFrame]:
                 raise SegbenchError("the query returns nothing: write a select")
             return store.as_frame(relation)
         except duckdb.Error as error:
-            raise SegbenchError(
-                " ".join(line.strip() for line in str(error).splitlines()[:2] if line.strip())
-            ) from None
+            raise SegbenchError(opening.one_line(error, 2)) from None
 
     return ask
 

@@ -165,6 +165,8 @@ def merge(
     print_table(rows, format)
     for path in (path for one in merged for path in one.unreadable):
         typer.echo(f"unreadable, left out: {path}", err=True)
+    for path in (path for one in merged for path in one.links):
+        typer.echo(f"no file but a link, left out: {path}", err=True)
 
 
 @app.command()

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from segbench.engine.results.folder import ResultsFolder
+from segbench.engine.results.store.opening import in_memory, of_the_file, one_line
 from segbench.engine.results.store.reader import read_connection, read_file
 from segbench.errors import SegbenchError
 
@@ -37,7 +38,8 @@ class Snapshot:
     def __init__(self, out: ResultsFolder | Path) -> None:
         import duckdb
 
-        self._connection = duckdb.connect(":memory:")
+        # A store may come from anyone: no query over it needs a file or the network
+        self._connection = in_memory()
         engine = importlib.resources.files("segbench.engine.results.store")
         # Made by this version's migrations: the store of an older one fills what it knows
         for script in sorted((engine / "migrations").iterdir(), key=lambda item: item.name):
@@ -50,15 +52,14 @@ class Snapshot:
                     if table in known:
                         self._take(table, store.sql(f"select * from {table}").to_arrow_table())
             except duckdb.Error as error:
-                raise SegbenchError(f"{out} holds no segbench store: {_line(error)}") from None
+                told = SegbenchError(f"{out} holds no segbench store: {one_line(error, 2)}")
+                raise of_the_file(error, _file(out)) or told from None
         self._connection.execute((engine / "views.sql").read_text())
         # Computed once, in the order in which they build on each other, for they are asked for many times
         for view in self._names(_OWN_VIEWS):
             self._connection.execute(f"create table made as select * from {view}")
             self._connection.execute(f"drop view {view}")
             self._connection.execute(f"alter table made rename to {view}")
-        # A store may come from anyone: no query over it needs a file or the network
-        self._connection.execute("set enable_external_access = false")
 
     def query(self, sql: str, parameters: Sequence[Any] = ()) -> pl.DataFrame:
         """Return the rows of one query; raises SegbenchError where DuckDB refuses it."""
@@ -68,7 +69,7 @@ class Snapshot:
         try:
             frame = pl.from_arrow(self._connection.sql(sql, params=list(parameters)).to_arrow_table())
         except duckdb.Error as error:
-            raise SegbenchError(_line(error)) from None
+            raise SegbenchError(one_line(error, 2)) from None
         assert isinstance(frame, pl.DataFrame)
         return frame
 
@@ -87,5 +88,5 @@ def _opened(out: ResultsFolder | Path) -> AbstractContextManager[duckdb.DuckDBPy
     return read_file(out) if out.is_file() else read_connection(ResultsFolder.open(out))
 
 
-def _line(error: duckdb.Error) -> str:
-    return " ".join(line.strip() for line in str(error).splitlines()[:2] if line.strip())
+def _file(out: ResultsFolder | Path) -> Path:
+    return out.store if isinstance(out, ResultsFolder) else out

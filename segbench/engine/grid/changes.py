@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, field_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from segbench.methods.card import Budget, Resources
+
+_MOST = 1e6
+_Amount = Annotated[float, Field(gt=0, le=_MOST)]
+_Figure = Annotated[int, Field(gt=0, le=2**31 - 1)]
 
 
 class _Change(BaseModel):
@@ -16,12 +21,12 @@ class _Change(BaseModel):
 class BudgetChange(_Change):
     """How a run's budget differs from its card's; what is None stays as it is."""
 
-    scale: PositiveFloat | None = None
+    scale: Annotated[float, Field(gt=0, le=1e6)] | None = None
     """Epochs or iterations times this."""
-    epochs: PositiveInt | None = None
-    iterations: PositiveInt | None = None
-    batch_size: PositiveInt | None = None
-    steps_per_epoch: PositiveInt | None = None
+    epochs: _Figure | None = None
+    iterations: _Figure | None = None
+    batch_size: _Figure | None = None
+    steps_per_epoch: _Figure | None = None
 
     def apply(self, budget: Budget) -> Budget:
         """Return the changed budget: an explicit figure wins over the scale, units that the method lacks go."""
@@ -40,10 +45,10 @@ class BudgetChange(_Change):
 class ResourceChange(_Change):
     """How a run's resources differ from its card's; they do not enter its id."""
 
-    num_gpus: float | None = Field(default=None, ge=0)
-    num_cpus: PositiveFloat | None = None
-    memory_gb: PositiveFloat | None = None
-    gpu_memory_gb: PositiveFloat | None = None
+    num_gpus: float | None = Field(default=None, ge=0, le=_MOST)
+    num_cpus: _Amount | None = None
+    memory_gb: _Amount | None = None
+    gpu_memory_gb: _Amount | None = None
 
     @field_validator("num_gpus")
     @classmethod

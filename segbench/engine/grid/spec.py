@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
@@ -26,7 +26,7 @@ class Block(_Part):
     tasks: tuple[str, ...] = Field(min_length=1)
     tissues: tuple[str, ...] = (ALL_TISSUES,)
     """Training tissues; ``all`` is every tissue together, ``each`` every tissue of the task's dataset on its own."""
-    seeds: tuple[int, ...] = (0,)
+    seeds: tuple[Annotated[int, Field(ge=0, le=2**31 - 1)], ...] = (0,)
     budgets: dict[str, BudgetChange] = Field(default_factory=dict)
     """By method, for this block; applied after the grid's own."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,11 +25,11 @@ def attempt_number(name: str) -> int:
 
     Examples
     --------
-    >>> attempt_number("attempt-007"), attempt_number("checkpoint-batch-4")
-    (7, 0)
+    >>> attempt_number("attempt-007"), attempt_number("checkpoint-batch-4"), attempt_number("attempt-99999999999")
+    (7, 0, 0)
     """
-    number = name.removeprefix(_PREFIX)
-    return int(number) if name.startswith(_PREFIX) and number.isdigit() else 0
+    found = re.fullmatch(rf"{_PREFIX}([0-9]{{3,9}})", name)
+    return int(found[1]) if found and name == f"{_PREFIX}{int(found[1]):03d}" else 0
 
 
 @dataclass(frozen=True)
@@ -144,18 +145,26 @@ class AttemptFolder:
         return self.job.job.exists()
 
     def read_record(self) -> Record:
-        """Read the record; raises as ``Record.read``."""
-        from segbench.engine.results.record import Record
+        """Read the record; raises as ``Record.read``, and MisplacedRecordError where it is another attempt's."""
+        from segbench.engine.results.record import MisplacedRecordError, Record
 
-        return Record.read(self.record)
+        found = Record.read(self.record)
+        own = found.attempt
+        if (own.run_id, own.attempt) != (self.run_id, self.number):
+            raise MisplacedRecordError(f"{self.record}: names run {own.run_id}, attempt {own.attempt}")
+        return found
 
     def write_record(self, record: Record) -> None:
         """Write the record: whole, on the disk, and only then under its name."""
         record.write(self.record)
 
     def set_record_aside(self) -> Path:
-        """Rename a record that cannot be used; return where it lies now."""
-        return self.record.rename(self.broken_record)
+        """Rename a record that cannot be used; return where it lies now. One that was set aside before stays."""
+        to, n = self.broken_record, 1
+        while to.exists():
+            n += 1
+            to = self.broken_record.with_name(f"{self.broken_record.name}-{n}")
+        return self.record.rename(to)
 
     def recorded_attempt(self) -> dict[str, Any]:
         """Return the attempt's row of the record, as it was written and unchecked; empty where there is none."""

@@ -107,8 +107,8 @@ class ResultsFolder:
         return self.path / STORE_NAME
 
     def has_store(self) -> bool:
-        """Return whether there is a store."""
-        return self.store.is_file()
+        """Return whether there is a store; an empty file is none, but what a full disk has left of one."""
+        return self.store.is_file() and self.store.stat().st_size > 0
 
     def store_beside(self, what: str) -> Path:
         """Return a file beside the store: a new one (``repair``), the old one (``before-repair``), a ``snapshot``."""

@@ -12,7 +12,7 @@ from segbench.engine.results.attempts import AttemptFolder
 def hash_files(attempt: AttemptFolder) -> dict[str, str]:
     """Return the SHA-256 of every file in an attempt's folder but the record, by its path there."""
     left_out = {attempt.record, attempt.broken_record, attempt.unpushed}
-    files = [path for path in sorted(attempt.path.rglob("*")) if path.is_file() and path not in left_out]
+    files = [path for path in sorted(attempt.path.rglob("*")) if _is_file_of(attempt, path) and path not in left_out]
     return {path.relative_to(attempt.path).as_posix(): _sha256(path) for path in files}
 
 
@@ -24,11 +24,19 @@ def changed_files(attempt: AttemptFolder, files: Mapping[str, str]) -> list[str]
     list of str or None
         Empty where all is as it was; None where no file of the attempt is here (merged or fetched without artifacts).
     """
-    here = {name: attempt.path / name for name in files if (attempt.path / name).is_file()}
+    here = {name: attempt.path / name for name in files if _is_file_of(attempt, attempt.path / name)}
     if files and not here:
         return None
     gone = [f"{name} is gone" for name in files if name not in here]
     return gone + [f"{name} was changed" for name, path in here.items() if _sha256(path) != files[name]]
+
+
+def _is_file_of(attempt: AttemptFolder, path: Path) -> bool:
+    """Return whether a path, and all that it links to, lies in the attempt's folder: records come from anyone."""
+    try:
+        return path.is_file() and path.resolve().is_relative_to(attempt.path.resolve())
+    except (OSError, ValueError, RuntimeError):
+        return False
 
 
 def _sha256(path: Path) -> str:

@@ -8,8 +8,9 @@ from collections import deque
 from typing import TYPE_CHECKING
 
 from segbench.engine.results.folder import ResultsFolder
+from segbench.engine.results.store.opening import StoreBusyError
 from segbench.engine.results.store.recovery import take_in
-from segbench.engine.results.store.writer import StoreBusyError, StoreWriter
+from segbench.engine.results.store.writer import StoreWriter
 
 if TYPE_CHECKING:
     from segbench.engine.results.record import Record

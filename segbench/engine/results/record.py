@@ -18,6 +18,19 @@ RECORD_SCHEMA = 4
 2: no stages, no hashes of files; 3: no scores of whole images."""
 
 
+RUN_ID = r"[0-9A-Za-z][0-9A-Za-z_-]{0,63}"
+"""What the id of a run looks like: it names a folder, so it can lead nowhere else."""
+_LARGEST = 2**31 - 1
+_LONGEST = 2**63 - 1
+RunId = Annotated[str, Field(pattern=f"^{RUN_ID}$")]
+Whole = Annotated[int, Field(ge=-_LARGEST - 1, le=_LARGEST)]
+"""What a column of whole numbers holds."""
+Count = Annotated[int, Field(ge=0, le=_LARGEST)]
+Number = Annotated[int, Field(ge=1, le=_LARGEST)]
+Bytes = Annotated[int, Field(ge=0, le=_LONGEST)]
+Score = Annotated[float, Field(ge=0, le=1)]
+
+
 def _ended(status: Status) -> Status:
     if not status.ended:
         raise ValueError(f"an attempt ends as one of {', '.join(ENDED)}")
@@ -31,14 +44,14 @@ class _Model(BaseModel):
 class AttemptRow(_Model):
     """One row of the table ``attempts``; its fields are explained in the store's first migration."""
 
-    run_id: str
-    attempt: int = Field(ge=1)
+    run_id: RunId
+    attempt: Number
     status: Annotated[Status, AfterValidator(_ended)]
     error: str | None = None
     log_tail: str | None = None
     method: str
     method_title: str
-    method_revision: int
+    method_revision: Whole
     family: str
     environment: str
     category: str
@@ -50,19 +63,19 @@ class AttemptRow(_Model):
     dataset_kind: str
     dataset_fingerprint: str
     channels: list[str]
-    n_channels: int
+    n_channels: Whole
     target: str
     train_tissue: str
-    seed: int
+    seed: Whole
     settings: dict[str, Any]
-    batch_size: int
-    epochs: int | None = None
-    iterations: int | None = None
-    steps_per_epoch: int | None = None
-    n_train_images: int | None = None
-    n_train_cells: int | None = None
-    n_val_images: int | None = None
-    n_parameters: int | None = None
+    batch_size: Count
+    epochs: Count | None = None
+    iterations: Count | None = None
+    steps_per_epoch: Count | None = None
+    n_train_images: Count | None = None
+    n_train_cells: Count | None = None
+    n_val_images: Count | None = None
+    n_parameters: Bytes | None = None
     versions: dict[str, str] = Field(default_factory=dict)
     lock_hash: str | None = None
     segbench_version: str
@@ -72,16 +85,22 @@ class AttemptRow(_Model):
     num_cpus: float
     gpu_names: list[str] = Field(default_factory=list)
     num_gpus: float
-    peak_memory_bytes: int | None = None
-    peak_gpu_memory_bytes: int | None = None
+    peak_memory_bytes: Bytes | None = None
+    peak_gpu_memory_bytes: Bytes | None = None
     started_at: datetime
     ended_at: datetime
     folder: str
-    trained_in: int | None = None
+    trained_in: Count | None = None
     step_s: float | None = None
     stage: Literal["train", "predict", "evaluate"] = "train"
-    of_run: str | None = None
-    of_attempt: int | None = None
+    of_run: RunId | None = None
+    of_attempt: Count | None = None
+
+    @model_validator(mode="after")
+    def _lies_where_it_says(self) -> AttemptRow:
+        if self.folder != f"runs/{self.run_id}/attempt-{self.attempt:03d}":
+            raise ValueError("folder must be that of the run and the attempt, in runs/")
+        return self
 
 
 class EvaluationRow(_Model):
@@ -89,17 +108,17 @@ class EvaluationRow(_Model):
 
     test_task: str
     test_tissue: str
-    operation: str = "none"
-    radius: int = 0
-    map: float | None
-    ap50: float | None
-    ap75: float | None
-    ar: float | None
-    ar50: float | None
-    ar75: float | None
-    n_images: int
-    n_truth: int
-    n_predictions: int
+    operation: str = Field(default="none", pattern="^(none|dilate|erode)$")
+    radius: Whole = 0
+    map: Score | None
+    ap50: Score | None
+    ap75: Score | None
+    ar: Score | None
+    ar50: Score | None
+    ar75: Score | None
+    n_images: Count
+    n_truth: Count
+    n_predictions: Count
 
 
 class WholeRow(_Model):
@@ -107,15 +126,15 @@ class WholeRow(_Model):
 
     test_task: str
     test_tissue: str
-    map: float | None
-    ap50: float | None
-    ap75: float | None
-    ar: float | None
-    ar50: float | None
-    ar75: float | None
-    n_images: int
-    n_truth: int
-    n_predictions: int
+    map: Score | None
+    ap50: Score | None
+    ap75: Score | None
+    ar: Score | None
+    ar50: Score | None
+    ar75: Score | None
+    n_images: Count
+    n_truth: Count
+    n_predictions: Count
 
 
 _IMAGE_COLUMNS = frozenset(
@@ -152,7 +171,7 @@ class ResampleTable(_Model):
     """Rows of the table ``resamples`` of one test task, by column; row n is resample n."""
 
     test_task: str
-    columns: dict[str, list[float | None]]
+    columns: dict[str, list[Score | None]]
     """Every metric, all of one length."""
 
     @model_validator(mode="after")
@@ -165,8 +184,8 @@ class ResampleTable(_Model):
 class HistoryRow(_Model):
     """One row of the table ``history``."""
 
-    epoch: int | None = None
-    step: int | None = None
+    epoch: Whole | None = None
+    step: Whole | None = None
     loss: float | None = None
     val_loss: float | None = None
 
@@ -179,8 +198,8 @@ class TissueRow(_Model):
     split: str
     target: str
     tissue: str
-    n_images: int
-    n_cells: int
+    n_images: Count
+    n_cells: Count
     area: float | None
     elongation: float | None
     convexity: float | None
@@ -191,17 +210,21 @@ class StageRow(_Model):
     """One row of the table ``stages``."""
 
     stage: Literal["train", "predict", "evaluate"]
-    number: int = Field(ge=1)
+    number: Number
     status: Annotated[Status, AfterValidator(_ended)]
     error: str | None = None
     started_at: datetime
     seconds: float | None = None
-    at_once: int | None = None
+    at_once: Count | None = None
     log: str
 
 
 class RecordSchemaError(ValueError):
     """The record is whole, but of a schema that this segbench does not know."""
+
+
+class MisplacedRecordError(ValueError):
+    """The record is whole, but lies in another attempt's folder."""
 
 
 class Record(_Model):

@@ -12,6 +12,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from pydantic import ValidationError
+
 from segbench.engine.data import PreparedDataset, ensure_prepared
 from segbench.engine.data.recipe import Recipe
 from segbench.engine.grid.cards import get_card
@@ -28,6 +30,7 @@ from segbench.engine.run.stages import TakenUp, result_of, run_stages, stage_row
 from segbench.errors import SegbenchError
 from segbench.methods.stages import EVALUATE, stage
 from segbench.small_files import write_whole
+from segbench.wrong_values import first_wrong
 
 
 def run_attempt(request: AttemptRequest) -> None:
@@ -51,19 +54,27 @@ def run_attempt(request: AttemptRequest) -> None:
 
     result = result_of(folder, with_training=request.of is None)
     phases |= {name: float(seconds) for name, seconds in result.get("timings", {}).items() if seconds is not None}
-    row = attempt_row(request, status, error, started, result, **facts)
-    record = Record(
-        attempt=row if request.of is None else again_row(row, request),
-        phases=phases,
-        evaluations=scored.evaluations,
-        images=scored.images,
-        resamples=scored.resamples,
-        history=[] if status is not Status.DONE else list(history_rows(result.get("history", []))),
-        tissues=scored.tissues,
-        stages=stage_rows(folder),
-        files=hash_files(folder) if status is Status.DONE else {},
-        whole=scored.whole,
-    )
+
+    def record_of(status: Status, error: str | None, result: dict[str, Any], scored: Scored) -> Record:
+        row = attempt_row(request, status, error, started, result, **facts)
+        return Record(
+            attempt=row if request.of is None else again_row(row, request),
+            phases=phases,
+            evaluations=scored.evaluations,
+            images=scored.images,
+            resamples=scored.resamples,
+            history=[] if status is not Status.DONE else list(history_rows(result.get("history", []))),
+            tissues=scored.tissues,
+            stages=stage_rows(folder),
+            files=hash_files(folder) if status is Status.DONE else {},
+            whole=scored.whole,
+        )
+
+    try:
+        record = record_of(status, error, result, scored)
+    except ValidationError as wrong:  # what a method tells of itself goes into the store's columns, or nowhere
+        status, error = Status.FAILED, f"the method's process told what no record can hold: {first_wrong(wrong)}"
+        record = record_of(status, error, {}, Scored())
     if status is Status.DONE and _is_given_up(folder):
         # the driver took this attempt for lost (a node that was cut off) and tries the run again: it has one result
         return

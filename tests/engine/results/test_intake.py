@@ -96,7 +96,7 @@ def test_a_store_that_cannot_be_written_ends_the_launch_with_its_records_on_disk
     deadline = time.monotonic() + 20
     while intake._failure is None and time.monotonic() < deadline:
         time.sleep(0.02)
-    with pytest.raises(SegbenchError, match="cannot open"):
+    with pytest.raises(SegbenchError, match="store repair"):
         intake.notes()
     intake.close()
     assert [attempt.run_id for attempt in out.recorded()] == ["a" * 12]

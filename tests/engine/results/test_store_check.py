@@ -147,7 +147,8 @@ def test_repair_sets_broken_records_aside_and_keeps_a_store_that_knows_more(resu
     with duckdb.connect(repaired.kept, read_only=True) as connection:
         assert connection.execute("select count(*) from attempts").fetchone() == (len(before["attempts"]),)
     assert repair_store(ResultsFolder(results)).kept is None
-    assert sorted(path.name for path in results.iterdir()) == ["results.duckdb", "runs"]
+    names = sorted(path.name for path in results.iterdir())
+    assert names == ["results.duckdb", "results.duckdb.before-repair", "runs"]
 
 
 def test_repair_leaves_nothing_of_a_killed_writers_log(results: Path) -> None:

@@ -29,7 +29,7 @@ from segbench.engine.results.folder import ResultsFolder
 from segbench.engine.results.record import Record
 from segbench.engine.results.store import query
 from segbench.engine.results.store.check import check_store, repair_store
-from segbench.engine.results.store.reader import wal_path
+from segbench.engine.results.store.opening import wal_path
 from segbench.engine.scheduler import GridRequest, plan
 
 RUNS, TRUNCATED, SEED = 200, 5, 7

@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING
 from segbench.engine.results.attempts import AttemptFolder
 from segbench.engine.results.folder import ResultsFolder
 from segbench.engine.results.hashes import changed_files
-from segbench.engine.results.record import Record, RecordSchemaError
+from segbench.engine.results.record import MisplacedRecordError, Record, RecordSchemaError
 from segbench.engine.results.statuses import Status
 from segbench.engine.results.store.frames import TABLES
-from segbench.engine.results.store.reader import query, store_copy, wal_path
+from segbench.engine.results.store.opening import ForeignStoreError, free_name, read_by_us, wal_path
+from segbench.engine.results.store.reader import query, store_copy
 from segbench.engine.results.store.recovery import BATCH, take_in
 from segbench.engine.results.store.writer import StoreWriter, insert_rows, remove_store
 from segbench.errors import SegbenchError
@@ -108,7 +109,7 @@ def check_store(
     SegbenchError
         There is no store, it cannot be read, or a newer segbench wrote it.
     """
-    with store_copy(out) as connection:
+    with store_copy(out) as connection, read_by_us(out.store):
         for table in TABLES:
             connection.execute(f"create temp table {_EXPECTED}{table} as select * from {table} limit 0")
         rows = connection.execute("select run_id, attempt, status from attempts").fetchall()
@@ -161,24 +162,28 @@ class Repaired:
     lost_rows: tuple[tuple[str, int], ...]
     """Attempts that only the old store knew: their records are gone or unreadable."""
     kept: Path | None
-    """The old store, kept because of ``lost_rows`` or because it could not be read; else it is removed."""
+    """The old store, kept because of ``lost_rows``, of tables that are not a store's, or because it could not be read;
+    else it is removed."""
 
 
 def repair_store(out: ResultsFolder, progress: Callable[[int], None] | None = None) -> Repaired:
     """Build the store anew from the records alone, and put it in the old one's place in one step.
 
     The new store is a file beside the old one until it is whole; dying at any moment leaves one of the two in
-    place. The caller holds the driver's lock.
+    place. An old one that could not be read, or holds more than the records tell, is kept under a name of its own. The
+    caller holds the driver's lock.
 
     Raises
     ------
     SegbenchError
-        There is no results folder, or the new file cannot be written.
+        There is no results folder, the new file cannot be written, or the store is another program's or a newer
+        segbench's.
     """
     path = out.store
+    before = _Old.of(out)
     if not out.has_runs():
         raise SegbenchError(f"no records in {out}: name the results folder that holds runs/")
-    new, old = out.store_beside("repair"), out.store_beside("before-repair")
+    new, old = out.store_beside("repair"), free_name(out.store_beside("before-repair"))
     remove_store(new)
     seen = _Seen()
     for _ in _readable(out, seen):
@@ -189,7 +194,7 @@ def repair_store(out: ResultsFolder, progress: Callable[[int], None] | None = No
     records = take_in(out, writer, progress)
     refused = (record.attempt for record, _ in writer.refused)
     moved += tuple(out.attempt(row.run_id, row.attempt).broken_record for row in refused)
-    lost = _only_in_old(out, seen)
+    lost = [key for key in before.attempts if key not in seen.keys]
     with new.open("rb") as file:
         os.fsync(file.fileno())
     if path.exists():
@@ -198,10 +203,10 @@ def repair_store(out: ResultsFolder, progress: Callable[[int], None] | None = No
         if wal_path(path).exists():  # it belongs to the old file: the new one must not be taken for its own
             wal_path(path).rename(wal_path(old))
     new.replace(path)
-    keep = old.exists() and (lost is None or bool(lost))
+    keep = old.exists() and (not before.readable or bool(lost) or bool(before.names - _names(out)))
     if not keep:
         remove_store(old)
-    return Repaired(records, moved, left, tuple(lost or ()), old if keep else None)
+    return Repaired(records, moved, left, tuple(lost), old if keep else None)
 
 
 _UNUSABLE = ("unreadable", "misplaced")
@@ -218,15 +223,13 @@ def _readable(out: ResultsFolder, seen: _Seen) -> Iterable[Record]:
         except RecordSchemaError as error:
             seen.faults.append(Fault("schema", *place, f"{path}: {error}", attempt))
             continue
-        except ValueError as error:
+        except MisplacedRecordError as error:
+            seen.faults.append(Fault("misplaced", *place, str(error), attempt))
+            continue
+        except (OSError, ValueError) as error:
             seen.faults.append(Fault("unreadable", *place, f"{path}: {_one_line(error, path)}", attempt))
             continue
-        own = (record.attempt.run_id, record.attempt.attempt)
-        if own != place:
-            told = f"{path}: names run {own[0]}, attempt {own[1]}"
-            seen.faults.append(Fault("misplaced", *place, told, attempt))
-            continue
-        seen.keys[own] = record.attempt.status
+        seen.keys[place] = record.attempt.status
         yield record
 
 
@@ -316,16 +319,35 @@ def _columns(connection: duckdb.DuckDBPyConnection, table: str) -> str:
     return ", ".join(f"json_extract({name}, '$') as {name}" if kind == "JSON" else f'"{name}"' for name, kind in rows)
 
 
-def _only_in_old(out: ResultsFolder, seen: _Seen) -> list[tuple[str, int]] | None:
-    """Return the attempts of the old store that no readable record stands for; None where it cannot be read."""
-    if not out.has_store():
-        return []
-    try:
-        rows = query(out, "select run_id, attempt from attempts order by all").rows()
-    except SegbenchError:
-        return None
-    return [(run, attempt) for run, attempt in rows if (run, attempt) not in seen.keys]
+@dataclass(frozen=True)
+class _Old:
+    """What a repair finds in the store that it replaces."""
+
+    readable: bool
+    attempts: tuple[tuple[str, int], ...] = ()
+    names: frozenset[str] = frozenset()
+    """Of its tables and views."""
+
+    @classmethod
+    def of(cls, out: ResultsFolder) -> _Old:
+        if not out.has_store():
+            return cls(readable=True)
+        try:
+            rows = query(out, "select run_id, attempt from attempts order by all").rows()
+            return cls(True, tuple(rows), _names(out))
+        except ForeignStoreError:
+            raise
+        except SegbenchError:
+            return cls(readable=False)
 
 
-def _one_line(error: ValueError, path: Path) -> str:
+def _names(out: ResultsFolder) -> frozenset[str]:
+    sql = (
+        "select table_name from duckdb_tables() where not internal "
+        "union select view_name from duckdb_views() where not internal"
+    )
+    return frozenset(query(out, sql)["table_name"])
+
+
+def _one_line(error: Exception, path: Path) -> str:
     return " ".join(str(error).removeprefix(f"{path} is not a record: ").split())

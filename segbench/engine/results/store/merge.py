@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
+import stat
+import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -15,6 +18,7 @@ from segbench.engine.results.folder import ResultsFolder
 from segbench.engine.results.measurements import bring_measurements
 from segbench.engine.results.record import Record
 from segbench.engine.results.statuses import Status
+from segbench.engine.results.store.opening import of_the_file, one_line
 from segbench.engine.results.store.reader import query, store_copy
 from segbench.engine.results.store.recovery import take_in
 from segbench.engine.results.store.writer import StoreWriter
@@ -36,7 +40,9 @@ class Merged:
     finished_before: int
     """Finished attempts of runs that had a finished attempt in the target: left out."""
     unreadable: tuple[Path, ...]
-    """Records that could not be read: left out."""
+    """Records that could not be read, or lie behind a link: left out."""
+    links: tuple[Path, ...] = ()
+    """Links, and what is neither file nor folder, among the artifacts: left out, whoever made the folder."""
 
 
 def merge_results(
@@ -91,16 +97,19 @@ def _take(
     source: ResultsFolder,
     tries: set[_Try],
     finished: set[str],
-    bring: Callable[[Record, AttemptFolder], None],
+    bring: Callable[[Record, AttemptFolder], list[Path]],
     progress: Callable[[ResultsFolder, int], None] | None,
 ) -> Merged:
     """Bring what a source has and the target lacks, and add it to the target's attempts and finished runs."""
     new = there = before = 0
-    unreadable: list[Path] = []
+    unreadable, links = list[Path](), list[Path]()
     for n, attempt in enumerate(source.recorded(), 1):
+        if any(path.is_symlink() for path in (attempt.run_path, attempt.path, attempt.record)):
+            unreadable.append(attempt.record)
+            continue
         try:
             record = attempt.read_record()
-        except ValueError:
+        except (OSError, ValueError):
             unreadable.append(attempt.record)
             continue
         row = record.attempt
@@ -109,47 +118,58 @@ def _take(
         elif row.status is Status.DONE and row.run_id in finished:
             before += 1
         else:
-            bring(record, attempt)
+            links += bring(record, attempt)
             tries.add(_try(record))
             finished |= {row.run_id} if row.status is Status.DONE else set()
             new += 1
         if progress is not None and n % 100 == 0:
             progress(source, n)
-    return Merged(source, new, there, before, tuple(unreadable))
+    return Merged(source, new, there, before, tuple(unreadable), tuple(links))
 
 
 def export_parquet(out: ResultsFolder, folder: Path) -> dict[str, int]:
     """Write every table and view of a store as ``NAME.parquet`` into a folder; return their numbers of rows.
 
     It is a copy of the store that is read, so that a launch goes on meanwhile. Files of those names are
-    replaced, each in one step; others stay.
+    replaced, each in one step; others stay. A store may come from anyone: nothing that it holds reads a file.
 
     Raises
     ------
     SegbenchError
-        There is no store, or the folder cannot be written.
+        There is no store, the folder cannot be written, or the store holds a table whose name is no file's name, or a
+        view that cannot be computed.
     """
-    import duckdb
-
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise SegbenchError(f"cannot write to {folder}: {error.strerror}") from None
+    with tempfile.TemporaryDirectory(prefix=".export-", dir=folder) as parts:
+        counts = _export(out, Path(parts))
+        for name in counts:
+            (Path(parts) / f"{name}.parquet").replace(folder / f"{name}.parquet")
+    return counts
+
+
+def _export(out: ResultsFolder, folder: Path) -> dict[str, int]:
+    import duckdb
+
     counts: dict[str, int] = {}
-    with store_copy(out) as connection:
+    with store_copy(out, writes_into=folder) as connection:
         names = connection.execute(
             "select table_name from duckdb_tables() where not internal "
             "union all select view_name from duckdb_views() where not internal order by all"
         ).fetchall()
         for (name,) in names:
-            part = folder / f"{name}.parquet.part"
+            if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]{0,99}", name):
+                raise SegbenchError(f"{out.store} holds a table {name[:80]!r}, after which no file is named: rename it")
             try:
                 found = connection.execute(
-                    f'copy (select * from "{name}") to $path (format parquet, compression zstd)', {"path": str(part)}
+                    f'copy (select * from "{name}") to $path (format parquet, compression zstd)',
+                    {"path": str(folder.resolve() / f"{name}.parquet")},
                 ).fetchone()
             except duckdb.Error as error:
-                raise SegbenchError(f"cannot write {part}: {str(error).splitlines()[0]}") from None
-            part.replace(folder / f"{name}.parquet")
+                told = SegbenchError(f"cannot export {name} of {out.store}: {one_line(error)}")
+                raise of_the_file(error, out.store) or told from None
             counts[name] = int(found[0]) if found else 0
     return counts
 
@@ -167,23 +187,34 @@ def _try(record: Record) -> _Try:
     return row.run_id, row.status, row.host, row.started_at, row.ended_at
 
 
-def _bring(record: Record, source: AttemptFolder, out: ResultsFolder, link: bool, artifacts: bool) -> None:
-    """Copy one attempt's folder under the next free number of its run, all of it or nothing."""
+def _bring(record: Record, source: AttemptFolder, out: ResultsFolder, link: bool, artifacts: bool) -> list[Path]:
+    """Copy one attempt's folder under the next free number of its run, all of it or nothing; return links left out."""
+    links: list[Path] = []
+
+    def left_out(folder: str, names: list[str]) -> set[str]:
+        odd = {name for name in names if not _is_plain(Path(folder) / name)}
+        links.extend(Path(folder) / name for name in sorted(odd))
+        return odd | {name for name in names if name.startswith(RECORD_NAME)}
+
     target = out.next_attempt(record.attempt.run_id)
     staged = out.staged(target)
     row = record.attempt.model_copy(update={"attempt": target.number, "folder": target.relative})
     if artifacts:
         try:
-            shutil.copytree(
-                source.path, staged, ignore=shutil.ignore_patterns(f"{RECORD_NAME}*"),
-                copy_function=os.link if link else shutil.copy2,
-            )  # fmt: skip
+            shutil.copytree(source.path, staged, ignore=left_out, copy_function=os.link if link else shutil.copy2)
         except (shutil.Error, OSError) as error:
             raise SegbenchError(_why(error, source.path, link)) from None
     else:
         staged.mkdir(parents=True)
     record.model_copy(update={"attempt": row}).write(staged / RECORD_NAME)
     staged.rename(target.path)
+    return links
+
+
+def _is_plain(path: Path) -> bool:
+    """Return whether a path is a file or a folder itself, not a link to one, a pipe or a device."""
+    mode = path.lstat().st_mode
+    return stat.S_ISREG(mode) or stat.S_ISDIR(mode)
 
 
 def _why(error: Exception, source: Path, link: bool) -> str:

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import re
 import shutil
 import tempfile
-import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from segbench.engine.results.folder import ResultsFolder
+from segbench.engine.results.store.opening import of_the_file, one_line, opened, read_by_us, require_own, wal_path
 from segbench.errors import SegbenchError
 
 if TYPE_CHECKING:
@@ -19,28 +18,6 @@ if TYPE_CHECKING:
     import polars as pl
 
 _PATIENCE_S = 30.0
-
-
-def wal_path(path: Path) -> Path:
-    """Return where DuckDB's write-ahead log of a store lies; there is one only after a writer was killed."""
-    return path.with_name(f"{path.name}.wal")
-
-
-def is_locked(error: BaseException) -> bool:
-    """Return whether a DuckDB error says that another process holds the file."""
-    return "Could not set lock" in str(error) or "Conflicting lock" in str(error)
-
-
-def holder(error: BaseException) -> str:
-    """Return who holds the file, from DuckDB's error: `` (python3.11, process 4711)``; empty where it does not say.
-
-    Examples
-    --------
-    >>> holder(OSError("Could not set lock on file: Conflicting lock is held in /usr/bin/duckdb (PID 4711). See also"))
-    ' (duckdb, process 4711)'
-    """
-    found = re.search(r"held in (\S+) \(PID (\d+)\)", str(error))
-    return f" ({Path(found[1]).name}, process {found[2]})" if found else ""
 
 
 @contextmanager
@@ -62,28 +39,11 @@ def read_file(path: Path, patience_s: float = _PATIENCE_S) -> Iterator[duckdb.Du
     Raises
     ------
     SegbenchError
-        It is not a DuckDB file, or another process held it for longer than ``patience_s``.
+        It is damaged, no store or a newer segbench's, or another process held it for longer than ``patience_s``.
     """
-    import duckdb
-
-    deadline = time.monotonic() + patience_s
-    while True:
-        try:
-            connection = duckdb.connect(path, read_only=True)
-            break
-        except duckdb.IOException as error:
-            if not is_locked(error):
-                raise SegbenchError(f"{path} cannot be read as a DuckDB store: {str(error).splitlines()[0]}") from None
-            if time.monotonic() > deadline:
-                raise SegbenchError(
-                    f"{path} has been held by another process{holder(error)} for {patience_s:.0f} s; "
-                    "close that DuckDB client"
-                ) from None
-            time.sleep(0.05)
-    try:
+    with opened(path, read_only=True, patience_s=patience_s) as connection:
+        require_own(connection, path)
         yield connection
-    finally:
-        connection.close()
 
 
 def query(out: ResultsFolder, sql: str, parameters: Sequence[Any] = ()) -> pl.DataFrame:
@@ -97,17 +57,13 @@ def query(out: ResultsFolder, sql: str, parameters: Sequence[Any] = ()) -> pl.Da
     import duckdb
 
     with read_connection(out) as connection:
-        # A results file may come from anyone, and a query from a report: neither needs other files or the network
-        connection.execute("set enable_external_access = false")
         try:
             relation = connection.sql(sql, params=list(parameters))
             if relation is None:
                 raise SegbenchError("the query returns nothing: write a select")
             return as_frame(relation)
         except duckdb.Error as error:
-            lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-            newer = _newer(connection)
-            raise SegbenchError(" ".join(lines[:2]) + (f" ({newer})" if newer else "")) from None
+            raise of_the_file(error, out.store) or SegbenchError(one_line(error, 2)) from None
 
 
 def as_frame(relation: duckdb.DuckDBPyRelation) -> pl.DataFrame:
@@ -134,20 +90,25 @@ def as_frame(relation: duckdb.DuckDBPyRelation) -> pl.DataFrame:
 
 
 @contextmanager
-def store_copy(out: ResultsFolder) -> Iterator[duckdb.DuckDBPyConnection]:
+def store_copy(out: ResultsFolder, writes_into: Path | None = None) -> Iterator[duckdb.DuckDBPyConnection]:
     """Open a private copy of a results folder's store for as long as one likes: nobody waits for it meanwhile.
 
     The copy is brought up to this segbench's schema and may be written to; it lies in the system's
     temporary folder and goes with the context.
 
+    Parameters
+    ----------
+    out
+        The results folder.
+    writes_into
+        An empty folder that queries may write to; None for none.
+
     Raises
     ------
     SegbenchError
-        As ``read_connection``; or it is no store, or a newer segbench's.
+        As ``read_connection``.
     """
-    import duckdb
-
-    from segbench.engine.results.store.migrate import applied, migrate
+    from segbench.engine.results.store.migrate import migrate
 
     path = out.store
     with tempfile.TemporaryDirectory(prefix="segbench-store-") as folder:
@@ -157,24 +118,9 @@ def store_copy(out: ResultsFolder) -> Iterator[duckdb.DuckDBPyConnection]:
             if wal_path(path).exists():
                 shutil.copyfile(wal_path(path), wal_path(copy))
             shutil.copyfile(path, copy)
-        connection = duckdb.connect(copy)
-        try:
-            if not applied(connection):
-                raise SegbenchError(f"{path} holds no segbench store")
-            connection.begin()
-            migrate(connection)
-            connection.commit()
+        with opened(copy, read_only=False, patience_s=0, writes_into=writes_into, called=path) as connection:
+            with read_by_us(path):
+                connection.begin()
+                migrate(connection)
+                connection.commit()
             yield connection
-        finally:
-            connection.close()
-
-
-def _newer(connection: duckdb.DuckDBPyConnection) -> str | None:
-    import duckdb
-
-    from segbench.engine.results.store.migrate import newer_schema
-
-    try:
-        return newer_schema(connection)
-    except duckdb.Error:  # not a store at all: the query's own error says more
-        return None

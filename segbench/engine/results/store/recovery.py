@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import gc
+import logging
 from collections.abc import Callable, Iterator
 
 from segbench.engine.results.folder import ResultsFolder
 from segbench.engine.results.record import Record, RecordSchemaError
 from segbench.engine.results.store.writer import StoreWriter
 
+_LOG = logging.getLogger(__name__)
 BATCH = 2000
 """Records a transaction: some hundred MB of memory, half a second of the store's lock."""
 
@@ -45,7 +47,8 @@ def _take_in(out: ResultsFolder, writer: StoreWriter, progress: Callable[[int], 
             fresh.append(attempt.read_record())
         except (RecordSchemaError, FileNotFoundError):
             continue
-        except ValueError:
+        except (OSError, ValueError) as error:
+            _LOG.warning("set aside: %s", " ".join(str(error).split())[:300])
             attempt.set_record_aside()
             continue
         if len(fresh) == BATCH:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import shutil
 import threading
-import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,13 +14,11 @@ from segbench.engine.results.record import Record
 from segbench.engine.results.statuses import Status
 from segbench.engine.results.store.frames import frames
 from segbench.engine.results.store.migrate import migrate
-from segbench.engine.results.store.reader import holder, is_locked, wal_path
-from segbench.errors import SegbenchError
+from segbench.engine.results.store.opening import one_line, opened, read_by_us, require_own, wal_path
 
 if TYPE_CHECKING:
     import duckdb
 
-_RETRY_S = 0.1
 _LOG = logging.getLogger(__name__)
 
 
@@ -49,7 +46,12 @@ class StoreWriter:
         self._patience_s = patience_s
         # a process's second connection to the file would share or lose the first one's lock
         self._one_at_a_time = threading.RLock()
-        self._transact(migrate)
+        self._transact(self._bring_up)
+
+    def _bring_up(self, connection: duckdb.DuckDBPyConnection) -> None:
+        require_own(connection, self.path, may_be_new=True)
+        with read_by_us(self.path):
+            migrate(connection)
 
     def add(self, records: Sequence[Record], patience_s: float | None = None) -> int:
         """Take records in, all in one transaction; return how many were new.
@@ -62,17 +64,15 @@ class StoreWriter:
         StoreBusyError
             Another process held the store for longer than ``patience_s`` (None for the writer's own); nothing is lost.
         SegbenchError
-            The file cannot be written.
+            The file is damaged or cannot be written.
         """
-        import duckdb
-
         if not records:
             return 0
         try:
             return int(self._transact(lambda connection: _insert(connection, records), patience_s))
-        except (duckdb.ConstraintException, duckdb.ConversionException, duckdb.BinderException) as error:
+        except _of_a_record() as error:
             if len(records) == 1:
-                told = str(error).splitlines()[0]
+                told = one_line(error)
                 self.refused.append((records[0], told))
                 _LOG.warning("kept out %s: %s", records[0].attempt.folder, told)
                 return 0
@@ -107,55 +107,24 @@ class StoreWriter:
             shutil.copyfile(self.path, to)
 
     def _transact(self, work: Callable[[duckdb.DuckDBPyConnection], Any], patience_s: float | None = None) -> Any:
-        import duckdb
-
         patience = self._patience_s if patience_s is None else patience_s
-        deadline = time.monotonic() + patience
-        with self._one_at_a_time:
-            while True:
-                try:
-                    connection = duckdb.connect(self.path)
-                except duckdb.IOException as error:
-                    if not is_locked(error):
-                        raise SegbenchError(f"cannot open {self.path}: {str(error).splitlines()[0]}") from None
-                    if time.monotonic() >= deadline:
-                        raise StoreBusyError(
-                            f"{self.path} has been held by another process{holder(error)} for {patience:.0f} s; "
-                            "close that DuckDB client. No result is lost: records are taken in the next time",
-                            holder(error),
-                        ) from None
-                    time.sleep(_RETRY_S)
-                    continue
-                try:
-                    connection.begin()
-                    result = work(connection)
-                    connection.commit()
-                    return result
-                except (
-                    duckdb.IOException, duckdb.FatalException, duckdb.OutOfMemoryException, duckdb.TransactionException
-                ) as error:  # fmt: skip
-                    raise SegbenchError(
-                        f"cannot write {self.path}: {str(error).splitlines()[0]}. Mend that (a full disk?) and launch "
-                        "again: no finished run is lost, its record is taken in then"
-                    ) from None
-                finally:
-                    connection.close()
+        with (
+            self._one_at_a_time,
+            opened(self.path, read_only=False, patience_s=patience) as connection,
+        ):
+            connection.begin()
+            result = work(connection)
+            connection.commit()
+            return result
 
 
-class StoreBusyError(SegbenchError):
-    """Another process held the store for too long; what was to be written is still on disk as records.
+def _of_a_record() -> tuple[type[Exception], ...]:
+    """Return the errors that a row brings about which a table cannot hold, of the table and of the frame."""
+    import duckdb
+    import polars as pl
 
-    Parameters
-    ----------
-    message
-        One line.
-    held_by
-        Who holds it, as far as DuckDB tells: `` (duckdb, process 4711)``.
-    """
-
-    def __init__(self, message: str, held_by: str) -> None:
-        super().__init__(message)
-        self.held_by = held_by
+    of_the_table = (duckdb.IntegrityError, duckdb.DataError, duckdb.ProgrammingError, duckdb.NotSupportedError)
+    return (*of_the_table, pl.exceptions.PolarsError, TypeError, ValueError, OverflowError)
 
 
 def remove_store(path: Path) -> None:
