@@ -5,10 +5,10 @@
     python benchmarks/bench_gpu.py --before earlier.json          # with the ratio to an earlier run's --out
 
 A process a method, in the method's environment, held to four cores, one after another (the next one loads meanwhile).
-Each trains by `Method.train` (windows a second after the first fifth of the steps, then the GPU's busy share: the union
-of its kernels' times over the wall's, by PyTorch's profiler), repeats the training step on one batch that is on the
-device already, predicts, and then lets the upstream library train and predict on the same windows, with the same
-network and as many reading processes. Without --data the windows are drawn.
+Each trains by `Method.train` for some seconds: to warm up, for the windows a second, then for the GPU's busy share (the
+union of its kernels' times over the wall's, by PyTorch's profiler). It predicts with what it has learned, repeats the
+training step on one batch that is on the device already, and then lets the upstream library predict and train on the
+same windows, with the same network and as many reading processes. Without --data the windows are drawn.
 """
 
 from __future__ import annotations
@@ -34,6 +34,8 @@ from typing import Any
 
 REPOSITORY = Path(__file__).parent.parent
 FAMILIES = {"mmdet": "gpu_mmdet", "detectron2": "gpu_detectron2", "cellpose": "gpu_cellpose"}
+STEPS = {"gpu_mmdet": 1000, "gpu_detectron2": 200, "gpu_cellpose": 240}
+"""Steps of a training that is ended as soon as it is measured: so few that most of them are told."""
 BATCH, SIDE, CORES = 8, 256, 4
 _ANNOTATIONS = ("Optimizer.", "enumerate(", "ProfilerStep", "autograd::")
 """Ranges that PyTorch marks on the device's time line, which are no kernels."""
@@ -51,42 +53,68 @@ def family_of(target: str) -> str | None:
     return next((module for family, module in FAMILIES.items() if f"methods.{family}" in target), None)
 
 
-class Paced:
-    """Notes when which step was done, and measures a slice of them more closely."""
+class EnoughError(Exception):
+    """What there was to measure of a training is measured."""
 
-    def __init__(self, limit_s: float, device: Any, profile: bool) -> None:
+
+class Paced:
+    """Notes when which step was done; measures the pace, then the device's kernels, then ends the training.
+
+    Each of these lasts ``seconds``, and three steps at least.
+
+    Parameters
+    ----------
+    seconds
+        Of each part.
+    device
+        Of the training.
+    profile
+        Whether the main thread is profiled in a part of its own.
+    whole
+        Let the training go on to its end.
+    """
+
+    def __init__(self, seconds: float, device: Any, profile: bool, whole: bool) -> None:
         from segbench.methods.base import Progress
 
         self._progress = Progress(Path(os.devnull))
-        self._steps, self._limit_s, self._device = 1, limit_s, device
+        self._seconds, self._device, self._whole = seconds, device, whole
         self._profile = cProfile.Profile() if profile else None
         self._kernels: Any = None
-        self._profiling = False
-        self._slice = (0.0, 0)
-        self.points: list[tuple[float, int]] = []
+        self._part, self._since = 0, (time.perf_counter(), 0)
+        self.steps = 0
         self.busy: float | None = None
+        self.step_s: float | None = None
         self.kernels: str = ""
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._progress, name)
 
     def train(self, *, step: int | None = None, steps: int | None = None, **told: Any) -> None:
-        """Take note; raises TimeoutError where training takes too long to be measured."""
+        """Take note; raises EnoughError after the last part."""
         self._progress.train(step=step, steps=steps, **told)
-        if step is None or steps is None:
+        if step is None:
             return
-        now, self._steps = time.perf_counter(), steps
-        self.points.append((now, step))
-        share = step / self._steps
-        if self._kernels is None and self.busy is None and share >= 0.6 and self._device.type == "cuda":
-            self._start(step)
-        elif self._kernels is not None and share >= 0.75:
+        now, self.steps = time.perf_counter(), step
+        if self._part > 3 or step < self._since[1] + 3 or now - self._since[0] < self._seconds:
+            return
+        # the parts: warming up, the pace, the kernels, a profile
+        if self._part == 1:
+            self.step_s = (now - self._since[0]) / (step - self._since[1])
+        if self._part == 2 and self._kernels is not None:
             self._stop()
-        if share >= 0.8 and self._kernels is None and self._profile is not None and not self._profiling:
-            self._profiling = True
+        self._part += 1
+        if self._part == 2 and self._device.type == "cuda":
+            self._start(step)
+        if self._part == 3 and self._profile is not None:
             self._profile.enable()
-        if now - self.points[0][0] > self._limit_s:
-            raise TimeoutError(f"{step} of {self._steps} steps in {self._limit_s:.0f} s")
+        elif self._part == 3:
+            self._part = 4
+        if self._part == 4:
+            self.end()
+            if not self._whole:
+                raise EnoughError
+        self._since = (time.perf_counter(), step)
 
     def _start(self, step: int) -> None:
         import torch
@@ -94,13 +122,13 @@ class Paced:
         torch.cuda.synchronize()
         self._kernels = torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CUDA])
         self._kernels.__enter__()
-        self._slice = (time.perf_counter(), step)
+        self._since = (time.perf_counter(), step)
 
     def _stop(self) -> None:
         import torch
 
         torch.cuda.synchronize()
-        wall = time.perf_counter() - self._slice[0]
+        wall = time.perf_counter() - self._since[0]
         self._kernels.__exit__(None, None, None)
         events = [
             e
@@ -128,15 +156,11 @@ class Paced:
             self._stop()
 
     def rate(self, batch: int) -> float | None:
-        """Return the windows a second between a fifth and three fifths of the steps."""
-        inside = [(at, step) for at, step in self.points if 0.2 <= step / self._steps <= 0.6]
-        if len(inside) < 2:
-            return None
-        (begin, first), (end, last) = inside[0], inside[-1]
-        return batch * (last - first) / (end - begin)
+        """Return the windows a second."""
+        return None if self.step_s is None else batch / self.step_s
 
     def profile(self) -> str:
-        """Return where the main thread spent its time in the last fifth of the steps."""
+        """Return where the main thread spent its time in the last part."""
         return "" if self._profile is None else lines_of(self._profile)
 
 
@@ -218,23 +242,27 @@ def measure(
     family = importlib.import_module(asked["family"])
     device, batch = method._device, asked["batch"]
     with part("train"):
-        paced = Paced(asked["limit_s"], device, asked["profile"])
+        paced = Paced(asked["part_s"], device, asked["profile"], asked["whole"])
         checkpoints = Checkpoints(None)
         checkpoints.begin([])
         try:
             method.train(job, paced, checkpoints)
+        except EnoughError:
+            # what Cellpose does after its training, and the others have no need of
+            getattr(method, "_adopt_diameter", lambda: None)()
         finally:
             paced.end()
             found |= {"train": paced.rate(batch), "busy": paced.busy, "kernels": paced.kernels}
-            found["train_profile"], found["steps_told"] = paced.profile(), len(paced.points)
+            found["train_profile"], found["steps"] = paced.profile(), paced.steps
             if device.type == "cuda":
                 found["peak_gb"] = torch.cuda.max_memory_allocated() / 1e9
+    steps = max(3, min(asked["most_steps"], round(asked["part_s"] / (paced.step_s or 1))))
     with part("predict"):
         predict(asked, job, method, images, found)
     if device.type == "cuda":
         torch.cuda.empty_cache()
     with part("limit"):
-        found["limit"] = family.model_only(method, job, asked["limit_steps"])
+        found["limit"] = family.model_only(method, job, steps)
     if asked["peers"]:
         with part("upstream_predict"):
             few = type(images)(dataclasses.replace(images.arrays, rows=tuple(range(min(len(images), asked["few"])))))
@@ -242,7 +270,7 @@ def measure(
         with part("upstream_train"):
             folder = Path(job.output) / "upstream"
             folder.mkdir()
-            found["upstream_train"] = family.upstream_training(method, job, asked["upstream_steps"], folder)
+            found["upstream_train"] = family.upstream_training(method, job, steps, folder)
 
 
 def predict(asked: dict[str, Any], job: Any, method: Any, images: Any, found: dict[str, Any]) -> None:
@@ -294,12 +322,13 @@ class Started:
     def __init__(self, name: str, options: argparse.Namespace, folder: Path, windows: int, turn: int) -> None:
         target, family = objects()[name], family_of(objects()[name])
         self.to = folder / f"{name}.json"
-        steps = options.steps
         asked = {
             "method": name, "object": target, "family": family, "to": str(self.to), "folder": str(folder),
-            "batch": options.batch, "windows": windows, "steps": steps, "cpu": options.cpu, "cores": options.cores,
-            "settings": {}, "limit_s": options.limit_s, "profile": options.profile is not None,
-            "limit_steps": options.limit_steps, "upstream_steps": options.upstream_steps, "few": options.few,
+            "batch": options.batch, "windows": windows, "cpu": options.cpu, "cores": options.cores,
+            "settings": {}, "part_s": options.part_s, "profile": options.profile is not None,
+            "most_steps": 4 if options.cpu else 40, "few": options.few, "steps": 12 if options.cpu else STEPS[str(family)],
+            # its predictions are empty, and quick, until its rate has fallen
+            "whole": family == "gpu_cellpose",
             "peers": name not in options.without_peers, "calibrate": family == "gpu_cellpose",
         }  # fmt: skip
         job = folder / f"{name}-asked.json"
@@ -393,11 +422,10 @@ def main() -> None:
     parser.add_argument("--markdown", type=Path, help="the table")
     parser.add_argument("--before", type=Path, help="the --out of an earlier run: adds the ratios to it")
     parser.add_argument("--profile", type=Path, help="where the time goes, as text; takes longer")
-    parser.add_argument("--steps", type=int, help="of training; 80, on a processor 8")
     parser.add_argument("--batch", type=int, help=f"{BATCH}; on a processor 2")
     parser.add_argument("--cores", type=int, default=CORES, help="of each method's process")
     parser.add_argument("--without-peers", nargs="*", default=[], metavar="METHOD", help="leave upstream's loops out")
-    parser.add_argument("--limit-s", type=float, default=40, help="most seconds of one training")
+    parser.add_argument("--part-s", type=float, default=2, help="seconds of each part of a measurement: 2")
     parser.add_argument("--seconds", type=float, default=3600, help="begin no method after so many")
     parser.add_argument("--child", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args()
@@ -405,12 +433,8 @@ def main() -> None:
         child(options.child)
         return
     small = options.cpu
-    options.steps = options.steps or (8 if small else 80)
     options.batch = options.batch or (2 if small else BATCH)
-    options.limit_steps, options.upstream_steps = (3, 4) if small else (20, 32)
     options.few = 4 if small else 32
-    if small:
-        options.limit_s = max(options.limit_s, 600)
     known = [name for name, target in objects().items() if family_of(target)]
     unknown = set(options.methods) - set(known)
     if unknown:
@@ -443,7 +467,7 @@ def run_all(
             process.process.wait()
             found: dict[str, Any] = {"ended": "there was no time left"}
         else:
-            found = process.measure(3600 if options.cpu else 4 * options.limit_s)
+            found = process.measure(3600 if options.cpu else max(60, 40 * options.part_s))
         found["method"] = name
         done.append(found)
         lines.append(f"| {' | '.join(row(found, before.get(name, {})))} |")
