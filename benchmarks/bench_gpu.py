@@ -326,7 +326,8 @@ class Started:
             "method": name, "object": target, "family": family, "to": str(self.to), "folder": str(folder),
             "batch": options.batch, "windows": windows, "cpu": options.cpu, "cores": options.cores,
             "settings": {}, "part_s": options.part_s, "profile": options.profile is not None,
-            "most_steps": 4 if options.cpu else 40, "few": options.few, "steps": 12 if options.cpu else STEPS[str(family)],
+            "most_steps": 4 if options.cpu else 40, "steps": 12 if options.cpu else STEPS[str(family)],
+            "few": options.few,
             # its predictions are empty, and quick, until its rate has fallen
             "whole": family == "gpu_cellpose",
             "peers": name not in options.without_peers, "calibrate": family == "gpu_cellpose",
