@@ -13,6 +13,7 @@ from rich.progress import Progress as Bars
 
 if TYPE_CHECKING:
     from segbench.engine.models.applying import Applied, Progress
+    from segbench.engine.models.several import Agreed
 
 _EVERY_S = 30.0
 
@@ -67,6 +68,10 @@ class ApplyDisplay:
             for note in one.notes:
                 self.note(f"  note: {note}")
         return one
+
+    def agreed(self, one: Agreed) -> None:
+        """Tell how far the models agree on an image."""
+        self.note(f"consensus, {one.name}: {one.cells:,} cells, agreement {one.agreement:.3f}")
 
 
 def _time(seconds: float) -> str:

@@ -8,11 +8,18 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from segbench.cli import packages
-from segbench.cli._common import DEFAULT_OUT, results_folder
+from segbench.cli._common import (
+    DEFAULT_OUT,
+    Format,
+    FormatOption,
+    print_table,
+    results_folder,
+    tell_error,
+)
 from segbench.engine.results.folder import ResultsFolder
 
 if TYPE_CHECKING:
-    from segbench.engine.models.applying import Applied
+    from segbench.engine.models.applying import Applied, ApplyOptions
 
 app = typer.Typer(no_args_is_help=True, help="Apply trained models to new images; package, check and share them.")
 packages.add_to(app)
@@ -28,12 +35,13 @@ ResultsOption = Annotated[
 
 @app.command()
 def apply(
-    model: Annotated[
-        str, typer.Argument(metavar="MODEL", help="A finished run's id, or the beginning of it; or a model's folder.")
-    ],
-    images: Annotated[
+    arguments: Annotated[
         list[str],
-        typer.Argument(metavar="IMAGE...", help="Files, folders, patterns ('scans/*.tif'), or a .txt file of paths."),
+        typer.Argument(
+            metavar="MODEL... IMAGE...",
+            help="One model or several: ids of finished runs, or beginnings of them, or models' folders. Then the "
+            "images: files, folders, patterns ('scans/*.tif'), or a .txt file with a path a line.",
+        ),
     ],
     to: Annotated[Path, typer.Option("--to", metavar="DIR", help="A new folder for the results.")],
     write: Annotated[
@@ -67,7 +75,11 @@ def apply(
     plane: Annotated[
         list[str] | None, typer.Option("--plane", metavar="AXIS=N", help="Take one plane of a stack, such as Z=3.")
     ] = None,
+    rank_images: Annotated[
+        bool, typer.Option("--rank-images", help="List the images, those first on which the models agree least.")
+    ] = False,
     results: ResultsOption = DEFAULT_OUT,
+    format: FormatOption = Format.TABLE,
 ) -> None:
     """Segment images with a trained model: images of any size and number, none of them annotated.
 
@@ -76,6 +88,9 @@ def apply(
     written as it is done; killed and started again, the command goes on where it stood. An image that cannot be
     segmented is told and left, and the status is then 1.
 
+    With several models each has a folder of its own, and the cells that more than half of them find are in consensus/,
+    with the models' agreement for a score.
+
     Examples:
 
       segbench models apply 28832d scans/ --to cells
@@ -83,22 +98,50 @@ def apply(
       segbench models apply 28832d 'scans/**/*.ome.tif' --to cells --write tiff,geojson,outlines --pixel-size 0.5
 
       segbench models apply 28832d slide.zarr --to cells --channels DAPI --write zarr,table --cpu
+
+      segbench models apply 28832d 9fa0c1 scans/ --to compared --rank-images
     """
     from segbench.cli._applying import ApplyDisplay
+    from segbench.engine.models.applying import apply as apply_one
+    from segbench.engine.models.images import image_files
+    from segbench.engine.models.several import agree, apply_several
+    from segbench.engine.models.trained import find_model, is_named_model
+    from segbench.errors import SegbenchError
+
+    first_image = next((n for n, text in enumerate(arguments[1:], start=1) if not is_named_model(text)), None)
+    if first_image is None:
+        raise SegbenchError("name the images after the model: files, folders, patterns, or a .txt file of paths")
+    options = _options(write, pixel_size, channels, no_rescale, overlap, gpu, project, plane)
+    models = [find_model(text, results) for text in arguments[:first_image]]
+    if rank_images and len(models) < 2:
+        raise SegbenchError("--rank-images compares models: name two or more")
+    files = image_files(arguments[first_image:])
+    with ApplyDisplay() as display:
+        follow = display.progress, display.note
+        if len(models) == 1:
+            done = [display.told(one) for one in apply_one(models[0], files, to, options, *follow)]
+        else:
+            done = [display.told(one) for one in apply_several(models, files, to, options, *follow)]
+            table = agree(models, files, to, options, display.agreed)
+    if rank_images:
+        print_table(table.drop("name"), format)
+    _tell(done, to)
+
+
+def _options(
+    write: str, pixel_size: float | None, channels: str | None, no_rescale: bool, overlap: int | None,
+    gpu: bool | None, project: str | None, plane: list[str] | None,
+) -> ApplyOptions:  # fmt: skip
     from segbench.engine.files.picture import Take
     from segbench.engine.models.applying import ApplyOptions
-    from segbench.engine.models.applying import apply as apply_model
-    from segbench.engine.models.images import image_files
     from segbench.engine.models.outputs import FORMS, checked_forms
-    from segbench.engine.models.trained import find_model
     from segbench.engine.scheduler.gpus import visible_gpus
     from segbench.errors import SegbenchError
 
-    forms = tuple(FORMS) if write == "all" else checked_forms(_names(write))
     if pixel_size is not None and not 0 < pixel_size <= 1000:
         raise SegbenchError(f"--pixel-size is above 0 and up to 1000 um, found {pixel_size:g}")
-    options = ApplyOptions(
-        write=forms,
+    return ApplyOptions(
+        write=tuple(FORMS) if write == "all" else checked_forms(_names(write)),
         pixel_size_um=pixel_size,
         channels=_names(channels or ""),
         rescale=not no_rescale,
@@ -106,13 +149,6 @@ def apply(
         take=Take.of(project, plane),
         use_gpu=bool(visible_gpus()) if gpu is None else gpu,
     )
-    found, files = find_model(model, results), image_files(images)
-    with ApplyDisplay() as display:
-        done = [
-            display.told(one)
-            for one in apply_model(found, files, to, options, progress=display.progress, note=display.note)
-        ]
-    _tell(done, to)
 
 
 def _names(text: str) -> tuple[str, ...]:
@@ -121,13 +157,10 @@ def _names(text: str) -> tuple[str, ...]:
 
 def _tell(done: list[Applied], to: Path) -> None:
     failed = [one for one in done if one.error]
-    cells = sum(one.cells or 0 for one in done)
-    earlier = sum(one.earlier for one in done)
-    typer.echo(
-        f"{len(done) - len(failed):,} of {len(done):,} images, {cells:,} cells"
-        f"{f' ({earlier:,} images were done before)' if earlier else ''}: {to}"
-    )
+    cells, earlier = sum(one.cells or 0 for one in done), sum(one.earlier for one in done)
+    before = f" ({earlier:,} were done before)" if earlier else ""
+    typer.echo(f"{len(done) - len(failed):,} of {len(done):,} images, {cells:,} cells{before}: {to}", err=True)
     for one in failed:
-        typer.secho(f"failed: {one.error}", fg=typer.colors.RED, err=True)
+        tell_error(f"{one.image.name} failed: {one.error}")
     if failed:
         raise typer.Exit(1)

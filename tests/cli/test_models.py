@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from segbench.cli.app import app
 from segbench.engine.data.recipe import Recipe
 from segbench.engine.data.spec import PreparationSettings
 from segbench.engine.grid.cards import get_card
-from segbench.engine.models.trained import TrainedModel, write_description
+from segbench.engine.models.trained import DESCRIPTION, TrainedModel, write_description
 from segbench.errors import SegbenchError
 from segbench.methods.card import Budget
 from segbench.methods.job import Task
@@ -67,9 +68,24 @@ def test_a_model_is_applied_to_a_folder(nuclei: Path, scans: Path, tmp_path: Pat
     assert pl.read_csv(to / "scan0.cells.csv")["area_um2"].max() > 0
     (scans / "scan9.tif").unlink()
     again = models("apply", nuclei, scans, "--to", to, "--write", "tiff,table,outlines", "--pixel-size", 0.5)
-    assert (again.exit_code, "2 images were done before" in again.output) == (0, True)
+    assert (again.exit_code, "2 were done before" in again.output) == (0, True)
     with pytest.raises(SegbenchError, match="another pixel-size"):
         models("apply", nuclei, scans, "--to", to, "--write", "tiff,table,outlines")
+
+
+def test_several_models_are_compared_image_by_image(nuclei: Path, scans: Path, tmp_path: Path) -> None:
+    (scans / "scan9.tif").unlink()
+    other, to = tmp_path / "other", tmp_path / "out"
+    other.mkdir()
+    told = json.loads((nuclei / DESCRIPTION).read_text())
+    told["settings"]["min_size"] = 60
+    (other / DESCRIPTION).write_text(json.dumps(told | {"name": "other"}))
+    done = models("apply", nuclei, other, scans, "--to", to, "--cpu", "--rank-images", "--format", "json")
+    assert done.exit_code == 0, done.output
+    rows = json.loads(done.stdout)
+    assert [(row["cells_nuclei"], row["cells_other"], row["consensus_cells"]) for row in rows] == [(4, 4, 4)] * 2
+    assert all(row["agreement"] == 1 for row in rows)
+    assert sorted(path.name for path in to.iterdir() if path.is_dir()) == [".apply", "consensus", "nuclei", "other"]
 
 
 def test_what_cannot_be_meant_is_told_before_anything_is_done(nuclei: Path, scans: Path, tmp_path: Path) -> None:
@@ -82,6 +98,8 @@ def test_what_cannot_be_meant_is_told_before_anything_is_done(nuclei: Path, scan
         ((nuclei, scans, "--channels", "a,b"), "--channels names 2, the model sees nuclear"),
         ((nuclei, scans, "--overlap", 256), "overlap by 1 to 255"),
         ((nuclei, scans, "--project", "median"), "unknown projection"),
+        ((nuclei, scans, "--rank-images"), "name two or more"),
+        ((nuclei, nuclei), "name the images after the model"),
     ):
         with pytest.raises(SegbenchError, match=words):
             models("apply", *arguments, "--to", to, "--results", tmp_path / "results")

@@ -97,7 +97,7 @@ class Progress:
 
 
 def apply(
-    model: TrainedModel, images: Sequence[ImageFile], to: Path, options: ApplyOptions | None = None, *,
+    model: TrainedModel, images: Sequence[ImageFile], to: Path, options: ApplyOptions | None = None,
     progress: Callable[[Progress], None] = lambda _: None, note: Callable[[str], None] = lambda _: None,
 ) -> Iterator[Applied]:  # fmt: skip
     """Yield what becomes of each image, as it is done; its results are then written.
@@ -125,6 +125,13 @@ def apply(
         environment cannot be had. An image that fails is yielded, not raised.
     """
     options = options or ApplyOptions()
+    check_options(model, options)
+    with opened_folder(to, {"model": describe(model), "options": options.to_dict()}):
+        yield from _each(model, images, to, options, progress, note)
+
+
+def check_options(model: TrainedModel, options: ApplyOptions) -> None:
+    """Raise SegbenchError where options cannot be meant for a model, or its method is not here."""
     checked_forms(options.write)
     if options.channels and len(options.channels) != len(model.task.channels):
         wanted = ", ".join(model.task.channels)
@@ -133,8 +140,6 @@ def apply(
     if options.overlap is not None and not 1 <= options.overlap < window:
         raise SegbenchError(f"windows of {window} pixels overlap by 1 to {window - 1}, found {options.overlap}")
     get_card(model.method)
-    with opened_folder(to, {"model": describe(model), "options": options.to_dict()}):
-        yield from _each(model, images, to, options, progress, note)
 
 
 @contextlib.contextmanager

@@ -6,6 +6,7 @@ import dataclasses
 import difflib
 import json
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -93,6 +94,14 @@ class TrainedModel:
 def is_model_folder(path: Path) -> bool:
     """Return whether a folder is that of a model on its own."""
     return (path / DESCRIPTION).is_file()
+
+
+def is_named_model(text: str) -> bool:
+    """Return whether an argument names a model rather than images: a model's folder, or what looks like a run's id."""
+    path = Path(text)
+    if path.exists():
+        return is_model_folder(path)
+    return re.fullmatch(r"[0-9a-fA-F]{3,12}", text) is not None
 
 
 def find_model(text: str | os.PathLike[str], out: ResultsFolder) -> TrainedModel:

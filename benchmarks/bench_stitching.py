@@ -1,0 +1,400 @@
+"""Measures what tiles cost: cells near the seams and away from them, on large drawn images whose truth is known.
+
+Each method segments the image untiled (where memory allows it), in naive tiles, by its library's own tiling where it
+has one, and by ``segbench models apply``'s windows. Cells are near a seam where their middle lies within some pixels of
+a line on which a window ends. Chance, too, sets the cells there apart from the others: "beyond untiled" is the
+difference less that of the untiled image at the same places. ``--large SIDE`` measures time and memory (watershed).
+
+    python benchmarks/bench_stitching.py --side 4096 --methods watershed stardist cellpose
+    python benchmarks/bench_stitching.py --large 20000
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import psutil
+
+from segbench.engine.data.large import prepare_large
+from segbench.engine.data.recipe import Recipe
+from segbench.engine.data.source import RawImage
+from segbench.engine.data.spec import PreparationSettings
+from segbench.engine.data.windows import positions
+from segbench.engine.grid.cards import get_card, method_object
+from segbench.engine.models.applying import ApplyOptions, apply
+from segbench.engine.models.images import image_files
+from segbench.engine.models.predictor import Predictor
+from segbench.engine.models.segmenting import segment, tiling
+from segbench.engine.models.trained import TrainedModel
+from segbench.engine.run import environments
+from segbench.engine.run.process import modules_of
+from segbench.methods.folder import JobFolder
+from segbench.methods.job import Arrays, Devices, Job, Task
+from segbench.methods.predictions import LabelInstances
+from segbench.small_files import read_json
+
+TASK = Task("drawn-nuclear-1ch", "drawn", ("nuclear",), "nuclear")
+SETTINGS = PreparationSettings()
+SPACING = 30
+"""Pixels between the centres of neighbouring cells, before they are shifted."""
+EPOCHS = {"stardist": 12, "cellpose": 12}
+"""Of a small training: cells are found, not as well as can be."""
+
+
+@dataclass(frozen=True)
+class Score:
+    """How well some cells were found."""
+
+    pq: float
+    cells: int
+    split: int
+    """True cells of which two predictions or more have a fifth each."""
+
+
+def draw(height: int, width: int, seed: int) -> tuple[npt.NDArray[np.uint16], npt.NDArray[np.int32]]:
+    """Return an image of bright ellipses of several sizes, many of which touch, on uneven ground, and their labels."""
+    rng = np.random.default_rng(seed)
+    image = np.full((height, width), 300.0, np.float32)
+    labels = np.zeros((height, width), np.int32)
+    label = 0
+    for cy in range(SPACING // 2, height, SPACING):
+        for cx in range(SPACING // 2, width, SPACING):
+            if rng.uniform() < 0.12:
+                continue
+            label += 1
+            y0, x0 = cy + rng.normal(0, 4), cx + rng.normal(0, 4)
+            a, b, turn = rng.uniform(7, 15), rng.uniform(6, 12), rng.uniform(0, np.pi)
+            top, left = max(0, int(y0) - 17), max(0, int(x0) - 17)
+            y, x = np.mgrid[top : min(height, top + 35), left : min(width, left + 35)]
+            u = (y - y0) * np.cos(turn) + (x - x0) * np.sin(turn)
+            v = (x - x0) * np.cos(turn) - (y - y0) * np.sin(turn)
+            far = (u / a) ** 2 + (v / b) ** 2
+            place = np.s_[y[0, 0] : y[-1, 0] + 1, x[0, 0] : x[0, -1] + 1]
+            own = (far < 1) & (labels[place] == 0)
+            labels[place][own] = label
+            image[place][own] += (rng.uniform(500, 2500) * (1 - 0.6 * far))[own]
+    rows = np.linspace(0, 3 * np.pi, height, dtype=np.float32)[:, None]
+    image *= 1 + 0.25 * np.sin(rows + np.linspace(0, 2 * np.pi, width, dtype=np.float32))
+    image += rng.normal(0, 60, image.shape).astype(np.float32)
+    return image.clip(0, 65535).astype(np.uint16), labels
+
+
+def prepared(image: npt.NDArray[Any], side: int, step: int) -> tuple[list[tuple[int, int]], npt.NDArray[np.float32]]:
+    """Return the windows of an image, prepared, and where they lie; the whole image where the side is as large."""
+    settings = replace(SETTINGS, window=side, step=step)
+    rows = len(positions(image.shape[0], side, step, "shift"))
+    found = prepare_large(RawImage("drawn", "", image[None], {}), settings, keep_empty=True)
+    some = [next(found) for _ in range(rows)]
+    return [corner for row in some for corner in row.corners], np.concatenate([row.pixels for row in some])
+
+
+def overlaps(truth: npt.NDArray[Any], found: npt.NDArray[Any]) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
+    """Return the pairs (truth, found) of labels that share a pixel, and how many pixels they share."""
+    n = int(found.max()) + 1
+    pairs, counts = np.unique(truth.ravel().astype(np.int64) * n + found.ravel(), return_counts=True)
+    return np.stack([pairs // n, pairs % n], axis=1), counts
+
+
+def near(labels: npt.NDArray[Any], seams: list[npt.NDArray[np.int64]], margin: int) -> npt.NDArray[np.bool_]:
+    """Return for each label whether its middle lies within a margin of a seam of the rows or columns.
+
+    By their middles, for of the cells that a line touches many are large, and large cells are found better.
+    """
+    sizes = np.maximum(np.bincount(labels.ravel()), 1)
+    found = np.zeros(sizes.size, np.bool_)
+    for axis, lines in enumerate(seams):
+        places = np.arange(labels.shape[axis], dtype=np.float64)
+        places = np.broadcast_to(places[:, None] if axis == 0 else places, labels.shape)
+        middle = np.bincount(labels.ravel(), places.ravel()) / sizes
+        found |= np.abs(middle[:, None] - lines[None]).min(axis=1) <= margin
+    found[0] = False
+    return found
+
+
+def score(truth: npt.NDArray[Any], found: npt.NDArray[Any], chosen: list[npt.NDArray[np.bool_]]) -> Score:
+    """Return the panoptic quality over the chosen labels (of truth, and of what was found), and the splits."""
+    sizes = [np.bincount(labels.ravel()) for labels in (truth, found)]
+    pairs, shared = overlaps(truth, found)
+    both = (pairs > 0).all(axis=1)
+    pairs, shared = pairs[both], shared[both]
+    iou = shared / (sizes[0][pairs[:, 0]] + sizes[1][pairs[:, 1]] - shared)
+    matched = iou > 0.5
+    hits = matched & chosen[0][pairs[:, 0]]
+    lost = chosen[0].copy()
+    lost[pairs[matched, 0]] = False
+    extra = chosen[1].copy()
+    extra[pairs[matched, 1]] = False
+    extra &= sizes[1] > 0
+    lost &= sizes[0] > 0
+    n = hits.sum() + (lost.sum() + extra.sum()) / 2
+    parts = np.bincount(pairs[shared > 0.2 * sizes[0][pairs[:, 0]], 0], minlength=sizes[0].size)
+    return Score(float(iou[hits].sum() / n), int(chosen[0].sum()), int((parts[chosen[0]] > 1).sum()))
+
+
+def seams_of(size: int, side: int, step: int) -> npt.NDArray[np.int64]:
+    """Return where windows begin and end along a side, but for the image's own ends."""
+    starts = positions(size, side, step, "shift")
+    return np.array(sorted({n for at in starts for n in (at, at + side)} - {0, size}), np.int64)
+
+
+def model_of(method: str, image: npt.NDArray[Any], truth: npt.NDArray[Any], kept: Path) -> TrainedModel:
+    """Return a model of a method, trained on windows of another drawn image where it is trained at all."""
+    card = get_card(method)
+    sizes = np.bincount(truth.ravel())[1:]
+    diameter = float(np.median(np.sqrt(sizes[sizes > 0] * (4 / np.pi))))
+    budget = card.budget
+    if card.trained:
+        budget = replace(budget, batch_size=4, epochs=EPOCHS[method], steps_per_epoch=None)
+    model = TrainedModel(
+        name=method,
+        method=method,
+        task=TASK,
+        settings=card.defaults,
+        budget=budget,
+        recipe=Recipe(TASK.channels, SETTINGS, diameters={TASK.target: diameter}),
+        folder=JobFolder(kept / method).model if card.trained else None,
+    )
+    if card.trained and not JobFolder(kept / method).model_marker.is_file():
+        train(model, image, truth, kept / method)
+    return model
+
+
+def train(model: TrainedModel, image: npt.NDArray[Any], truth: npt.NDArray[Any], folder: Path) -> None:
+    """Train a model on the windows of an image, a quarter of which are for validation."""
+    folder.mkdir(parents=True, exist_ok=True)
+    _, windows = prepared(image, SETTINGS.window, SETTINGS.window)
+    _, labels = prepared_labels(truth)
+    files = JobFolder(folder)
+    np.save(folder / "images.npy", windows)
+    np.save(folder / "labels.npy", labels)
+    cut = len(windows) // 4
+
+    def arrays(rows: range) -> Arrays:
+        return Arrays(str(folder / "images.npy"), (0,), tuple(rows), str(folder / "labels.npy"))
+
+    job = Job(
+        run_id="bench",
+        method=method_object(model.method),
+        task=TASK,
+        budget=model.budget,
+        seed=0,
+        output=str(folder),
+        train=arrays(range(cut, len(windows))),
+        val=arrays(range(cut)),
+        settings=model.settings,
+        devices=Devices(num_cpus=len(os.sched_getaffinity(0))),
+    )
+    job.write(files.job)
+    environment = environments.ensure(get_card(model.method).environment, gpu=False)
+    variables = environments.subprocess_env(environment, modules=modules_of(model.method))
+    began = time.monotonic()
+    done = subprocess.run(job.command(files.job, environment.python), env=variables, check=False, capture_output=True)
+    if done.returncode != 0:
+        raise SystemExit(f"{model.method} was not trained: {read_json(files.result).get('error')}, see {files.log}")
+    print(f"{model.method}: trained on {len(windows) - cut} windows in {time.monotonic() - began:.0f} s", flush=True)
+
+
+def prepared_labels(truth: npt.NDArray[Any]) -> tuple[list[tuple[int, int]], npt.NDArray[np.int32]]:
+    """Return the label maps of the windows of an image side by side."""
+    side = SETTINGS.window
+    corners = [(y, x) for y in positions(truth.shape[0], side, side, "shift")
+               for x in positions(truth.shape[1], side, side, "shift")]  # fmt: skip
+    maps = [np.unique(truth[y : y + side, x : x + side], return_inverse=True) for y, x in corners]
+    numbered = [found.reshape(side, side) + (0 if values[0] == 0 else 1) for values, found in maps]
+    return corners, np.stack(numbered).astype(np.int32)
+
+
+def untiled(model: TrainedModel, image: npt.NDArray[Any]) -> npt.NDArray[np.int32]:
+    """Return what a method finds in the whole image at once."""
+    _, whole = prepared(image, image.shape[0], image.shape[0])
+    with Predictor(model) as predictor:
+        predictor.ask(whole)
+        (found,) = predictor.answer()
+    assert isinstance(found, LabelInstances)
+    return found.labels
+
+
+def naive(model: TrainedModel, image: npt.NDArray[Any]) -> npt.NDArray[np.int32]:
+    """Return what a method finds in windows side by side, pasted as they are."""
+    corners, windows = prepared(image, SETTINGS.window, SETTINGS.window)
+    out = np.zeros(image.shape, np.int32)
+    with Predictor(model) as predictor:
+        predictor.ask(windows)
+        for (y, x), found in zip(corners, predictor.answer(), strict=True):
+            assert isinstance(found, LabelInstances)
+            labels = found.labels[: image.shape[0] - y, : image.shape[1] - x]
+            out[y : y + 256, x : x + 256] = np.where(labels > 0, labels + int(out.max()), 0)
+    return out
+
+
+def stitched(model: TrainedModel, image: npt.NDArray[Any]) -> npt.NDArray[np.int32]:
+    """Return what ``models apply`` finds."""
+    with Predictor(model) as predictor:
+        return segment(image[None], model, predictor).labels
+
+
+def stardist_big(model: TrainedModel, image: npt.NDArray[Any]) -> npt.NDArray[np.int32]:
+    """Return what StarDist's ``predict_instances_big`` finds, in its own blocks, in the method's environment."""
+    _, whole = prepared(image, image.shape[0], image.shape[0])
+    with tempfile.TemporaryDirectory() as text:
+        folder = Path(text)
+        np.save(folder / "image.npy", whole[0, 0])
+        environment = environments.ensure("tensorflow", gpu=False)
+        variables = environments.subprocess_env(environment) | {"CUDA_VISIBLE_DEVICES": "", "TF_USE_LEGACY_KERAS": "1"}
+        told = {"model": str(model.folder), "percentiles": list(model.settings["percentiles"]), "folder": text}
+        command = [str(environment.python), "-c", _BIG, json.dumps(told)]
+        subprocess.run(command, env=variables, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        return np.asarray(np.load(folder / "labels.npy"), np.int32)
+
+
+_BIG = """
+import json, sys
+from pathlib import Path
+import numpy as np
+from csbdeep.utils import normalize
+from stardist.models import StarDist2D
+told = json.loads(sys.argv[1])
+folder, path = Path(told["folder"]), Path(told["model"])
+model = StarDist2D(None, name=path.name, basedir=str(path.parent))
+image = normalize(np.load(folder / "image.npy"), *told["percentiles"])
+labels, _ = model.predict_instances_big(image, axes="YX", block_size=1024, min_overlap=128, context=128)
+np.save(folder / "labels.npy", labels)
+"""
+
+
+def compare(method: str, side: int, margin: int, kept: Path) -> Iterator[dict[str, Any]]:
+    """Yield a row for each way to segment a drawn image with a method."""
+    image, truth = draw(side, side, 0)
+    model = model_of(method, *draw(2048, 2048, 1), kept)
+    own = tiling(model)
+    ours = [seams_of(side, own.window, own.step)] * 2
+    ways = {"untiled": untiled, "naive tiles": naive, "segbench models apply": stitched}
+    if side > 4096:
+        del ways["untiled"]
+    if method == "stardist":
+        ways["predict_instances_big"] = stardist_big
+    if method == "cellpose" and "untiled" in ways:
+        ways["eval's own tiles"] = ways.pop("untiled")
+    whole = None
+    for name, way in ways.items():
+        seams = [seams_of(side, 256, 256)] * 2 if name == "naive tiles" else ours
+        began = time.monotonic()
+        found = way(model, image)
+        seconds = time.monotonic() - began
+        whole = found if whole is None and side <= 4096 else whole
+        all_, seam, rest = scores(truth, found, seams, margin)
+        told = {
+            "method": method, "way": name, "PQ": all_.pq, "at seams": seam.pq, "away": rest.pq,
+            "difference": seam.pq - rest.pq, "cells at seams": seam.cells, "split there": seam.split,
+            "cells": int(len(np.unique(found)) - 1), "true": all_.cells, "seconds": seconds,
+        }  # fmt: skip
+        if whole is not None:
+            _, first, second = scores(truth, whole, seams, margin)
+            told["beyond untiled"] = told["difference"] - (first.pq - second.pq)
+        yield told
+
+
+def scores(
+    truth: npt.NDArray[Any], found: npt.NDArray[Any], seams: list[npt.NDArray[np.int64]], margin: int
+) -> tuple[Score, Score, Score]:
+    """Return how well all cells were found, those near seams, and those away from them."""
+    at = [near(labels, seams, margin) for labels in (truth, found)]
+    everyone = [np.arange(one.size) > 0 for one in at]
+    away = [there & ~one for there, one in zip(everyone, at, strict=True)]
+    all_, seam, rest = (score(truth, found, chosen) for chosen in (everyone, at, away))
+    return all_, seam, rest
+
+
+class Memory(threading.Thread):
+    """Samples what this process and its children hold for themselves, without pages of files."""
+
+    def __init__(self) -> None:
+        super().__init__(daemon=True)
+        self.own = self.children = 0
+        self._stop_it = threading.Event()
+
+    def run(self) -> None:
+        """Look ten times a second."""
+        while not self._stop_it.wait(0.1):
+            self.own = max(self.own, _anonymous(os.getpid()))
+            children = psutil.Process().children(recursive=True)
+            self.children = max(self.children, sum(_anonymous(one.pid) for one in children))
+
+    def stop(self) -> None:
+        """Look no more."""
+        self._stop_it.set()
+        self.join()
+
+
+def _anonymous(pid: int) -> int:
+    try:
+        text = Path(f"/proc/{pid}/status").read_text()
+    except OSError:
+        return 0
+    return sum(int(line.split()[1]) for line in text.splitlines() if line.startswith(("RssAnon:", "RssShmem:"))) * 1024
+
+
+def large(side: int, folder: Path, forms: tuple[str, ...]) -> None:
+    """Print the time and memory of an image of a side, from its file to those of its cells."""
+    import tifffile
+
+    block, truth = draw(2000, 2000, 0)
+
+    def tiles() -> Iterator[npt.NDArray[np.uint16]]:
+        for top in range(0, side, 512):
+            for left in range(0, side, 512):
+                yield np.roll(block, (-top, -left), (0, 1))[:512, :512].copy()
+
+    path = folder / "large.tif"
+    tifffile.imwrite(path, tiles(), shape=(side, side), dtype=np.uint16, tile=(512, 512))
+    model = model_of("watershed", block, truth, folder)
+    memory, began = Memory(), time.monotonic()
+    memory.start()
+    (one,) = apply(model, image_files([str(path)]), folder / "out", ApplyOptions(write=forms))
+    seconds = time.monotonic() - began
+    memory.stop()
+    if one.error:
+        raise SystemExit(one.error)
+    print(
+        f"{side:,} x {side:,} pixels, watershed, {', '.join(forms)}: {one.cells:,} cells in {seconds:.0f} s; "
+        f"segbench held {memory.own / 1e9:.2f} GB, "
+        f"the method's process {memory.children / 1e9:.2f} GB (without pages of files)"
+    )
+
+
+def main() -> None:
+    """Compare the ways, or measure a large image."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--side", type=int, default=4096)
+    parser.add_argument("--margin", type=int, default=12, help="pixels from a seam within which a cell is near it")
+    parser.add_argument("--methods", nargs="+", default=["watershed"], choices=["watershed", "stardist", "cellpose"])
+    parser.add_argument("--models", type=Path, help="folder that keeps the trained models; else they are trained anew")
+    parser.add_argument("--large", type=int, metavar="SIDE", help="measure one image of that side instead")
+    parser.add_argument("--write", default="tiff,table", help="forms that --large writes")
+    given = parser.parse_args()
+    with tempfile.TemporaryDirectory(prefix="stitching-") as scratch:
+        if given.large:
+            large(given.large, Path(scratch), tuple(given.write.split(",")))
+            return
+        for method in given.methods:
+            for row in compare(method, given.side, given.margin, given.models or Path(scratch)):
+                told = (
+                    f"{key} {value:.4f}" if isinstance(value, float) else f"{key} {value}" for key, value in row.items()
+                )
+                print("; ".join(told), flush=True)
+
+
+if __name__ == "__main__":
+    main()
