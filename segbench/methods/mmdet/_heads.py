@@ -12,7 +12,8 @@ import torch
 import torchvision
 from mmcv.ops import batched_nms
 from mmdet.models.dense_heads import RPNHead
-from mmdet.models.losses import accuracy
+from mmdet.models.losses import CrossEntropyLoss, SeesawLoss, accuracy
+from mmdet.models.losses.cross_entropy_loss import cross_entropy
 from mmdet.models.roi_heads import CascadeRoIHead, MaskScoringRoIHead, StandardRoIHead
 from mmdet.models.roi_heads.bbox_heads import Shared2FCBBoxHead, Shared4Conv1FCBBoxHead
 from mmdet.models.roi_heads.mask_heads import FCNMaskHead, MaskIoUHead
@@ -52,11 +53,12 @@ class Float32RoIExtractor(SingleRoIExtractor):  # type: ignore[misc]
             pooled: torch.Tensor = super().forward(feats, rois, roi_scale_factor)
             return pooled
         rois = rois.type_as(feats[0])
-        level = self.map_roi_levels(rois, len(feats))
+        # a box that is no box has no level, and zeros for features
+        level = self.map_roi_levels(rois, len(feats)).clamp(min=-1)
         order = level.argsort(stable=True)
-        counts = torch.bincount(level, minlength=len(feats)).tolist()
+        none, *counts = torch.bincount(level + 1, minlength=len(feats) + 1).tolist()
         single = max(counts) == len(rois)  # then the order is that of the boxes
-        parts = (rois if single else rois[order]).split(counts)
+        parts = (rois if single else rois[order[none:]]).split(counts)
         found = [
             torchvision.ops.roi_align(
                 feature, mine, layer.output_size, layer.spatial_scale, layer.sampling_ratio, layer.aligned
@@ -64,11 +66,15 @@ class Float32RoIExtractor(SingleRoIExtractor):  # type: ignore[misc]
             for feature, mine, layer in zip(feats, parts, self.roi_layers, strict=True)
             if len(mine)
         ]
-        pooled = found[0] if single else torch.empty_like(torch.cat(found)).index_copy(0, order, torch.cat(found))
-        if pooled.requires_grad:  # levels without boxes have a gradient, of zero
-            pooled = pooled + sum(
-                feature.sum() * 0.0 for feature, mine in zip(feats, parts, strict=True) if not len(mine)
+        shape = (len(rois), self.out_channels, *self.roi_layers[0].output_size)
+        pooled = found[0] if single else feats[0].new_zeros(shape)
+        if found and not single:
+            pooled = pooled.index_copy(0, order[none:], torch.cat(found))
+        if torch.is_grad_enabled():  # levels without boxes have a gradient, of zero
+            rest = (
+                feature for feature, mine in zip(feats, parts, strict=True) if not len(mine) and feature.requires_grad
             )
+            pooled = pooled + sum(feature.sum() * 0.0 for feature in rest)
         return pooled
 
 
@@ -106,51 +112,47 @@ class CellRPNHead(RPNHead):  # type: ignore[misc]
         found: tuple[torch.Tensor, torch.Tensor, torch.Tensor] = self._anchors[key]
         return found
 
-    def get_targets(
-        self, anchor_list: Any, valid_flag_list: Any, batch_gt_instances: Any, batch_img_metas: Any,
-        *rest: Any, **options: Any,
-    ) -> Any:  # fmt: skip
-        """Return what each anchor should say, by level."""
-        if options or not (_alike(batch_img_metas) and is_known(self.assigner, self.sampler)):
-            return super().get_targets(
-                anchor_list, valid_flag_list, batch_gt_instances, batch_img_metas, *rest, **options
+    def loss_by_feat(
+        self, cls_scores: Any, bbox_preds: Any, batch_gt_instances: Any, batch_img_metas: Any,
+        batch_gt_instances_ignore: Any = None,
+    ) -> dict[str, Any]:  # fmt: skip
+        """Return the losses of classes and boxes, which only the anchors that were drawn have a part in."""
+        plain = type(self.loss_cls) is CrossEntropyLoss and self.use_sigmoid_cls and not self.reg_decoded_bbox
+        if not (plain and _alike(batch_img_metas) and is_known(self.assigner, self.sampler)):
+            return dict(
+                super().loss_by_feat(
+                    cls_scores, bbox_preds, batch_gt_instances, batch_img_metas, batch_gt_instances_ignore
+                )
             )
-        anchors, within, places = self._inside(anchor_list[0], valid_flag_list[0], batch_img_metas[0])
+        sizes = [scores.shape[-2:] for scores in cls_scores]
+        anchors, flags = (each[0] for each in self.get_anchors(sizes, batch_img_metas, cls_scores[0].device))
+        flat, within, places = self._inside(anchors, flags, batch_img_metas[0])
         boxes = [each.bboxes for each in batch_gt_instances]
         numbers = assign(self.assigner, boxes, [within]).cpu()
-        cells, ground, truth, before, n = [], [], [], 0, len(anchors)
-        factor = 0
-        for i, row in enumerate(numbers.unbind()):
+        cells, ground, truth, before, factor = [], [], [], 0, 0
+        for row, mine in zip(numbers.unbind(), boxes, strict=True):
             pos, neg = choose(self.sampler, row)
             cells.append(places[pos])
-            ground.append(places[neg] + i * n)
+            ground.append(places[neg] + len(ground) * len(flat))
             truth.append(row[pos] - 1 + before)
-            before += len(boxes[i])
+            before += len(mine)
             factor += max(len(pos), 1) + max(len(neg), 1)
-        on_cell, rows, on_ground, mine = sent(
-            [
-                torch.cat(cells),
-                torch.cat([one + i * n for i, one in enumerate(cells)]),
-                torch.cat(ground),
-                torch.cat(truth),
-            ],
-            anchors.device,
+        rows = torch.cat([one + i * len(flat) for i, one in enumerate(cells)])
+        on_cell, rows, drawn, wanted = sent(
+            [torch.cat(cells), rows, torch.cat([rows, *ground]), torch.cat(truth)], flat.device
         )
-        shape = (len(boxes), n)
-        targets, weights = (anchors.new_zeros((len(boxes) * n, 4)) for _ in range(2))
-        labels = torch.full((len(boxes) * n,), self.num_classes, dtype=torch.long, device=anchors.device)
-        label_weights = anchors.new_zeros(len(boxes) * n)
-        labels[rows] = torch.cat([each.labels for each in batch_gt_instances])[mine]
-        targets[rows] = self.bbox_coder.encode(anchors[on_cell], torch.cat(boxes)[mine])
-        weights.index_fill_(0, rows, 1.0)
-        weight = self.train_cfg["pos_weight"]
-        label_weights.index_fill_(0, rows, 1.0 if weight <= 0 else weight).index_fill_(0, on_ground, 1.0)
-        levels = [len(level) for level in anchor_list[0]]
-        by_level = [
-            list(each.view(*shape, *each.shape[1:]).split(levels, 1))
-            for each in (labels, label_weights, targets, weights)
-        ]
-        return (*by_level, factor)
+        scores = torch.cat([each.permute(0, 2, 3, 1).flatten(1) for each in cls_scores], 1).view(-1)[drawn][:, None]
+        deltas = torch.cat([each.permute(0, 2, 3, 1).flatten(1).view(len(boxes), -1, 4) for each in bbox_preds], 1)
+        is_cell = torch.zeros_like(scores, dtype=torch.long)
+        is_cell[: len(rows)] = 1
+        weights = torch.ones_like(scores, dtype=torch.float32)
+        if self.train_cfg["pos_weight"] > 0:
+            weights[: len(rows)] = self.train_cfg["pos_weight"]
+        targets = self.bbox_coder.encode(flat[on_cell], torch.cat(boxes)[wanted])
+        return {
+            "loss_rpn_cls": self.loss_cls(scores, is_cell, weights, avg_factor=factor),
+            "loss_rpn_bbox": self.loss_bbox(deltas.view(-1, 4)[rows], targets, avg_factor=factor),
+        }
 
     def predict_by_feat(
         self, cls_scores: Any, bbox_preds: Any, score_factors: Any = None, batch_img_metas: Any = None, cfg: Any = None,
@@ -343,9 +345,11 @@ class _BoxTargets:
         if self.reg_decoded_bbox:
             bbox_pred = self.bbox_coder.decode(rois[:, 1:], bbox_pred)
         losses["loss_bbox"] = self.loss_bbox(
-            bbox_pred.view(len(labels), -1)[rows], bbox_targets[rows], bbox_weights[rows],
-            avg_factor=len(labels), reduction_override=reduction_override,
-        )  # fmt: skip
+            bbox_pred.view(len(labels), -1)[rows],
+            bbox_targets[rows],
+            avg_factor=len(labels),
+            reduction_override=reduction_override,
+        )
         return losses
 
     def refine_bboxes(self: Any, sampling_results: Any, bbox_results: Any, batch_img_metas: Any) -> Any:
@@ -374,6 +378,34 @@ class CellShared2FCBBoxHead(_BoxTargets, Shared2FCBBoxHead):  # type: ignore[mis
 @MODELS.register_module()
 class CellShared4Conv1FCBBoxHead(_BoxTargets, Shared4Conv1FCBBoxHead):  # type: ignore[misc]
     """MMDetection's head of four convolutions and a fully connected layer."""
+
+
+@MODELS.register_module()
+class CellSeesawLoss(SeesawLoss):  # type: ignore[misc]
+    """Seesaw loss of one class: of its class there is nothing to say, and the device need not be asked."""
+
+    def forward(
+        self, cls_score: Any, labels: Any, label_weights: Any = None, avg_factor: Any = None,
+        reduction_override: Any = None,
+    ) -> Any:  # fmt: skip
+        """Return the losses of objectness and class, the latter being the cross-entropy of one class: 0."""
+        if self.num_classes != 1 or not self.return_dict or label_weights is None:
+            return super().forward(cls_score, labels, label_weights, avg_factor, reduction_override)
+        ground = labels == self.num_classes
+        self.cum_samples += torch.stack([(~ground).sum(), ground.sum()])
+        classes, objectness = self._split_cls_score(cls_score)
+        loss = cross_entropy(
+            objectness, ground.long(), label_weights.float(), reduction_override or self.reduction, avg_factor
+        )
+        return {"loss_cls_objectness": self.loss_weight * loss, "loss_cls_classes": classes.sum() * 0}
+
+    def get_accuracy(self, cls_score: Any, labels: Any) -> dict[str, Any]:
+        """Return the share of right answers, in percent; of one class all are right."""
+        if self.num_classes != 1:
+            return dict(super().get_accuracy(cls_score, labels))
+        _, objectness = self._split_cls_score(cls_score)
+        right = accuracy(objectness, (labels == self.num_classes).long())
+        return {"acc_objectness": right, "acc_classes": torch.full_like(right, 100)}
 
 
 @MODELS.register_module()

@@ -147,6 +147,29 @@ def check_masks_are_pasted_as_upstream_pastes_them_on_a_gpu() -> None:
     assert torch.equal(_heads.paste(masks, some, (SIDE, 48)).nan_to_num(), expected.nan_to_num())
 
 
+def check_boxes_of_all_levels_and_of_none_have_the_features_that_upstream_gives_them() -> None:
+    layer = {"type": "RoIAlign", "output_size": 7, "sampling_ratio": 0}
+    about = {"roi_layer": layer, "out_channels": 8, "featmap_strides": [4, 8, 16]}
+    ours, theirs = (MODELS.build({"type": kind, **about}) for kind in ("Float32RoIExtractor", "SingleRoIExtractor"))
+    generator = torch.Generator().manual_seed(0)
+    for largest, none in ((250.0, 3), (250.0, 0), (20.0, 0), (1.0, 40)):
+        corners = 4 * boxes(40, generator)
+        corners[:, 2:] = corners[:, :2] + torch.rand(40, 2, generator=generator) * largest
+        corners[:none, 2] = corners[:none, 0] - 5
+        rois = torch.cat([torch.arange(40)[:, None] % 2, corners], 1)
+        seen = []
+        for extractor in (ours, theirs):
+            feats = [
+                torch.rand(2, 8, 256 // n, 256 // n, generator=torch.Generator().manual_seed(n)).requires_grad_()
+                for n in (4, 8, 16)
+            ]
+            pooled = extractor(tuple(feats), rois)
+            (pooled * torch.arange(40)[:, None, None, None]).sum().backward()
+            seen.append([pooled.detach(), *(each.grad for each in feats)])
+        for one, other in zip(*seen, strict=True):
+            assert torch.allclose(one, other, atol=1e-4), (largest, none)
+
+
 def check_what_another_thread_computes_comes_in_order_and_so_do_its_errors() -> None:
     begun = []
 
