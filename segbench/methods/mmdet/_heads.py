@@ -129,7 +129,10 @@ class CellRPNHead(RPNHead):  # type: ignore[misc]
         flat, within, places = self._inside(anchors, flags, batch_img_metas[0])
         boxes = [each.bboxes for each in batch_gt_instances]
         numbers = assign(self.assigner, boxes, [within]).cpu()
-        cells, ground, truth, before, factor = [], [], [], 0, 0
+        cells: list[torch.Tensor] = []
+        ground: list[torch.Tensor] = []
+        truth: list[torch.Tensor] = []
+        before, factor = 0, 0
         for row, mine in zip(numbers.unbind(), boxes, strict=True):
             pos, neg = choose(self.sampler, row)
             cells.append(places[pos])
