@@ -10,7 +10,6 @@ from typing import Any
 
 import torch
 import torchvision
-from mmcv.ops import batched_nms
 from mmdet.models.dense_heads import RPNHead
 from mmdet.models.losses import CrossEntropyLoss, SeesawLoss, accuracy
 from mmdet.models.losses.cross_entropy_loss import cross_entropy
@@ -23,8 +22,10 @@ from mmdet.models.utils import unpack_gt_instances
 from mmdet.registry import MODELS
 from mmengine.structures import InstanceData
 from torch.nn.modules.utils import _pair
+from torch.nn.utils.rnn import pad_sequence
 
 from segbench.methods.mmdet._assign import Together, assign, choose, is_known, sample, sent
+from segbench.methods.mmdet._boxes import suppress
 from segbench.methods.mmdet._windows import CellMasks
 
 _MASKS_TOGETHER = 256
@@ -172,44 +173,35 @@ class CellRPNHead(RPNHead):  # type: ignore[misc]
         return self._proposals(cls_scores, bbox_preds, batch_img_metas, cfg)
 
     def _proposals(self, cls_scores: Any, bbox_preds: Any, metas: Any, cfg: Any) -> list[InstanceData]:
-        here = cls_scores[0].device
-        (levels, *_), _ = self.get_anchors([scores.shape[-2:] for scores in cls_scores], metas, here)
-        found: list[Any] = []
-        for number, (scores, deltas, priors) in enumerate(zip(cls_scores, bbox_preds, levels, strict=True)):
-            flat = scores.detach().permute(0, 2, 3, 1).flatten(1).float().sigmoid()
-            moved = deltas.detach().permute(0, 2, 3, 1).reshape(len(flat), -1, 4).float()
-            there = priors.expand(len(flat), -1, -1)
-            if 0 < cfg.nms_pre < flat.shape[1]:
-                flat, rank = flat.sort(dim=1, descending=True)
-                flat, rank = flat[:, : cfg.nms_pre], rank[:, : cfg.nms_pre, None].expand(-1, -1, 4)
-                moved, there = moved.gather(1, rank), there.gather(1, rank)
-            found.append((flat, moved, there, torch.full((flat.shape[1],), number, device=here)))
-        score, delta, prior, level = (torch.cat(each, -1 if n in (0, 3) else 1) for n, each in enumerate(zip(*found)))  # noqa: B905
-        box = self.bbox_coder.decode(prior.flatten(0, 1), delta.flatten(0, 1), max_shape=metas[0]["img_shape"])
-        box = box.view_as(prior)
+        (levels, *_), _ = self.get_anchors([each.shape[-2:] for each in cls_scores], metas, cls_scores[0].device)
         smallest = cfg.get("min_bbox_size", -1)
-        size = box[..., 2:] - box[..., :2]
-        if smallest >= 0 and bool((size <= smallest).any()):
-            keep = (size > smallest).all(-1)
-            return [_suppressed(b[k], s[k], level[k], cfg) for b, s, k in zip(box, score, keep, strict=True)]
-        apart = box + (level.to(box) * (box.amax((1, 2), keepdim=True)[..., 0] + 1))[..., None]
-        results = []
-        for b, s, a in zip(box, score, apart, strict=True):
-            keep = torchvision.ops.nms(a, s, cfg.nms.iou_threshold)[: cfg.max_per_img]
-            results.append(_proposed(b[keep], s[keep]))
-        return results
+        found: list[Any] = []
+        for scores, deltas, priors in zip(cls_scores, bbox_preds, levels, strict=True):
+            score = scores.detach().permute(0, 2, 3, 1).flatten(1).float().sigmoid()
+            moved = deltas.detach().permute(0, 2, 3, 1).reshape(len(score), -1, 4).float()
+            score, rank = score.sort(dim=1, descending=True, stable=True)
+            most = cfg.nms_pre if cfg.nms_pre > 0 else score.shape[1]
+            score, rank = score[:, :most], rank[:, :most]
+            moved = moved.gather(1, rank[..., None].expand(-1, -1, 4))
+            box = self.bbox_coder.decode(
+                priors[rank].flatten(0, 1), moved.flatten(0, 1), max_shape=metas[0]["img_shape"]
+            ).view_as(moved)
+            valid = (box[..., 2:] - box[..., :2] > smallest).all(-1) if smallest >= 0 else torch.ones_like(rank).bool()
+            found.append((box, score, suppress(box, valid, cfg.nms.iou_threshold)))
+        box, score, kept = (torch.cat(each, 1) for each in zip(*found, strict=True))
+        return best(box, score, kept, cfg.max_per_img)
 
 
-def _suppressed(boxes: Any, scores: Any, levels: Any, cfg: Any) -> InstanceData:
-    if not len(boxes):
-        return _proposed(boxes, scores)
-    _, keep = batched_nms(boxes, scores, levels, cfg.nms)
-    keep = keep[: cfg.max_per_img]
-    return _proposed(boxes[keep], scores[keep])
-
-
-def _proposed(boxes: Any, scores: Any) -> InstanceData:
-    return InstanceData(bboxes=boxes, scores=scores, labels=torch.zeros_like(scores, dtype=torch.long))
+def best(boxes: Any, scores: Any, kept: Any, most: int) -> list[InstanceData]:
+    """Return the best ``most`` of the boxes (B, n, 4) that are ``kept`` (B, n) of each window, best first."""
+    scores, order = scores.masked_fill(~kept, -1).sort(dim=1, descending=True, stable=True)
+    boxes = boxes.gather(1, order[..., None].expand(-1, -1, 4))
+    labels = torch.zeros_like(order)
+    counts = [min(count, most) for count in kept.sum(1).tolist()]
+    return [
+        InstanceData(bboxes=box[:count], scores=score[:count], labels=label[:count])
+        for box, score, label, count in zip(boxes, scores, labels, counts, strict=True)
+    ]
 
 
 def _alike(metas: Any) -> bool:
@@ -354,6 +346,29 @@ class _BoxTargets:
             reduction_override=reduction_override,
         )
         return losses
+
+    def predict_by_feat(
+        self: Any, rois: Any, cls_scores: Any, bbox_preds: Any, batch_img_metas: Any, rcnn_test_cfg: Any = None,
+        rescale: bool = False,
+    ) -> Any:  # fmt: skip
+        """Return the boxes of each window that remain."""
+        cfg, meta = rcnn_test_cfg, batch_img_metas[0]
+        counts = [len(each) for each in rois]
+        plain = cfg is not None and set(cfg.nms) <= {"type", "iou_threshold"} and cfg.nms.get("type", "nms") == "nms"
+        same = _alike(batch_img_metas) and tuple(meta["scale_factor"]) == (1.0, 1.0)
+        if not (plain and same and self.num_classes == 1 and sum(counts) and cfg.max_per_img > 0):
+            return super().predict_by_feat(  # type: ignore[misc]
+                rois, cls_scores, bbox_preds, batch_img_metas, rcnn_test_cfg=cfg, rescale=rescale
+            )
+        score = torch.cat(list(cls_scores))
+        score = self.loss_cls.get_activation(score) if self.custom_cls_channels else score.softmax(-1)
+        moves = torch.cat(list(bbox_preds)).view(-1, 4)
+        box = self.bbox_coder.decode(torch.cat(list(rois))[:, 1:], moves, max_shape=meta["img_shape"])
+        boxes = pad_sequence(list(box.split(counts)), True)
+        scores = pad_sequence(list(score[:, 0].split(counts)), True, -1.0)
+        scores, order = scores.sort(dim=1, descending=True, stable=True)
+        boxes = boxes.gather(1, order[..., None].expand(-1, -1, 4))
+        return best(boxes, scores, suppress(boxes, scores > cfg.score_thr, cfg.nms.iou_threshold), cfg.max_per_img)
 
     def refine_bboxes(self: Any, sampling_results: Any, bbox_results: Any, batch_img_metas: Any) -> Any:
         """Return the boxes that this stage makes of those it was given, without the cells' own."""

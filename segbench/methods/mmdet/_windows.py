@@ -131,8 +131,7 @@ class CellMasks(BitmapMasks):  # type: ignore[misc]
 
     def within(self, boxes: torch.Tensor, cells: torch.Tensor) -> torch.Tensor:
         """Return how many pixels of each of ``cells`` (n,) lie in its box, as ``crop`` cuts it; boxes (n, 4)."""
-        limits = boxes.new_tensor([self.width, self.height, self.width, self.height])
-        x1, y1, x2, y2 = boxes.trunc().clamp(min=0).minimum(limits).unbind(1)
+        x1, y1, x2, y2 = self._inside(boxes.trunc()).unbind(1)
         x2, y2 = torch.maximum(x2, x1 + 1), torch.maximum(y2, y1 + 1)
         rows, columns = (torch.arange(n, device=boxes.device) for n in (self.height, self.width))
         found = []
@@ -145,8 +144,7 @@ class CellMasks(BitmapMasks):  # type: ignore[misc]
 
     def targets(self, boxes: torch.Tensor, cells: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
         """Return the masks of ``cells`` (n,) in their boxes (n, 4), resized to ``size``: (n, h, w) of 0 and 1."""
-        limits = boxes.new_tensor([self.width, self.height, self.width, self.height])
-        boxes = boxes.clamp(min=0).minimum(limits)
+        boxes = self._inside(boxes)
         found = [boxes.new_zeros((0, *size))]
         for part in self._parts(len(cells)):
             mine = self._of(cells[part] + 1)[:, None].to(boxes.dtype)
@@ -154,6 +152,13 @@ class CellMasks(BitmapMasks):  # type: ignore[misc]
             rois = torch.cat([numbers[:, None], boxes[part]], 1)
             found.append((roi_align(mine, rois, size, 1.0, 0, True)[:, 0] >= 0.5).to(boxes.dtype))
         return torch.cat(found)
+
+    def _inside(self, boxes: torch.Tensor) -> torch.Tensor:
+        """Return boxes (n, 4) cut off at the border; the limits are no tensor, which would have to be sent."""
+        x1, y1, x2, y2 = boxes.unbind(1)
+        x1, x2 = (each.clamp(0, self.width) for each in (x1, x2))
+        y1, y2 = (each.clamp(0, self.height) for each in (y1, y2))
+        return torch.stack([x1, y1, x2, y2], 1)
 
     def _of(self, numbers: torch.Tensor) -> torch.Tensor:
         return self.labels == numbers[:, None, None]

@@ -24,6 +24,7 @@ OWN_TYPES: Mapping[str, str] = {
     "CascadeRoIHead": "CellCascadeRoIHead",
     "Shared2FCBBoxHead": "CellShared2FCBBoxHead",
     "Shared4Conv1FCBBoxHead": "CellShared4Conv1FCBBoxHead",
+    "DeltaXYWHBBoxCoder": "CellBoxCoder",
     "SeesawLoss": "CellSeesawLoss",
     "FCNMaskHead": "CellMaskHead",
     "MaskIoUHead": "CellMaskIoUHead",

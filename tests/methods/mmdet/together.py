@@ -25,7 +25,7 @@ from mmdet.registry import MODELS  # noqa: E402
 from mmdet.structures.mask import BitmapMasks  # noqa: E402
 from mmengine.structures import InstanceData  # noqa: E402
 
-from segbench.methods.mmdet import _assign, _heads, _prediction, _solov2, _windows  # noqa: E402
+from segbench.methods.mmdet import _assign, _boxes, _heads, _prediction, _solov2, _windows  # noqa: E402
 
 
 def cells(n_windows: int, seed: int) -> np.ndarray[Any, Any]:
@@ -168,6 +168,18 @@ def check_boxes_of_all_levels_and_of_none_have_the_features_that_upstream_gives_
             seen.append([pooled.detach(), *(each.grad for each in feats)])
         for one, other in zip(*seen, strict=True):
             assert torch.allclose(one, other, atol=1e-4), (largest, none)
+
+
+def check_all_boxes_at_once_are_suppressed_as_one_after_the_other() -> None:
+    generator = torch.Generator().manual_seed(0)
+    some = torch.stack([boxes(400, generator) / 3 for _ in range(3)])  # dense: long chains of boxes that remove others
+    valid = torch.rand(3, 400, generator=generator) > 0.1
+    for threshold in (0.1, 0.5, 0.7):
+        one_by_one = _boxes.suppress(some, valid, threshold)
+        assert torch.equal(_boxes._in_rounds(some, valid, threshold), one_by_one)
+        assert 3 < one_by_one.sum() < 1100
+    same = some[:, :1].expand(-1, 50, -1)
+    assert _boxes._in_rounds(same, valid[:, :50], 0.5).sum(1).tolist() == [1, 1, 1]
 
 
 def check_what_another_thread_computes_comes_in_order_and_so_do_its_errors() -> None:
