@@ -13,9 +13,9 @@ def prepare_torch(job: Job) -> Any:
     Parameters
     ----------
     job
-        Below one GPU, this process is held to that fraction of its memory. With
-        ``devices.processes`` above 1 the process is one of torchrun's, and takes the GPU of its
-        rank; they talk by NCCL, and by gloo where there is no GPU.
+        A process that has less than a GPU of its own is held to its share of the memory. With
+        ``devices.processes`` above 1 the process is one of torchrun's, and takes the GPU of its rank; where there are
+        fewer GPUs they share them. They talk as ``backend`` says.
     """
     import torch
 
@@ -25,12 +25,26 @@ def prepare_torch(job: Job) -> Any:
     if devices.num_gpus > 0 and torch.cuda.is_available():
         device = torch.device("cuda", job.rank() % torch.cuda.device_count())
         torch.cuda.set_device(device)
-        if devices.num_gpus < 1:
-            torch.cuda.set_per_process_memory_fraction(devices.num_gpus, device)
+        share = devices.num_gpus / devices.processes
+        if share < 1:
+            torch.cuda.set_per_process_memory_fraction(share, device)
     torch.manual_seed(job.seed)
     if devices.processes > 1 and not torch.distributed.is_initialized():
-        torch.distributed.init_process_group("nccl" if device.type == "cuda" else "gloo")
+        torch.distributed.init_process_group(backend(devices.processes, torch.cuda.device_count(), device.type))
     return device
+
+
+def backend(processes: int, gpus: int, device: str) -> str:
+    """Return by what the processes of a training talk.
+
+    NCCL refuses two processes on one GPU; gloo copies through the processor's memory, on which it works too.
+
+    Examples
+    --------
+    >>> backend(2, 2, "cuda"), backend(2, 1, "cuda"), backend(2, 0, "cpu")
+    ('nccl', 'gloo', 'gloo')
+    """
+    return "nccl" if device == "cuda" and gpus >= processes else "gloo"
 
 
 MOST_WORKERS = 4
@@ -63,7 +77,8 @@ def gpu_names(device: Any) -> list[str]:
         return []
     together = torch.distributed.get_world_size() if torch.distributed.is_initialized() else 1
     first = torch.cuda.current_device() if together == 1 else 0
-    return [torch.cuda.get_device_name(n) for n in range(first, first + together)]
+    used = min(together, torch.cuda.device_count())  # several processes may share one
+    return [torch.cuda.get_device_name(n) for n in range(first, first + used)]
 
 
 def peak_gpu_memory_bytes(device: Any) -> int | None:

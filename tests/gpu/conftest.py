@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 from gpu_jobs import HERE, ON_CPU, why_not
 
+from segbench.paths import cache_folder
+
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Skip them, with the reason; those that a processor cannot show also where they are run on one."""
@@ -44,3 +46,14 @@ def pytest_runtest_logreport(report: pytest.TestReport) -> None:
     }  # fmt: skip
     with Path(path).open("a") as file:
         file.write(json.dumps(line) + "\n")
+
+
+@pytest.fixture
+def own_environments(tmp_path: Path) -> Path:
+    """Return a new cache folder in which only the built environments of the user's are."""
+    real = cache_folder() / "environments"
+    real.mkdir(parents=True, exist_ok=True)
+    cache = tmp_path / "cache"
+    cache.mkdir()
+    (cache / "environments").symlink_to(real.resolve())
+    return cache
