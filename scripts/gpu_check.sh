@@ -15,7 +15,7 @@ export PYTHONUNBUFFERED=1 MPLBACKEND=Agg
 cd "$(dirname "$0")/.." || exit 2
 [ $# -ge 1 ] && [ "${1#-}" = "$1" ] || { sed -n '2,15s/^# \{0,1\}//p' "$0" >&2; exit 2; }
 out=$1; shift
-tests_s=210 bench_s=240 jobs=8 cpu= do_tests=1 do_bench=1 test_arguments= bench_arguments=
+tests_s=200 bench_s=240 jobs=12 cpu= do_tests=1 do_bench=1 test_arguments= bench_arguments=
 while [ $# -gt 0 ]; do
     case $1 in
         --tests-s) tests_s=$2; shift ;;
@@ -80,7 +80,7 @@ say "byte-compiled"
 if [ -n "$do_tests" ]; then
     # shellcheck disable=SC2086 - several arguments
     SEGBENCH_GPU_REPORT=$out/tests.jsonl timeout -k 5 "$tests_s" "$python" -m pytest tests/gpu -n "$jobs" \
-        -p no:cacheprovider --confcutdir=tests/gpu --timeout="${TEST_S:-100}" --basetemp="$work/pytest" --tb=short -q \
+        --dist loadgroup -p no:cacheprovider -p no:benchmark --confcutdir=tests/gpu --timeout="${TEST_S:-100}" --basetemp="$work/pytest" --tb=short -q \
         --durations=15 $test_arguments > "$out/tests.log" 2>&1
     say "tests ended with status $? ($(tail -n 1 "$out/tests.log"))"
     tail -n 60 "$out/tests.log"

@@ -32,7 +32,7 @@ TRAINED = (
 """The methods that PyTorch trains."""
 SHARE = 0.12
 """Of the GPU that a test's process may fill: eight run at once."""
-LIMIT_S = 600 if ON_CPU else 90
+LIMIT_S = 900 if ON_CPU else 120
 
 
 @functools.cache
@@ -68,8 +68,7 @@ def training(name: str, folder: Path, *, steps: int = 4, batch: int = 2, size: i
     card = get_card(name)
     folder.mkdir(parents=True, exist_ok=True)
     per_epoch = max(1, steps // 2)
-    epochs = card.budget.epochs is not None
-    budget = Budget(batch, epochs=2) if epochs else Budget(batch, iterations=steps)
+    budget = Budget(batch, epochs=2) if card.budget.epochs is not None else Budget(batch, iterations=steps)
     test = windows(folder, "test", 6, size, seed=1)
     return Job(
         run_id=name, method=method_object(name), task=Task("discs", "drawn", ("nuclear",), "nuclear"), budget=budget,
@@ -105,7 +104,6 @@ class Ran:
     def done(self) -> Ran:
         """Return itself, where it ended well."""
         assert self.result.get("status") == "done", f"{self.result.get('error')}\n{self.log}"
-        assert self.status == 0
         return self
 
 
@@ -119,15 +117,46 @@ def run(job: Job, *, until: Callable[[JobFolder], bool] | None = None, modules: 
     modules
         Of this folder, which the process is to find.
     """
-    environment = environments.ensure("cellpose" if "cellpose" in job.method else "torch", gpu=not ON_CPU)
-    variables = environments.subprocess_env(environment, ("segbench", *modules))
-    if ON_CPU:
-        variables["CUDA_VISIBLE_DEVICES"] = ""
-    folder = JobFolder(Path(job.output))
-    folder.path.mkdir(parents=True, exist_ok=True)
-    path = folder.path.with_suffix(".json")
+    environment, path = environment_of(job), written(job)
+    return _wait(job, job.command(path, environment.python), _variables(environment, modules), until)
+
+
+def run_together(*jobs: Job) -> list[Ran]:
+    """Run jobs one after the other in one process, by the runner that ``python -m segbench.methods`` calls."""
+    environment = environment_of(jobs[0])
+    code = "import sys; from segbench.methods.runner import main; sys.exit(max([main([job]) for job in sys.argv[1:]]))"
+    command = [str(environment.python), "-c", code, *(str(written(job)) for job in jobs)]
+    last = _wait(jobs[-1], command, _variables(environment, ()), None)
+    return [*(Ran(JobFolder(Path(job.output)), last.status, _result(job)) for job in jobs[:-1]), last]
+
+
+def environment_of(job: Job) -> environments.Environment:
+    """Return the environment that a job's method runs in."""
+    return environments.ensure("cellpose" if "cellpose" in job.method.lower() else "torch", gpu=not ON_CPU)
+
+
+def written(job: Job) -> Path:
+    """Write a job beside its folder; return its path."""
+    folder = Path(job.output)
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder.with_suffix(".json")
     job.write(path)
-    command, ends = job.command(path, environment.python), time.monotonic() + LIMIT_S
+    return path
+
+
+def _variables(environment: environments.Environment, modules: tuple[str, ...]) -> dict[str, str]:
+    variables = environments.subprocess_env(environment, ("segbench", *modules))
+    return {**variables, "CUDA_VISIBLE_DEVICES": ""} if ON_CPU else variables
+
+
+def _result(job: Job) -> dict[str, Any]:
+    path = JobFolder(Path(job.output)).result
+    result: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {}
+    return result
+
+
+def _wait(job: Job, command: list[str], variables: dict[str, str], until: Callable[[JobFolder], bool] | None) -> Ran:
+    folder, ends = JobFolder(Path(job.output)), time.monotonic() + LIMIT_S
     with subprocess.Popen(
         command, env=variables, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     ) as process:
@@ -138,8 +167,7 @@ def run(job: Job, *, until: Callable[[JobFolder], bool] | None = None, modules: 
             time.sleep(0.1)
     if until is None:
         assert time.monotonic() < ends, f"not done after {LIMIT_S} s\n{Ran(folder, 1, {}).log}"
-    result = json.loads(folder.result.read_text()) if folder.result.exists() else {}
-    return Ran(folder, process.returncode, result)
+    return Ran(folder, process.returncode, _result(job))
 
 
 def steps_told(folder: JobFolder) -> int:

@@ -3,24 +3,19 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pytest
-from gpu_jobs import ON_CPU, TRAINED, agreement, run, steps_told, training
+from gpu_jobs import ON_CPU, TRAINED, Ran, agreement, run, run_together, steps_told, training
 
 from segbench.engine.grid.cards import get_card
 from segbench.methods.folder import JobFolder
 
 Note = Callable[[str, object], None]
-HALF = [
-    pytest.param(name, precision, id=f"{name}-{precision}")
-    for name in TRAINED
-    for precision in get_card(name).precisions
-    if precision != "float32"  # in which the methods that go on after a kill are trained
-]
-RESUMABLE = [name for name in TRAINED if get_card(name).resumable]
 ROUNDING = 0.05
 """Share by which losses after a checkpoint may differ from those of a training without one. Sums on a GPU are made in
 no fixed order (gradients of regions of interest are added atomically), which changes float32's last digits, and a
@@ -28,55 +23,98 @@ proposal at a threshold with them. Other random numbers, or an optimiser without
 of two windows by tens of percent."""
 
 
-@pytest.mark.parametrize("name", TRAINED)
-def test_it_trains_predicts_and_its_saved_model_predicts_the_same(
-    name: str, tmp_path: Path, record_property: Note
-) -> None:
-    job = training(name, tmp_path)
-    first = run(job).done()
-    losses = list(first.losses.values())
+@dataclass(frozen=True)
+class Story:
+    """What one method's processes did."""
+
+    auto: Ran
+    """In the precision of the defaults, with predictions."""
+    restored: Ran
+    """Its saved model, predicting in another process."""
+    precisions: Mapping[str, Ran]
+    """Training alone, in each precision that the card declares."""
+    resumed: Ran | None
+    """In float32, with the checkpoint of a process that was killed half way; None where a method keeps none."""
+
+
+@pytest.fixture(scope="module")
+def story(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Story:
+    """Run one method's jobs in three processes, two at once: their libraries take longer to import than they train."""
+    name, folder = request.param, tmp_path_factory.mktemp(request.param)
+    card = get_card(name)
+    auto = training(name, folder)
+    longer = dataclasses.replace(training(name, folder / "longer", steps=8), predict={})
+    each = {
+        precision: dataclasses.replace(
+            longer, output=str(folder / precision), settings={**longer.settings, "precision": precision}
+        )
+        for precision in card.precisions
+    }
+    restored = dataclasses.replace(
+        auto, output=str(folder / "restored"), train=None, model=str(JobFolder(Path(auto.output)).model)
+    )
+    kept = dataclasses.replace(each["float32"], checkpoints=str(folder / "kept"), checkpoint_every_s=0.0)
+    later = [restored, dataclasses.replace(kept, output=str(folder / "resumed"))][: 2 if card.resumable else 1]
+
+    def half_way(killed: JobFolder) -> bool:
+        return steps_told(killed) >= 4 and (folder / "kept" / "state.json").exists()
+
+    with ThreadPoolExecutor(1 if ON_CPU else 2) as pool:
+        first = pool.submit(run_together, auto, *each.values())
+        if card.resumable:
+            pool.submit(run, dataclasses.replace(kept, output=str(folder / "killed")), until=half_way).result()
+        ran = first.result()
+    again = run_together(*later)
+    precisions = dict(zip(each, ran[1:], strict=True))
+    return Story(ran[0], again[0], precisions, again[1] if card.resumable else None)
+
+
+def of_every(names: tuple[str, ...]) -> pytest.MarkDecorator:
+    """Return the mark that gives a test the story of each method; those of one method go to one worker."""
+    each = [pytest.param(name, id=name, marks=pytest.mark.xdist_group(name)) for name in names]
+    return pytest.mark.parametrize("story", each, indirect=True)
+
+
+@of_every(TRAINED)
+def test_it_trains_and_predicts(story: Story, record_property: Note) -> None:
+    ran = story.auto.done()
+    losses = list(ran.losses.values())
     assert np.isfinite(losses).all()
     assert len(losses) >= 2
-    assert first.result["timings"]["train"] > 0
-    restored = run(
-        dataclasses.replace(job, output=str(tmp_path / "restored"), train=None, model=str(first.folder.model))
-    ).done()
-    same = agreement(first.predictions(), restored.predictions())
-    record_property("cells predicted", int(first.predictions().scores.size))
-    record_property("the same after restoring", f"{same:.0%}")
-    assert same >= 0.98
+    assert ran.result["timings"]["train"] > 0
+    assert len(ran.predictions()) == 6
+    record_property("train, s", f"{ran.result['timings']['train']:.1f}")
+    record_property("cells predicted", int(ran.predictions().scores.size))
     if not ON_CPU:
-        assert len(first.result["gpu_names"]) == 1
-        peaks = [ran.result["peak_gpu_memory_bytes"] for ran in (first, restored)]
-        record_property("peak GPU memory of training, of prediction", " GB, ".join(f"{p / 1e9:.1f}" for p in peaks))
-        assert min(peaks) > 10e6
+        assert len(ran.result["gpu_names"]) == 1
+        assert ran.result["peak_gpu_memory_bytes"] > 10e6
+        record_property("peak GPU memory", f"{ran.result['peak_gpu_memory_bytes'] / 1e9:.1f} GB")
 
 
-@pytest.mark.parametrize("name", RESUMABLE)
-def test_a_killed_training_ends_as_one_that_was_not(name: str, tmp_path: Path, record_property: Note) -> None:
-    job = training(name, tmp_path, steps=8, precision="float32")
-    whole = run(dataclasses.replace(job, predict={}, output=str(tmp_path / "whole"))).done()
-    job = dataclasses.replace(job, checkpoints=str(tmp_path / "kept"), checkpoint_every_s=0.0)
+@of_every(TRAINED)
+def test_its_saved_model_predicts_the_same_in_a_new_process(story: Story, record_property: Note) -> None:
+    same = agreement(story.auto.done().predictions(), story.restored.done().predictions())
+    record_property("the same cells", f"{same:.0%}")
+    assert same >= 0.98
+    assert story.restored.result["timings"]["train"] is None
 
-    def half_way(folder: JobFolder) -> bool:
-        return steps_told(folder) >= 4 and (tmp_path / "kept" / "state.json").exists()
 
-    run(dataclasses.replace(job, output=str(tmp_path / "killed")), until=half_way)
-    resumed = run(dataclasses.replace(job, output=str(tmp_path / "resumed"))).done()
+@of_every(tuple(name for name in TRAINED if get_card(name).resumable))
+def test_a_killed_training_ends_as_one_that_was_not(story: Story, record_property: Note) -> None:
+    assert story.resumed is not None
+    whole, resumed = story.precisions["float32"].done(), story.resumed.done()
     assert resumed.result["resumed_after_s"] > 0
     assert sorted(resumed.losses) == sorted(whole.losses)
-    here = [point for point in resumed.result["history"] if point["loss"] is not None]
-    expected = np.array([whole.losses[point["step"]] for point in here])
-    difference = np.abs(np.array([point["loss"] for point in here]) - expected) / np.abs(expected)
+    steps = sorted(whole.losses)
+    expected, found = (np.array([ran.losses[step] for step in steps]) for ran in (whole, resumed))
+    difference = np.abs(found - expected) / np.abs(expected)
     record_property("largest difference of a loss", f"{difference.max():.2%}")
     assert difference.max() < ROUNDING
 
 
-@pytest.mark.parametrize(("name", "precision"), HALF)
-def test_losses_are_numbers_in_each_declared_precision(
-    name: str, precision: str, tmp_path: Path, record_property: Note
-) -> None:
-    ran = run(dataclasses.replace(training(name, tmp_path, precision=precision), predict={})).done()
-    losses = list(ran.losses.values())
-    record_property("loss", f"{losses[0]:.3g} to {losses[-1]:.3g}")
-    assert np.isfinite(losses).all()
+@of_every(TRAINED)
+def test_losses_are_numbers_in_each_declared_precision(story: Story, record_property: Note) -> None:
+    for precision, ran in story.precisions.items():
+        losses = list(ran.done().losses.values())
+        record_property(precision, f"loss {losses[0]:.3g} to {losses[-1]:.3g}")
+        assert np.isfinite(losses).all()
