@@ -28,7 +28,7 @@ ResultsOption = Annotated[
     ResultsFolder,
     typer.Option(
         "--results", "-r", envvar="SEGBENCH_OUT", parser=results_folder, metavar="DIR|URL",
-        help="The results folder in which the run lies.",
+        help="The results folder of the run or imported model.",
     ),
 ]  # fmt: skip
 
@@ -39,8 +39,8 @@ def apply(
         list[str],
         typer.Argument(
             metavar="MODEL... IMAGE...",
-            help="One model or several: ids of finished runs, or beginnings of them, or models' folders. Then the "
-            "images: files, folders, patterns ('scans/*.tif'), or a .txt file with a path a line.",
+            help="One model or several: finished runs by their ids or beginnings of them, packages, imported models "
+            "by their names. Then the images: files, folders, patterns ('scans/*.tif'), or a .txt file of paths.",
         ),
     ],
     to: Annotated[Path, typer.Option("--to", metavar="DIR", help="A new folder for the results.")],
@@ -99,6 +99,8 @@ def apply(
 
       segbench models apply 28832d slide.zarr --to cells --channels DAPI --write zarr,table --cpu
 
+      segbench models apply nuclei.zip list.txt --to cells --write all
+
       segbench models apply 28832d 9fa0c1 scans/ --to compared --rank-images
     """
     from segbench.cli._applying import ApplyDisplay
@@ -108,7 +110,7 @@ def apply(
     from segbench.engine.models.trained import find_model, is_named_model
     from segbench.errors import SegbenchError
 
-    first_image = next((n for n, text in enumerate(arguments[1:], start=1) if not is_named_model(text)), None)
+    first_image = next((n for n, text in enumerate(arguments[1:], start=1) if not is_named_model(text, results)), None)
     if first_image is None:
         raise SegbenchError("name the images after the model: files, folders, patterns, or a .txt file of paths")
     options = _options(write, pixel_size, channels, no_rescale, overlap, gpu, project, plane)

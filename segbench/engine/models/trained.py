@@ -96,12 +96,17 @@ def is_model_folder(path: Path) -> bool:
     return (path / DESCRIPTION).is_file()
 
 
-def is_named_model(text: str) -> bool:
-    """Return whether an argument names a model rather than images: a model's folder, or what looks like a run's id."""
+def is_named_model(text: str, out: ResultsFolder) -> bool:
+    """Return whether an argument names a model rather than images: as ``find_model`` takes it, without looking inside.
+
+    What is not there counts where it looks like the beginning of a run's id.
+    """
+    from segbench.engine.models.importing import imported_folder
+
     path = Path(text)
     if path.exists():
-        return is_model_folder(path)
-    return re.fullmatch(r"[0-9a-fA-F]{3,12}", text) is not None
+        return is_model_folder(path) or path.suffix.lower() == ".zip"
+    return re.fullmatch(r"[0-9a-fA-F]{3,12}", text) is not None or imported_folder(text, out) is not None
 
 
 def find_model(text: str | os.PathLike[str], out: ResultsFolder) -> TrainedModel:

@@ -7,9 +7,20 @@ import json
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
+import tifffile
+from typer.testing import CliRunner
 
-from segbench.engine.models.trained import DESCRIPTION, TrainedModel, describe, find_model, write_description
+from segbench.cli.app import app
+from segbench.engine.models.trained import (
+    DESCRIPTION,
+    TrainedModel,
+    describe,
+    find_model,
+    is_named_model,
+    write_description,
+)
 from segbench.engine.results.folder import ResultsFolder
 from segbench.engine.results.store import query
 from segbench.errors import SegbenchError
@@ -102,3 +113,34 @@ def test_weights_that_are_missing_are_told(alone: Path, model: TrainedModel) -> 
     (alone / "model" / "model.json").unlink()
     with pytest.raises(SegbenchError, match="holds no finished model of threshold"):
         find_model(alone, ResultsFolder(alone))
+
+
+def test_a_packed_model_segments_the_same_elsewhere(
+    model: TrainedModel, results: ResultsFolder, tmp_path: Path
+) -> None:
+    def models(*arguments: object) -> None:
+        done = CliRunner().invoke(app, ["models", *map(str, arguments)], catch_exceptions=False)
+        assert done.exit_code == 0, done.output
+
+    package, elsewhere = tmp_path / "cells.zip", ResultsFolder(tmp_path / "elsewhere")
+    images = tmp_path / "images"
+    images.mkdir()
+    for n in range(3):
+        pixels = np.kron(np.random.default_rng(n).integers(0, 200, (12, 14), dtype=np.uint8), np.ones((9, 9), np.uint8))
+        tifffile.imwrite(images / f"{n}.tif", pixels)
+    models("apply", model.name, images, "--to", tmp_path / "here", "--write", "all", "--results", results, "--cpu")
+    models("export", model.name, "--to", package, "--name", "cells", "--licence", "MIT", "--results", results)
+    models("import", package, "--results", elsewhere)
+    for number, name in enumerate(("cells", str(package))):
+        assert is_named_model(name, elsewhere)
+        models("apply", name, images, "--to", tmp_path / f"there{number}", "--results", elsewhere, "--cpu")
+        for n in range(3):
+            first, second = (tifffile.imread(tmp_path / to / f"{n}.labels.tif") for to in ("here", f"there{number}"))
+            assert first.max() > 0
+            assert np.array_equal(first, second)
+
+
+def test_arguments_are_told_apart(results: ResultsFolder, alone: Path, tmp_path: Path) -> None:
+    assert [is_named_model(text, results) for text in ("28832d", str(alone), "x.tif", str(tmp_path), "scans/*")] == [
+        True, True, False, False, False,
+    ]  # fmt: skip
