@@ -80,7 +80,7 @@ say "byte-compiled"
 if [ -n "$do_tests" ]; then
     # shellcheck disable=SC2086 - several arguments
     SEGBENCH_GPU_REPORT=$out/tests.jsonl timeout -k 5 "$tests_s" "$python" -m pytest tests/gpu -n "$jobs" \
-        --dist loadgroup -p no:cacheprovider -p no:benchmark --confcutdir=tests/gpu --timeout="${TEST_S:-100}" --basetemp="$work/pytest" --tb=short -q \
+        --dist loadgroup -p no:cacheprovider -p no:benchmark --confcutdir=tests/gpu --timeout="${TEST_S:-300}" --basetemp="$work/pytest" --tb=short -q \
         --durations=15 $test_arguments > "$out/tests.log" 2>&1
     say "tests ended with status $? ($(tail -n 1 "$out/tests.log"))"
     tail -n 60 "$out/tests.log"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import importlib
 import shutil
 import time
 from collections.abc import Iterator, Sequence
@@ -51,6 +52,9 @@ class MMDetMethod(Method):
         for each in vars(registry).values():
             if isinstance(each, mmengine.Registry):
                 each._imported = True
+        # MMEngine takes the local rank for a place in CUDA_VISIBLE_DEVICES, and what stands there for a number; neither
+        # holds where processes share a GPU, or GPUs are named by their UUIDs
+        importlib.import_module("mmengine.logging.logger")._get_device_id = lambda: self._device.index or 0
         mmengine.MMLogger.get_current_instance().setLevel("WARNING")  # else a line for every parameter that is drawn
         mmengine.DefaultScope.get_instance(f"segbench-{time.time_ns()}", scope_name="mmdet")
         import segbench.methods.mmdet._modules as modules
