@@ -20,6 +20,7 @@ from detectron2.data import (
 from detectron2.data import transforms as T  # noqa: N812 - as upstream's own documentation names it
 from detectron2.data.datasets import register_coco_instances
 from detectron2.engine import AMPTrainer, HookBase, SimpleTrainer, hooks
+from detectron2.modeling.proposal_generator import RPN
 from detectron2.solver import build_lr_scheduler, build_optimizer
 from detectron2.structures import BitMasks
 from detectron2.utils.events import EventStorage
@@ -68,7 +69,7 @@ def upstream_prediction(method: Any, job: Any, images: Any) -> float:
 
     Pictures of 8 bits are resized on the processor, go through the same network, and their masks come back.
     """
-    model = _on_bytes(copy.deepcopy(method._model)).eval()
+    model = _upstreams(copy.deepcopy(method._model)).eval()
     pictures = [_picture(image) for image in images]
     side = side_of(pictures[0].shape[:2], job.settings["test_scale"])
     resize = T.ResizeShortestEdge([side, side], sys.maxsize)
@@ -115,7 +116,7 @@ def upstream_training(method: Any, job: Any, steps: int, folder: Path) -> float:
         total_batch_size=batch_size,
         num_workers=data_workers(job, device),
     )
-    model = _on_bytes(method.build({**settings, "pretrained": "none"}, method._normalisation)).to(device)
+    model = _upstreams(method.build({**settings, "pretrained": "none"}, method._normalisation)).to(device)
     warm_up = _warm_up(steps)
     cfg = solver(settings, warm_up + steps)
     optimizer = build_optimizer(cfg, model)
@@ -231,8 +232,10 @@ def _picture(image: Any) -> Any:
     return np.moveaxis(np.rint(three_planes(image).clip(0, 1) * _BYTES), 0, -1).astype(np.uint8)
 
 
-def _on_bytes(model: Any) -> Any:
-    """Let a model for planes of 0..1 take those of 0..255."""
+def _upstreams(model: Any) -> Any:
+    """Let a model for planes of 0..1 take those of 0..255, and find proposals by upstream's own code."""
+    if hasattr(model, "proposal_generator"):
+        model.proposal_generator.__class__ = RPN
     model.pixel_mean = model.pixel_mean * _BYTES
     model.pixel_std = model.pixel_std * _BYTES
     return model

@@ -20,13 +20,24 @@ from unittest import mock
 import numpy as np
 import torch
 from detectron2.data import transforms as T  # noqa: N812 - as upstream's own documentation names it
+from detectron2.modeling.meta_arch.fcos import FCOS
+from detectron2.modeling.proposal_generator.proposal_utils import find_top_rpn_proposals
 from detectron2.structures import BitMasks, Boxes, Instances
 from detectron2.utils.events import EventStorage
 
 from segbench.errors import SegbenchError
 from segbench.methods import Arrays, Budget, Checkpoints, Devices, ImageStack, Job, Progress, Task, mask_encoding
 from segbench.methods.base import DivergedError
-from segbench.methods.detectron2 import CenterMask2, ResNeSt, _backbones, _center_mask, _data, _inference, _training
+from segbench.methods.detectron2 import (
+    CenterMask2,
+    ResNeSt,
+    _backbones,
+    _cascade,
+    _center_mask,
+    _data,
+    _inference,
+    _training,
+)
 from segbench.methods.planes import Normalisation, three_planes
 from segbench.methods.predictions import run_lengths
 
@@ -50,6 +61,8 @@ TINY_CASCADE: Mapping[str, Any] = {
     "mask_convolutions": 1,
     "proposals_nms": 0.1,
 }
+
+FEW: Mapping[str, Any] = {"roi_batch": 16, "candidates_train": 200, "proposals_train": 50}
 
 
 def labels_of_three() -> np.ndarray[Any, Any]:
@@ -186,6 +199,54 @@ def predictions_are_those_of_detectron2s_own_steps(folder: Path) -> None:
             theirs = {runs.tobytes() for runs, _ in expected}
             alike = sum(runs.tobytes() in theirs for runs in found.counts)
             assert alike >= 0.98 * len(expected), (alike, len(expected))
+
+
+def proposals_of_all_images_at_once_are_detectron2s(folder: Path) -> None:
+    torch.manual_seed(1)
+    sizes, levels = [(60, 80), (64, 64), (20, 30)], (400, 90, 7)
+    corners = [torch.rand(3, n, 2) * 90 - 5 for n in levels]
+    boxes = [torch.cat([corner, corner + torch.rand_like(corner) * 25 - 1], dim=2) for corner in corners]
+    scores = [torch.randn(3, n) for n in levels]
+    # what upstream does to small sets of boxes, moving levels apart, rounds them otherwise
+    for before, after in ((100, 60), (1000, 1000)):
+        expected = find_top_rpn_proposals(boxes, scores, sizes, 0.3, before, after, 0.0, True)
+        found = _cascade.top_proposals(boxes, scores, sizes, nms=0.3, before=before, after=after, training=True)
+        for ours, theirs in zip(found, expected, strict=True):
+            assert ours.image_size == theirs.image_size
+            assert len(theirs) > 3
+            assert torch.equal(ours.proposal_boxes.tensor, theirs.proposal_boxes.tensor)
+            assert torch.equal(ours.objectness_logits, theirs.objectness_logits)
+    scores[0][1, 5] = torch.nan
+    found = _cascade.top_proposals(boxes, scores, sizes, nms=0.3, before=1000, after=9, training=False)
+    assert all(one.objectness_logits.isfinite().all() for one in found)
+    try:
+        _cascade.top_proposals(boxes, scores, sizes, nms=0.3, before=1000, after=9, training=True)
+    except FloatingPointError as error:
+        assert "diverged" in str(error)
+    else:
+        raise AssertionError("NaN passed")
+
+
+def boxes_of_all_images_at_once_are_those_of_fcos(folder: Path) -> None:
+    torch.manual_seed(0)
+    model = CenterMask2().build({**TINY, "score_threshold": 0.075, "candidates_train": 50}, NORMALISATION).eval()
+    images = model.preprocess_image([{"image": torch.rand(3, 128, 96)} for _ in range(3)])
+    with torch.no_grad():
+        levels = model.backbone(images.tensor)
+        features = [levels[name] for name in model.head_in_features]
+        predictions = [[level + 0.3 * torch.randn_like(level) for level in kind] for kind in model.head(features)]
+        for training in (True, False):
+            model.training = training
+            found = model._boxes(images, features, predictions)
+            limits = model._limits[training]
+            model.test_topk_candidates, model.max_detections_per_image = limits.candidates, limits.boxes
+            copies = [[level.clone() for level in kind] for kind in predictions]
+            expected = FCOS.forward_inference(model, images, features, copies)
+            for ours, theirs in zip(found, expected, strict=True):
+                assert len(theirs) > 20
+                assert torch.allclose(ours.scores, theirs.scores, atol=1e-6)
+                assert torch.allclose(ours.pred_boxes.tensor, theirs.pred_boxes.tensor, atol=1e-4)
+                assert ours.pred_classes.tolist() == theirs.pred_classes.tolist()
 
 
 def masks_vary(model: Any) -> None:
@@ -350,6 +411,27 @@ def deformable_convolutions_start_as_half_the_plain_ones_and_leave_the_first_sta
     with contextlib.suppress(SegbenchError):
         _backbones.deform(other, 2)
         raise AssertionError("a backbone without split attention was deformed")
+
+
+def another_order_in_memory_changes_nothing_but_rounding(folder: Path) -> None:
+    batch = [{"image": torch.rand(3, 64, 64), "instances": _data.instances_of(labels_of_three())} for _ in range(2)]
+    for method, settings, last in (
+        (CenterMask2, TINY, {True}), (ResNeSt, {**TINY_CASCADE, **FEW, "deformable_groups": 2}, {True, False}),
+    ):  # fmt: skip
+        torch.manual_seed(0)
+        model = method().build(settings, NORMALISATION).train()
+        found = []
+        for turn in (False, True):
+            if turn:
+                _backbones.channels_last(model)
+            torch.manual_seed(7)
+            model.loss_normalizer = 300.0
+            with EventStorage(0):
+                losses = model(batch)
+            found.append(torch.stack([loss.detach() for loss in losses.values()]))
+        assert torch.allclose(*found, rtol=1e-3), found
+        wide = [weight for weight in model.parameters() if weight.dim() == 4 and min(weight.shape[1:]) > 1]
+        assert {weight.is_contiguous(memory_format=torch.channels_last) for weight in wide} == last
 
 
 def a_frozen_norm_is_not_trained_and_keeps_its_activation(folder: Path) -> None:

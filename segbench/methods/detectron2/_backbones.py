@@ -111,6 +111,19 @@ def deform(backbone: TimmBackbone, groups: int) -> None:
             module.conv = DeformableConvolution(module.conv, groups)
 
 
+def channels_last(model: Any) -> None:
+    """Keep a detector's convolutions in the order in memory that tensor cores want, which spares turning it each time.
+
+    Backbones with deformable convolutions stay as they are: torchvision's operator wants channels first.
+    """
+    model.to(memory_format=torch.channels_last)
+    for module in model.modules():
+        if isinstance(module, TimmBackbone) and any(
+            isinstance(each, DeformableConvolution) for each in module.modules()
+        ):
+            module.to(memory_format=torch.contiguous_format)
+
+
 def create(name: str, pretrained: str, **options: Any) -> Any:
     """Return timm's network with the weights that ``pretrained`` names, loaded by timm itself.
 

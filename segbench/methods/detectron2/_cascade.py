@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import functools
+import itertools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import torch
 from detectron2.layers import ShapeSpec
 from detectron2.modeling import FPN, GeneralizedRCNN
 from detectron2.modeling.anchor_generator import DefaultAnchorGenerator
@@ -19,8 +22,11 @@ from detectron2.modeling.roi_heads import (
     FastRCNNOutputLayers,
     MaskRCNNConvUpsampleHead,
 )
+from detectron2.structures import Boxes, Instances
+from torchvision.ops import boxes as box_ops
 
 from segbench.methods.detectron2._backbones import TimmBackbone, deform
+from segbench.methods.detectron2._side_by_side import side_by_side
 from segbench.methods.planes import Normalisation
 
 STAGES = ("res2", "res3", "res4", "res5")
@@ -28,6 +34,87 @@ _RPN_LEVELS = (("p2", 4), ("p2", 4), ("p3", 8), ("p4", 16), ("p5", 32), ("p6", 6
 _POOLED = {"p2": 4, "p3": 8, "p4": 16, "p5": 32}
 _CASCADE = ((0.5, (10, 10, 5, 5)), (0.6, (20, 20, 10, 10)), (0.7, (30, 30, 15, 15)))
 """IoU that makes a proposal a cell, and the weights of the box regression, stage by stage (Cascade R-CNN, table 4)."""
+
+
+class SideBySideRPN(RPN):  # type: ignore[misc]
+    """detectron2's region proposals, whose boxes of all images and levels are thinned out at the same time on a GPU."""
+
+    def predict_proposals(
+        self, anchors: Any, pred_objectness_logits: Any, pred_anchor_deltas: Any, image_sizes: Any
+    ) -> list[Instances]:
+        """Return upstream's proposals: boxes with their scores, best first."""
+        if anchors[0].tensor.device.type != "cuda":
+            found: list[Instances] = super().predict_proposals(
+                anchors, pred_objectness_logits, pred_anchor_deltas, image_sizes
+            )
+            return found
+        with torch.no_grad():
+            return top_proposals(
+                self._decode_proposals(anchors, pred_anchor_deltas), pred_objectness_logits, image_sizes,
+                nms=self.nms_thresh, before=self.pre_nms_topk[self.training], after=self.post_nms_topk[self.training],
+                training=self.training,
+            )  # fmt: skip
+
+
+def top_proposals(
+    boxes: Sequence[torch.Tensor], scores: Sequence[torch.Tensor], sizes: Sequence[tuple[int, int]], *, nms: float,
+    before: int, after: int, training: bool,
+) -> list[Instances]:  # fmt: skip
+    """Return the best boxes of each image, as detectron2's ``find_top_rpn_proposals`` does.
+
+    Parameters
+    ----------
+    boxes, scores
+        Of each level (N, R, 4) and (N, R).
+    sizes
+        (H, W) of the N images without padding.
+    nms
+        Of two boxes of a level that overlap more the weaker goes.
+    before, after
+        Most boxes of a level before that, and of an image after it.
+
+    Raises
+    ------
+    FloatingPointError
+        In training, where a box or score is not finite.
+    """
+    device = scores[0].device
+    tops = [level.topk(min(before, level.shape[1]), dim=1) for level in scores]
+    best = torch.cat([top.values for top in tops], dim=1)
+    places = torch.cat(
+        [level.gather(1, top.indices[:, :, None].expand(-1, -1, 4)) for level, top in zip(boxes, tops, strict=True)],
+        dim=1,
+    )
+    finite = places.isfinite().all(dim=2) & best.isfinite()
+    limits = torch.tensor([[width, height, width, height] for height, width in sizes], dtype=places.dtype)
+    if device.type == "cuda":
+        limits = limits.pin_memory().to(device, non_blocking=True)
+    places = places.clamp(min=0).minimum(limits[:, None])
+    solid = finite & (places[:, :, 2] > places[:, :, 0]) & (places[:, :, 3] > places[:, :, 1])
+    # boxes that do not count come last, where they take no other's place
+    ranks = torch.where(solid, best, -torch.inf)
+    cuts = list(itertools.accumulate((top.values.shape[1] for top in tops), initial=0))
+    parts = [(n, slice(*ends)) for n in range(len(sizes)) for ends in itertools.pairwise(cuts)]
+    kept = side_by_side([functools.partial(_kept, places[n, part], ranks[n, part], nms) for n, part in parts], device)
+    order = []
+    for n in range(len(sizes)):
+        mine = torch.cat([one + part.start for one, (image, part) in zip(kept, parts, strict=True) if image == n])
+        order.append(mine[ranks[n, mine].sort(descending=True).indices[:after]])
+    counts = torch.stack([*(ranks[n, mine].isfinite().sum() for n, mine in enumerate(order)), (~finite).sum()]).tolist()
+    if training and counts[-1]:
+        raise FloatingPointError("Predicted boxes or scores are not finite: training has diverged.")
+    found = []
+    for n, (mine, count) in enumerate(zip(order, counts[:-1], strict=True)):
+        instances = Instances(sizes[n])
+        instances.proposal_boxes = Boxes(places[n, mine[:count]])
+        instances.objectness_logits = best[n, mine[:count]]
+        found.append(instances)
+    return found
+
+
+def _kept(boxes: torch.Tensor, scores: torch.Tensor, threshold: float) -> torch.Tensor:
+    kept: torch.Tensor = box_ops.nms(boxes.float(), scores.float(), threshold)
+    return kept
 
 
 class Float32Pooler(ROIPooler):  # type: ignore[misc]
@@ -62,13 +149,13 @@ def build(settings: Mapping[str, Any], normalisation: Normalisation) -> Any:
     )
 
 
-def _proposals(settings: Mapping[str, Any]) -> RPN:
+def _proposals(settings: Mapping[str, Any]) -> SideBySideRPN:
     anchors = DefaultAnchorGenerator(
         sizes=[[size] for size in settings["anchor_sizes"]],
         aspect_ratios=list(settings["anchor_ratios"]),
         strides=[stride for _, stride in _RPN_LEVELS],
     )
-    return RPN(
+    return SideBySideRPN(
         in_features=[level for level, _ in _RPN_LEVELS],
         head=StandardRPNHead(in_channels=settings["width"], num_anchors=anchors.num_anchors[0]),
         anchor_generator=anchors,

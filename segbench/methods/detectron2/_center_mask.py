@@ -6,6 +6,7 @@ that the paper leaves open are those of youngwanLEE/centermask2; no line is copi
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -24,8 +25,10 @@ from detectron2.modeling.sampling import subsample_labels
 from detectron2.structures import Boxes, Instances, pairwise_iou
 from torch import nn
 from torch.nn import functional as F  # noqa: N812 - torch's own convention
+from torchvision.ops import nms
 
 from segbench.methods.detectron2._backbones import TimmBackbone
+from segbench.methods.detectron2._side_by_side import side_by_side
 from segbench.methods.planes import Normalisation
 
 STAGES = ("res3", "res4", "res5")
@@ -216,8 +219,8 @@ class CenterMask(FCOS):  # type: ignore[misc]
         losses: dict[str, torch.Tensor] = super().forward_training(images, features, predictions, gt_instances)
         with torch.no_grad():
             # boxes are decoded in float32: half precision knows whole pixels only from 1,024 on, and halves from 512
-            copies = [[level.detach().float().clone() for level in kind] for kind in predictions]
-            proposals = super().forward_inference(images, features, copies)
+            copies = [[level.detach().float() for level in kind] for kind in predictions]
+            proposals = self._boxes(images, features, copies)
             regions = self._regions(proposals, gt_instances)
         pooled = self._pool(features, [r.proposal_boxes for r in regions], images.image_sizes)
         logits = self.mask_head(pooled)[:, 0].float()
@@ -265,7 +268,7 @@ class CenterMask(FCOS):  # type: ignore[misc]
     def forward_inference(self, images: Any, features: list[torch.Tensor], predictions: Any) -> list[Instances]:
         """Return FCOS's boxes with ``pred_masks`` (N, 1, 28, 28) and the scores of the class."""
         in_float32 = [[level.float() for level in kind] for kind in predictions]
-        found: list[Instances] = super().forward_inference(images, features, in_float32)
+        found = self._boxes(images, features, in_float32)
         boxes, sizes = [instances.pred_boxes for instances in found], images.image_sizes
         regions, image_areas = convert_boxes_to_pooler_format(boxes), areas_of_images(boxes, sizes)
         scores = torch.cat([instances.scores for instances in found])
@@ -284,13 +287,37 @@ class CenterMask(FCOS):  # type: ignore[misc]
             instances.pred_masks, instances.scores = mine, score
         return found
 
-    def inference_single_image(
-        self, anchors: Any, box_cls: Any, box_delta: Any, image_size: tuple[int, int]
-    ) -> Instances:
-        """Return FCOS's boxes of one image, as many as training or prediction wants."""
+    def _boxes(self, images: Any, features: list[torch.Tensor], predictions: Any) -> list[Instances]:
+        """Return FCOS's boxes of each image, best first, as many as training or prediction wants.
+
+        They are those of detectron2's ``inference_single_image``, found for all images at once.
+        """
         limits = self._limits[self.training]
-        self.test_topk_candidates, self.max_detections_per_image = limits.candidates, limits.boxes
-        return super().inference_single_image(anchors, box_cls, box_delta, image_size)
+        logits, deltas, centerness = self._transpose_dense_predictions(predictions, [1, 4, 1])
+        boxes, scores = [], []
+        for anchors, logit, delta, centred in zip(
+            self.anchor_generator(features), logits, deltas, centerness, strict=True
+        ):
+            level = torch.sqrt(logit.sigmoid() * centred.sigmoid())[:, :, 0]
+            best = level.topk(min(limits.candidates, level.shape[1]), dim=1)
+            chosen = delta.gather(1, best.indices[:, :, None].expand(-1, -1, 4)).reshape(-1, 4)
+            decoded = self.box2box_transform.apply_deltas(chosen, anchors.tensor[best.indices.flatten()])
+            boxes.append(decoded.reshape(len(level), -1, 4))
+            scores.append(best.values)
+        found, places = torch.cat(scores, dim=1), torch.cat(boxes, dim=1)
+        likely = found > self.test_score_thresh
+        counts = likely.sum(dim=1).tolist()
+        best = torch.where(likely, found, -1.0).topk(max(counts), dim=1)
+        places = places.gather(1, best.indices[:, :, None].expand(-1, -1, 4))
+        each = [(places[n, :count], best.values[n, :count]) for n, count in enumerate(counts)]
+        kept = side_by_side([functools.partial(nms, *one, self.test_nms_thresh) for one in each], found.device)
+        instances = []
+        for size, (place, score), mine in zip(images.image_sizes, each, kept, strict=True):
+            chosen = mine[: limits.boxes]
+            classes = torch.zeros_like(chosen)
+            one = Instances(size, pred_boxes=Boxes(place[chosen]), scores=score[chosen], pred_classes=classes)
+            instances.append(one)
+        return instances
 
     def get_extra_state(self) -> dict[str, float]:
         """Return the running number of positive locations that FCOS divides its losses by: checkpoints need it."""

@@ -102,6 +102,9 @@ class Detectron2Method(Method):
         import torch
         from detectron2.utils import comm
 
+        if self._device.type == "cuda":
+            # products of matrices, those in deformable convolutions among them, as PyTorch has all other convolutions
+            torch.backends.cuda.matmul.allow_tf32 = True
         if job.devices.processes > 1:
             comm.create_local_process_group(job.devices.processes)
         self._torch: Any = torch
@@ -123,7 +126,7 @@ class Detectron2Method(Method):
             from timm.layers import convert_sync_batchnorm
 
             self._model = convert_sync_batchnorm(self._model)
-        self._model.to(self._device)
+        self._place()
 
     def train(self, job: Job, progress: Progress, checkpoints: Checkpoints) -> None:
         """Train for the budget's iterations by detectron2's trainer, from the newest checkpoint where there is one."""
@@ -143,7 +146,7 @@ class Detectron2Method(Method):
         self._model = self.build({**job.settings, "pretrained": "none"}, self._normalisation)
         state = self._torch.load(folder / "model.pth", map_location="cpu", weights_only=True)
         self._model.load_state_dict(state)
-        self._model.to(self._device)
+        self._place()
 
     def predict(self, job: Job, images: ImageStack) -> Iterator[MaskInstances]:
         """Yield each window's masks, pasted at the window's own resolution, with their scores."""
@@ -151,6 +154,13 @@ class Detectron2Method(Method):
 
         together = self.at_once(job.settings["windows_together"])
         return predict(self._model, images, job.settings["test_scale"], together, self._device)
+
+    def _place(self) -> None:
+        from segbench.methods.detectron2._backbones import channels_last
+
+        self._model.to(self._device)
+        if self._device.type == "cuda":
+            channels_last(self._model)
 
     def n_parameters(self) -> int:
         """Return the number of weights of the model."""
