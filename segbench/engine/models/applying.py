@@ -35,6 +35,15 @@ _APPLY = "apply.json"
 _MARKS = ".apply"
 """A folder in that of the results: the marks of images that are done, and what is not yet whole."""
 _TABLE = "images.csv"
+_COLUMNS: dict[str, Any] = {
+    "image": str,
+    "name": str,
+    "status": str,
+    "cells": int,
+    "seconds": float,
+    "error": str,
+    "notes": str,
+}
 
 
 @dataclass(frozen=True)
@@ -182,7 +191,13 @@ def opened_folder(to: Path, launch: dict[str, Any]) -> Iterator[None]:
 
 
 def write_images_table(to: Path, done: Sequence[Applied]) -> pl.DataFrame:
-    """Write ``images.csv``, one row an image: how it ended, its cells, its files; return it."""
+    """Write ``images.csv``, one row an image: how it ended, its cells, its notes; rows of other images stay.
+
+    Returns
+    -------
+    polars.DataFrame
+        The table.
+    """
     import polars as pl
 
     table = pl.DataFrame(
@@ -198,11 +213,11 @@ def write_images_table(to: Path, done: Sequence[Applied]) -> pl.DataFrame:
             }
             for one in done
         ],
-        schema={
-            "image": pl.String, "name": pl.String, "status": pl.String, "cells": pl.Int64, "seconds": pl.Float64,
-            "error": pl.String, "notes": pl.String,
-        },
-    )  # fmt: skip
+        schema=_COLUMNS,
+    )
+    if (to / _TABLE).is_file():
+        before = pl.read_csv(to / _TABLE, schema=table.schema)
+        table = pl.concat([before.join(table, on="image", how="anti"), table])
     write_whole(to / _TABLE, table.write_csv())
     return table
 
@@ -212,6 +227,9 @@ def _each(
     progress: Callable[[Progress], None], note: Callable[[str], None],
 ) -> Iterator[Applied]:  # fmt: skip
     _check_names(to, images)
+    revision = get_card(model.method).revision
+    if revision != model.method_revision:
+        note(f"note: trained by revision {model.method_revision} of {model.method}, applied by {revision}")
     earlier = {image.path: one for image in images if (one := _marked(to, image)) is not None}
     sizes = [0 if image.path in earlier else max(1, image.size()) for image in images]
     total, before, began = max(1, sum(sizes)), 0, time.monotonic()

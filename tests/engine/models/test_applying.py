@@ -182,7 +182,9 @@ def test_a_call_that_is_cut_off_goes_on_where_it_stood(tmp_path: Path) -> None:
     tifffile.imwrite(tmp_path / "i" / "b.tif", blobs(70, 80, 5))
     (to / "c.cells.csv").unlink()
     assert [one.earlier for one in applied(model, given, to).values()] == [True, False, False]
-    assert pl.read_csv(to / "images.csv")["status"].to_list() == ["done"] * 3
+    applied(model, [str(tmp_path / "i" / "b.tif")], to)
+    table = pl.read_csv(to / "images.csv")
+    assert (table["name"].to_list(), table["status"].to_list()) == (["a", "c", "b"], ["done"] * 3)
 
 
 @pytest.mark.usefixtures("plugin")
