@@ -37,6 +37,7 @@ def model_only(method: Any, job: Any, steps: int) -> float:
         method.recipe, job.settings, method._normalisation, Training(1, steps, batch),
         precision=precision, fused=method._device.type == "cuda",
     )  # fmt: skip
+    method._arrange(job, ImageStack(job.train).size)
     model = method._model.to(method._device).train()
     wrapper = build_optim_wrapper(model, config.optim_wrapper)
     windows = modules.CellWindows(**method._windows(job))
@@ -52,6 +53,8 @@ def model_only(method: Any, job: Any, steps: int) -> float:
         wrapper.update_params(loss)
         times.append(_now(method._device) - started)
     model.load_state_dict(kept)
+    if method._graphed:
+        method._graphs.launch_one_by_one(model)
     return float(batch / statistics.median(times[_warm_up(steps) :]))
 
 

@@ -22,7 +22,7 @@ _UNTIL_ASKED = 8
 
 @TASK_UTILS.register_module()
 class CellBoxCoder(DeltaXYWHBBoxCoder):  # type: ignore[misc]
-    """MMDetection's coder of boxes, whose constants stay on the device: sending them makes the processor wait for it."""
+    """MMDetection's coder of boxes with constants that stay on the device: to send them is to wait for it."""
 
     def _constants(self, like: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         known: dict[Any, Any] = self.__dict__.setdefault("_kept", {})

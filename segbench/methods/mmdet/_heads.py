@@ -49,7 +49,7 @@ class Float32RoIExtractor(SingleRoIExtractor):  # type: ignore[misc]
         self, feats: tuple[torch.Tensor, ...], rois: torch.Tensor, roi_scale_factor: Any = None
     ) -> torch.Tensor:
         """Return the features of boxes."""
-        feats = tuple(level.float() for level in feats)
+        feats = tuple(level.to(torch.float32, memory_format=torch.contiguous_format) for level in feats)
         if roi_scale_factor is not None or len(feats) == 1 or len(rois) == 0:
             pooled: torch.Tensor = super().forward(feats, rois, roi_scale_factor)
             return pooled

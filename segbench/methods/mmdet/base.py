@@ -85,6 +85,7 @@ class MMDetMethod(Method):
         self._model.init_weights()
         _quiet_mask_heads(self._model)
         self._runner = self._build_runner(job, config, training, hooks)
+        self._arrange(job, train.size)
 
     def train(self, job: Job, progress: Progress, checkpoints: Checkpoints) -> None:
         """Train by MMEngine's epoch loop."""
@@ -92,6 +93,8 @@ class MMDetMethod(Method):
         self._runner.register_hook(watch)
         self._runner.register_hook(self._modules.KeepHook(checkpoints, self._extra_state, watch))
         self._runner.train()
+        if self._graphed:
+            self._graphs.launch_one_by_one(self._model)
         # the optimiser's state is as large as two models: it goes before prediction begins
         del self._runner
 
@@ -114,6 +117,7 @@ class MMDetMethod(Method):
         self._take_extra_state(kept["meta"]["extra"])
         self._model.load_state_dict(kept["state_dict"])
         self._model.to(self._device)
+        self._lay_out()
 
     def predict(self, job: Job, images: ImageStack) -> Iterator[MaskInstances]:
         """Yield each window's instances; one without a pixel is left out."""
@@ -224,6 +228,28 @@ class MMDetMethod(Method):
             experiment_name=f"segbench-{time.time_ns()}",
             cfg=Config({"model_wrapper_cfg": wrapper} if processes > 1 else {}),
         )
+
+    def _arrange(self, job: Job, size: tuple[int, int]) -> None:
+        """On a GPU, lay the weights out as its convolutions want them, and record the front of a step as a graph."""
+        from segbench.methods.mmdet import _graphs
+
+        self._graphs: Any = _graphs
+        self._graphed = False
+        if self._device.type != "cuda":
+            return
+        self._lay_out()
+        if job.devices.processes > 1 or self.recipe.searches_dilations or not job.settings["graphs"]:
+            return
+        crop = job.settings["crop"]
+        height, width = (side if crop == "none" else min(side, int(crop)) for side in size)
+        shape = (job.budget.batch_size, 3, height + -height % 32, width + -width % 32)
+        self._graphed = _graphs.launch_at_once(self._model, shape, torch_devices.precision_of(job, self._device))
+
+    def _lay_out(self) -> None:
+        import torch
+
+        if self._device.type == "cuda":
+            self._model.to(self._device, memory_format=torch.channels_last)
 
     def _extra_state(self) -> dict[str, Any]:
         if not self.recipe.searches_dilations:

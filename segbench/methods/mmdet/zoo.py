@@ -91,6 +91,11 @@ _COMMON = {
         words=("auto",),
         minimum=0,
     ),
+    "graphs": Setting(
+        True,
+        "on a GPU, launch what sees whole windows at once as a CUDA graph, where that gives the same",
+        neutral_default=True,
+    ),
     "options": Setting(
         {}, "dotted keys of MMEngine's configuration with other values, as upstream's --cfg-options: come last"
     ),

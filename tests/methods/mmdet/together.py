@@ -8,6 +8,7 @@ from unittest import mock
 
 import numpy as np
 import torch
+from checking import refusal
 from narrow_networks import narrow
 from pieces import METHODS, SEEN
 
@@ -25,7 +26,7 @@ from mmdet.registry import MODELS  # noqa: E402
 from mmdet.structures.mask import BitmapMasks  # noqa: E402
 from mmengine.structures import InstanceData  # noqa: E402
 
-from segbench.methods.mmdet import _assign, _boxes, _heads, _prediction, _solov2, _windows  # noqa: E402
+from segbench.methods.mmdet import _assign, _boxes, _graphs, _heads, _prediction, _solov2, _windows  # noqa: E402
 
 
 def cells(n_windows: int, seed: int) -> np.ndarray[Any, Any]:
@@ -266,3 +267,36 @@ def check_masks_are_made_smaller_as_opencv_makes_them() -> None:
         expected = np.stack([mmcv.imrescale(mask, scale=1 / 4) for mask in ours.masks])
         assert np.array_equal(_solov2.smaller(ours).numpy(), expected)
         assert 0 < expected.mean() < 1
+
+
+def check_a_front_of_its_own_gives_the_losses_of_the_whole_and_a_wrong_one_is_noticed() -> None:
+    for name in ("mask-rcnn", "solov2", "mask2former"):
+        model, _ = models(name)
+        told = []
+        for wired in (False, True, False):
+            if wired:  # as with a CUDA graph, without one
+                front = _graphs.Front(model)
+                calls: list[int] = []
+                front.register_forward_hook(lambda *_, calls=calls: calls.append(1))
+                _graphs._use(model, front, (3, 3, SIDE, SIDE))
+            torch.manual_seed(5)
+            losses = model.train()(**model.data_preprocessor(batch(), True), mode="loss")
+            told.append(float(model.parse_losses(losses)[0]))
+            if wired:
+                assert len(calls) == 1
+                with torch.no_grad():
+                    model.eval().test_step(batch(2, 7))
+                assert len(calls) == 1  # a prediction's windows are others
+                for part in (model, model.__dict__.get("rpn_head"), *model.children()):
+                    if part is not None:
+                        part.__dict__.pop("extract_feat", None)
+                        part.__dict__.pop("forward", None)
+        assert told[0] == told[1] == told[2], (name, told)
+        front = _graphs.Front(model).train()
+        windows = torch.randn(2, 3, SIDE, SIDE, generator=torch.Generator().manual_seed(0))
+        seen = _graphs._seen(front, windows)
+        _graphs._agree(_graphs._seen(front, windows), seen)
+        refusal(lambda seen=seen: _graphs._agree([1.2 * each for each in seen], seen), RuntimeError)
+        largest = max(range(len(seen)), key=lambda n, seen=seen: float(seen[n].square().sum()))
+        lost = [0 * each if n == largest else each for n, each in enumerate(seen)]
+        refusal(lambda lost=lost, seen=seen: _graphs._agree(lost, seen), RuntimeError)
