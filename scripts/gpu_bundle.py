@@ -1,6 +1,6 @@
 """Packs what segbench needs on a machine that has PyTorch's own packages and no way to get others.
 
-    python scripts/gpu_bundle.py                           # .gpu/methods.tar.xz and .gpu/engine.tar.xz
+    python scripts/gpu_bundle.py                           # .gpu/methods.tar.xz and .gpu/engine.tar.xz, in parts
     python scripts/gpu_bundle.py methods                   # one of them
     python scripts/gpu_bundle.py data --dataset dsb2018    # .gpu/data.npz: windows of a prepared dataset
 
@@ -64,6 +64,8 @@ _FILTERS = [
     {"id": lzma.FILTER_LZMA2, "preset": 9, "dict_size": 2**27},
 ]
 """Ray's binaries hold the same code three times: the dictionary is large enough to see it."""
+LARGEST = 32 * 2**20
+"""Bytes of a file; a larger archive is written in parts, for machines that take so much at once."""
 
 
 def versions(*paths: Path) -> dict[str, str]:
@@ -167,6 +169,15 @@ def pack(folder: Path, archive: Path) -> None:
         for path in in_order(folder):
             tar.add(path, str(path.relative_to(folder)), recursive=False, filter=plain)
     part.replace(archive)
+    for old in archive.parent.glob(f"{archive.name}.*of*"):
+        old.unlink()
+    written = archive.read_bytes()
+    n = -(-len(written) // LARGEST)
+    if n > 1:
+        archive.unlink()
+        for k in range(n):
+            piece = written[k * LARGEST : (k + 1) * LARGEST]
+            archive.with_name(f"{archive.name}.{k + 1}of{n}").write_bytes(piece)
 
 
 def in_order(folder: Path) -> Iterator[Path]:

@@ -5,15 +5,15 @@
 #     scripts/gpu_check.sh OUT [--tests-s N] [--bench-s N] [--tests-only | --bench-only] [--cpu] [--jobs N]
 #                          [--tests 'PYTEST ARGUMENTS'] [--bench 'BENCH_GPU ARGUMENTS']
 #
-# Runs in the repository's root, with the archives of scripts/gpu_bundle.py in .gpu/ (methods.tar.xz; engine.tar.xz for
-# the tests that place runs with Ray; data.npz for the benchmark, which draws its windows without it). PYTHON names the
-# interpreter, python3 by default. --cpu runs the same in small on a processor. A part that fails or takes longer than
-# its seconds does not stop the next. OUT gets gpu.md, check.log, tests.jsonl, tests.log, bench.json, bench.md and
-# bench.log, and bench-profile.txt where --bench asks for it.
+# Runs in the repository's root, with the archives of scripts/gpu_bundle.py in .gpu/ (methods.tar.xz; engine.tar.xz, whole
+# or in its parts, for the tests that place runs with Ray; data.npz for the benchmark, which draws its windows without
+# it). PYTHON names the interpreter, python3 by default; WORK a folder to unpack into, which a later call uses again.
+# --cpu runs the same in small on a processor. A part that fails or takes longer than its seconds does not stop the next.
+# OUT gets gpu.md, machine.md, check.log, tests.jsonl, tests.log, bench.json and bench.md.
 set -u
 export PYTHONUNBUFFERED=1 MPLBACKEND=Agg
 cd "$(dirname "$0")/.." || exit 2
-[ $# -ge 1 ] && [ "${1#-}" = "$1" ] || { sed -n '2,15s/^# \{0,1\}//p' "$0" >&2; exit 2; }
+[ $# -ge 1 ] && [ "${1#-}" = "$1" ] || { sed -n '2,14s/^# \{0,1\}//p' "$0" >&2; exit 2; }
 out=$1; shift
 tests_s=200 bench_s=240 jobs=12 cpu= do_tests=1 do_bench=1 test_arguments= bench_arguments=
 while [ $# -gt 0 ]; do
@@ -43,10 +43,16 @@ if [ ! -x "$environment/bin/python" ]; then
 fi
 packages=$("$environment/bin/python" -c 'import sysconfig; print(sysconfig.get_path("purelib"))')
 for archive in methods engine; do
-    [ -f ".gpu/$archive.tar.xz" ] || { say "no .gpu/$archive.tar.xz: going on without"; continue; }
     [ -f "$work/$archive.done" ] && continue
+    whole=.gpu/$archive.tar.xz
+    if [ ! -f "$whole" ]; then
+        parts=$(ls "$whole".*of* 2> /dev/null)
+        [ "$(echo "$parts" | grep -c .)" = "${parts##*of}" ] || { say "no $whole: going on without"; continue; }
+        whole=$work/$archive.tar.xz
+        cat $parts > "$whole"
+    fi
     "$python" -c 'import sys, tarfile; tarfile.open(sys.argv[1]).extractall(sys.argv[2], filter="fully_trusted")' \
-        ".gpu/$archive.tar.xz" "$packages" && touch "$work/$archive.done"
+        "$whole" "$packages" && touch "$work/$archive.done"
     say "unpacked $archive"
 done
 # after our own packages, the image's; then segbench itself
@@ -78,18 +84,19 @@ wait $compiling
 say "byte-compiled"
 
 if [ -n "$do_tests" ]; then
-    # shellcheck disable=SC2086 - several arguments
+    eval "extra=($test_arguments)"
     SEGBENCH_GPU_REPORT=$out/tests.jsonl timeout -k 5 "$tests_s" "$python" -m pytest tests/gpu -n "$jobs" \
-        --dist loadgroup -p no:cacheprovider -p no:benchmark --confcutdir=tests/gpu --timeout="${TEST_S:-300}" --basetemp="$work/pytest" --tb=short -q \
-        --durations=15 $test_arguments > "$out/tests.log" 2>&1
+        --dist loadgroup -p no:cacheprovider -p no:benchmark --confcutdir=tests/gpu --timeout="${TEST_S:-300}" \
+        --basetemp="$work/pytest" --tb=short -q --durations=15 "${extra[@]}" > "$out/tests.log" 2>&1
     say "tests ended with status $? ($(tail -n 1 "$out/tests.log"))"
     tail -n 60 "$out/tests.log"
 fi
 if [ -n "$do_bench" ]; then
     data=; [ -f .gpu/data.npz ] && [ -z "$cpu" ] && data="--data .gpu/data.npz"
-    # shellcheck disable=SC2086 - several arguments
+    eval "extra=($bench_arguments)"
+    # shellcheck disable=SC2086 - two arguments or none
     timeout -k 5 "$((bench_s + 30))" "$python" benchmarks/bench_gpu.py $data --out "$out/bench.json" \
-        --markdown "$out/bench.md" --seconds "$bench_s" $bench_arguments 2>&1 | tee "$out/bench.log"
+        --markdown "$out/bench.md" --seconds "$bench_s" "${extra[@]}" 2>&1 | tee -a "$out/check.log"
     say "bench_gpu.py ended with status ${PIPESTATUS[0]}"
 fi
 "$python" scripts/gpu_page.py "$out" > "$out/gpu.md"

@@ -1,4 +1,7 @@
-"""Writes the Markdown page of a check on a GPU from what its parts left: ``python scripts/gpu_page.py OUT``."""
+"""Writes the Markdown page of a check on a GPU from what its parts left: ``python scripts/gpu_page.py OUT``.
+
+The machine's own facts are taken from OUT/machine.md, which is written where it is not there.
+"""
 
 from __future__ import annotations
 
@@ -52,7 +55,11 @@ def tests(report: Path) -> Iterator[str]:
 
 def main(out: Path) -> None:
     """Print the page."""
-    lines = ["# On a GPU", "", "Made by `scripts/gpu_check.sh`; see [how](#how-this-page-is-made).", "", *machine(), ""]
+    about = out / "machine.md"
+    if not about.exists():
+        about.write_text("\n".join(machine()) + "\n")
+    made = "Made by `scripts/gpu_check.sh`; see [how](#how-this-page-is-made)."
+    lines = ["# On a GPU", "", made, "", about.read_text()]
     if (out / "tests.jsonl").exists():
         lines += ["## Tests", "", *tests(out / "tests.jsonl"), ""]
     if (out / "bench.md").exists():
