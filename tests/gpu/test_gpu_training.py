@@ -31,8 +31,8 @@ class Story:
     restored: Ran
     """Its saved model, predicting in another process."""
     precisions: Mapping[str, Ran]
-    """Training in each precision that the card declares; float16 is that of the defaults on a GPU. On a processor, where
-    a step of these networks takes a minute in half precision, in float32 alone."""
+    """Training in each precision that the card declares; float16 is that of the defaults on a GPU. On a processor in
+    float32 alone: a step of these networks takes it a minute in half precision."""
     resumed: Ran | None
     """In float32, with the checkpoint of a process that was killed half way; None where a method keeps none."""
 
