@@ -11,6 +11,9 @@ from gpu_jobs import HERE, ON_CPU, why_not
 
 from segbench.paths import cache_folder
 
+took: dict[str, float] = {}
+"""Seconds of each test so far."""
+
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Skip them, with the reason; those that a processor cannot show also where they are run on one."""
@@ -32,6 +35,7 @@ def pytest_runtest_logreport(report: pytest.TestReport) -> None:
     It is there also where the tests are ended before the last.
     """
     path = os.environ.get("SEGBENCH_GPU_REPORT")
+    took[report.nodeid] = took.get(report.nodeid, 0.0) + report.duration  # setting up is where jobs are run
     ended = report.when == "call" or (report.when == "setup" and report.outcome != "passed")
     if path is None or not ended or "PYTEST_XDIST_WORKER" in os.environ:
         return
@@ -43,7 +47,7 @@ def pytest_runtest_logreport(report: pytest.TestReport) -> None:
         reason = str(crash.message if crash is not None else report.longrepr)
     line = {
         "test": report.nodeid.rpartition("/")[2].replace(".py::test_", ": ").replace("_", " "),
-        "outcome": report.outcome, "seconds": round(report.duration, 1), "reason": reason,
+        "outcome": report.outcome, "seconds": round(took[report.nodeid], 1), "reason": reason,
         "measured": dict(report.user_properties),
     }  # fmt: skip
     with Path(path).open("a") as file:

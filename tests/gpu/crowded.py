@@ -8,7 +8,6 @@ from collections.abc import Iterator
 from typing import Any
 
 from segbench.methods.base import ImageStack
-from segbench.methods.cellpose import Cellpose
 from segbench.methods.detectron2 import CenterMask2, ResNeSt
 from segbench.methods.mmdet import MaskRCNN
 
@@ -54,10 +53,6 @@ class CrowdedResNeSt(_Crowded, ResNeSt):
 
 class CrowdedCenterMask2(_Crowded, CenterMask2):
     """Of the family of detectron2, with no second stage of boxes."""
-
-
-class CrowdedCellpose(_Crowded, Cellpose):
-    """Cellpose's own."""
 
 
 class Greedy(MaskRCNN):
