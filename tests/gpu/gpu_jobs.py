@@ -113,7 +113,7 @@ def run(job: Job, *, until: Callable[[JobFolder], bool] | None = None, modules: 
     Parameters
     ----------
     until
-        Asked ten times a second; the process is killed once it is true.
+        Asked all the time; the process is killed once it is true.
     modules
         Of this folder, which the process is to find.
     """
@@ -164,7 +164,7 @@ def _wait(job: Job, command: list[str], variables: dict[str, str], until: Callab
             if time.monotonic() > ends or (until is not None and until(folder)):
                 process.kill()
                 break
-            time.sleep(0.1)
+            time.sleep(0.03)
     if until is None:
         assert time.monotonic() < ends, f"not done after {LIMIT_S} s\n{Ran(folder, 1, {}).log}"
     return Ran(folder, process.returncode, _result(job))

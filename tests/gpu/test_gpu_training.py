@@ -34,7 +34,7 @@ class Story:
     """Training in each precision that the card declares; float16 is that of the defaults on a GPU. On a processor in
     float32 alone: a step of these networks takes it a minute in half precision."""
     resumed: Ran | None
-    """In float32, with the checkpoint of a process that was killed half way; None where a method keeps none."""
+    """In float32, with the checkpoint of a process that was killed on its way; None where a method keeps none."""
 
 
 @pytest.fixture(scope="module")
@@ -59,15 +59,17 @@ def story(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
         auto, output=str(folder / "restored"), train=None, model=str(JobFolder(Path(auto.output)).model)
     )
     kept = dataclasses.replace(each["float32"], checkpoints=str(folder / "kept"), checkpoint_every_s=0.0)
-    later = [restored, dataclasses.replace(kept, output=str(folder / "resumed"))][: 2 if card.resumable else 1]
+    # which keeps no further states: a state is as large as two models, and twelve methods at once wait for the disk
+    resumed = dataclasses.replace(kept, output=str(folder / "resumed"), checkpoint_every_s=600.0)
+    later = [restored, resumed][: 2 if card.resumable else 1]
 
-    def half_way(killed: JobFolder) -> bool:
-        return steps_told(killed) >= 4 and (folder / "kept" / "state.json").exists()
+    def on_its_way(killed: JobFolder) -> bool:
+        return steps_told(killed) >= 2 and (folder / "kept" / "state.json").exists()
 
     with ThreadPoolExecutor(1 if ON_CPU else 2) as pool:
         first = pool.submit(run_together, auto, *each.values())
         if card.resumable:
-            pool.submit(run, dataclasses.replace(kept, output=str(folder / "killed")), until=half_way).result()
+            pool.submit(run, dataclasses.replace(kept, output=str(folder / "killed")), until=on_its_way).result()
         ran = first.result()
     again = run_together(*later)
     precisions = dict(zip(each, ran[1:], strict=True))
