@@ -54,7 +54,8 @@ class MMDetMethod(Method):
                 each._imported = True
         # MMEngine takes the local rank for a place in CUDA_VISIBLE_DEVICES, and what stands there for a number; neither
         # holds where processes share a GPU, or GPUs are named by their UUIDs
-        importlib.import_module("mmengine.logging.logger")._get_device_id = lambda: self._device.index or 0
+        log: Any = importlib.import_module("mmengine.logging.logger")
+        log._get_device_id = lambda: self._device.index or 0
         mmengine.MMLogger.get_current_instance().setLevel("WARNING")  # else a line for every parameter that is drawn
         mmengine.DefaultScope.get_instance(f"segbench-{time.time_ns()}", scope_name="mmdet")
         import segbench.methods.mmdet._modules as modules
