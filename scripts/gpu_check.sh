@@ -89,7 +89,7 @@ if [ -n "$do_tests" ]; then
     temporary=$work
     [ "$(df --output=avail -k /dev/shm 2> /dev/null | tail -n 1)" -gt 40000000 ] 2> /dev/null && temporary=/dev/shm
     SEGBENCH_GPU_REPORT=$out/tests.jsonl timeout -k 5 "$tests_s" "$python" -m pytest tests/gpu -n "$jobs" \
-        --dist loadgroup -p no:cacheprovider -p no:benchmark --confcutdir=tests/gpu --timeout="${TEST_S:-300}" \
+        --dist loadscope -p no:cacheprovider -p no:benchmark --confcutdir=tests/gpu --timeout="${TEST_S:-300}" \
         --basetemp="$temporary/segbench-pytest" --tb=short -q --durations=15 "${extra[@]}" > "$out/tests.log" 2>&1
     say "tests ended with status $? ($(tail -n 1 "$out/tests.log"))"
     tail -n 60 "$out/tests.log"

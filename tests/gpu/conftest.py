@@ -8,11 +8,24 @@ from pathlib import Path
 
 import pytest
 from gpu_jobs import HERE, ON_CPU, why_not
+from xdist.scheduler import LoadScopeScheduling
 
 from segbench.paths import cache_folder
 
 took: dict[str, float] = {}
 """Seconds of each test so far."""
+
+
+class MethodsTogether(LoadScopeScheduling):
+    """Gives the tests of one method's story to one worker, and every other test to whoever is free."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        return nodeid.partition("[")[2] if "test_gpu_training" in nodeid else nodeid
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> MethodsTogether | None:
+    """Choose the order above for ``--dist loadscope``; the groups of xdist 3.8 are lost on pytest 9.2."""
+    return MethodsTogether(config, log) if config.getvalue("dist") == "loadscope" else None
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

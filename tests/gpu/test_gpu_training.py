@@ -80,9 +80,8 @@ def story(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
 
 
 def of_every(names: tuple[str, ...]) -> pytest.MarkDecorator:
-    """Return the mark that gives a test the story of each method; those of one method go to one worker."""
-    each = [pytest.param(name, id=name, marks=pytest.mark.xdist_group(name)) for name in names]
-    return pytest.mark.parametrize("story", each, indirect=True)
+    """Return the mark that gives a test the story of each method."""
+    return pytest.mark.parametrize("story", names, indirect=True)
 
 
 @of_every(TRAINED)
