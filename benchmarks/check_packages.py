@@ -69,7 +69,7 @@ def attempt(method: str, number: int, out: ResultsFolder, spec: DatasetSpec) -> 
     data = ensure_prepared(spec)
     task = next(task for task in data.tasks if task.target == "wholecell")
     run = Run(
-        id=f"{number:012x}", method=method, task=task, train_tissue="all", seed=0,
+        id=f"{number:012x}", method=method, task=task, train_tissue="BV2", seed=0,
         budget=few_steps(get_card(method).budget), settings=settings_of(method, out.path), fingerprint=data.fingerprint,
         resources=Resources(num_gpus=0, num_cpus=1), final=True,
     )  # fmt: skip

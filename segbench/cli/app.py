@@ -8,7 +8,7 @@ import sys
 import typer
 
 from segbench import __version__
-from segbench.cli import analyze, data, evaluate, grid, methods, models, plot, report, runs, sql, store, sweep
+from segbench.cli import analyze, data, evaluate, gallery, grid, methods, models, plot, report, runs, sql, store, sweep
 from segbench.cli._common import tell_error
 from segbench.errors import SegbenchError
 
@@ -26,6 +26,7 @@ app.add_typer(grid.app, name="grid")
 app.add_typer(data.app, name="data")
 app.add_typer(methods.app, name="methods")
 app.add_typer(models.app, name="models")
+app.add_typer(gallery.app, name="gallery")
 app.add_typer(analyze.app, name="analyze")
 app.add_typer(runs.app, name="runs")
 app.add_typer(store.app, name="store")

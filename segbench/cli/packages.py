@@ -128,9 +128,35 @@ def list_(results: ResultsOption = DEFAULT_OUT, format: FormatOption = Format.TA
     print_table(list(model_rows(results)), format)
 
 
+FromOption = Annotated[
+    str, typer.Option("--from", metavar="URL|DIR", help="A gallery: its address, or the folder of its site.")
+]
+
+
+def pull(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="A model of the gallery.")],
+    gallery: FromOption,
+    to: Annotated[Path, typer.Option("--to", metavar="FILE.zip|DIR", help="Where the package goes.")] = Path(),
+) -> None:
+    """Fetch a model's package from a gallery, and check it against the gallery's index.
+
+    A fetch that broke off goes on where it stood. What differs from the index in size or checksum is not kept.
+
+    Examples:
+
+      segbench models pull swin-s-tissuenet-nuclear-1ch-all-0caf473b --from https://example.org/models
+
+      segbench models pull cellpose-mine-nuclear-1ch-all-28832d01 --from /shared/site --to packages/
+    """
+    from segbench.engine.models.pulling import Gallery
+
+    typer.echo(str(Gallery(gallery).pull(name, to, progress=_note)))
+
+
 def add_to(app: typer.Typer) -> None:
     """Add the commands to a group."""
     app.command("list")(list_)
     app.command("export")(export)
     app.command("test")(check)
     app.command("import")(import_)
+    app.command("pull")(pull)

@@ -210,6 +210,7 @@ def _facts(
             name=row.dataset, kind=row.dataset_kind, fingerprint=row.dataset_fingerprint, licence=told.data_licence
         ),
         scores=score_rows(record, intervals),
+        preparation=model.recipe.preparation.to_dict(),
         likeness=likeness,
     )
 

@@ -138,6 +138,8 @@ class ModelFacts(_Facts):
     training: TrainingFacts
     data: DataFacts
     scores: tuple[TissueScore, ...] = ()
+    preparation: dict[str, Any] = Field(default_factory=dict)
+    """How images become windows: the settings of the dataset's preparation."""
     likeness: tuple[tuple[float, ...], ...] = ()
     """What some of its training windows look like, a row a window: see ``likeness``."""
 

@@ -87,11 +87,17 @@ where runs.status = 'done'
 order by runs.task, scored.accuracy desc nulls last, runs.run_id"""
 
 
-def _run_rows(out: ResultsFolder) -> Iterator[dict[str, Any]]:
+def run_models(out: ResultsFolder) -> Iterator[dict[str, Any]]:
+    """Yield the finished runs of a results folder whose model is there, by task and falling accuracy."""
     for row in query(out, _RUNS).iter_rows(named=True):
         files = out.attempt(row["run_id"], row["attempt"]).job
-        if row["trained"] and not files.model_marker.is_file():
-            continue
+        if not row["trained"] or files.model_marker.is_file():
+            yield row
+
+
+def _run_rows(out: ResultsFolder) -> Iterator[dict[str, Any]]:
+    for row in run_models(out):
+        files = out.attempt(row["run_id"], row["attempt"]).job
         size = sum(path.stat().st_size for path in files.model.rglob("*") if path.is_file()) if row["trained"] else 0
         yield {
             "source": "run",
