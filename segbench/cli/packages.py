@@ -153,6 +153,49 @@ def pull(
     typer.echo(str(Gallery(gallery).pull(name, to, progress=_note)))
 
 
+def recommend(
+    images: Annotated[
+        list[str],
+        typer.Argument(metavar="IMAGE...", help="Files, folders, patterns ('scans/*.tif'), or a .txt file of paths."),
+    ],
+    gallery: FromOption,
+    target: Annotated[str | None, typer.Option("--target", help="What to segment, such as nuclear.")] = None,
+    channels: Annotated[
+        str,
+        typer.Option("--channels", metavar="NAME,...", help="For each channel that a model sees one of the images'."),
+    ] = "",
+    pixel_size: Annotated[
+        float | None, typer.Option("--pixel-size", metavar="UM", help="Of the images, where files do not tell it.")
+    ] = None,
+    first: Annotated[int, typer.Option("--first", min=1, help="How many models are shown.")] = 10,
+    format: FormatOption = Format.TABLE,
+) -> None:
+    """Propose models of a gallery for images, without knowing their cells.
+
+    Models whose channels the images have are ordered by the study's guideline: those trained on the tissue that
+    is the most alike, then those of all tissues, then the others; within each by the accuracy on test images of that
+    tissue. The distance tells how far the images lie from what a model was trained on: 0 is an image that it has seen,
+    about 1 is as far as two images of the gallery lie apart. Much above 1, no model was made for such images.
+
+    Examples:
+
+      segbench models recommend scans/ --from https://example.org/models --target nuclear
+
+      segbench models recommend 'scans/*.tif' --from site --pixel-size 0.5 --format json
+    """
+    import dataclasses
+
+    from segbench.engine.models.images import image_files
+    from segbench.engine.models.pulling import Gallery
+    from segbench.engine.models.recommending import recommend as propose
+
+    named = tuple(name.strip() for name in channels.split(",") if name.strip())
+    found = propose(
+        image_files(images), Gallery(gallery), channels=named, pixel_size_um=pixel_size, target=target, note=_note
+    )
+    print_table([dataclasses.asdict(one) for one in found[:first]], format)
+
+
 def add_to(app: typer.Typer) -> None:
     """Add the commands to a group."""
     app.command("list")(list_)
@@ -160,3 +203,4 @@ def add_to(app: typer.Typer) -> None:
     app.command("test")(check)
     app.command("import")(import_)
     app.command("pull")(pull)
+    app.command("recommend")(recommend)

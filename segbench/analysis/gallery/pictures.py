@@ -42,13 +42,12 @@ class Pictures:
     files: dict[str, bytes] = field(default_factory=dict)
     """Contents by name."""
 
-    def add(self, picture: str) -> tuple[str, int]:
-        """Keep a picture (base64 of WebP); return its name, and the bytes by which the site grows."""
+    def add(self, picture: str) -> str:
+        """Keep a picture (base64 of WebP) once, whichever models show it; return its name."""
         content = base64.b64decode(picture)
         name = f"{hashlib.sha256(content).hexdigest()[:16]}.webp"
-        grown = 0 if name in self.files else len(content)
         self.files[name] = content
-        return name, grown
+        return name
 
     def panels(self, entry: Entry, models: int) -> list[Panel]:
         """Return the panels of a model, as many as its share of the site's bytes allows, one at least."""
@@ -72,23 +71,20 @@ class Pictures:
             _cut(array[k], side) for array in (windows.images, windows.truth, windows.prediction)
         )
         overlay = tiles.prediction_overlay(truth, prediction)
-        added = [
-            self.add(picture)
-            for picture in (
-                tiles.picture(image), tiles.truth_overlay(truth), tiles.truth_overlay(prediction), overlay.picture
-            )
-        ]  # fmt: skip
+        before = sum(map(len, self.files.values()))
         ap50 = float(windows.ap50[k])
-        names = [name for name, _ in added]
         panel = Panel(
-            *names,
+            image=self.add(tiles.picture(image)),
+            truth=self.add(tiles.truth_overlay(truth)),
+            prediction=self.add(tiles.truth_overlay(prediction)),
+            difference=self.add(overlay.picture),
             tissue=windows.tissues[k],
             ap50=None if np.isnan(ap50) else ap50,
             found=overlay.found,
             false=overlay.false,
             missed=overlay.missed,
         )
-        return panel, sum(grown for _, grown in added)
+        return panel, sum(map(len, self.files.values())) - before
 
 
 def _cut(array: npt.NDArray[Any], side: int) -> npt.NDArray[Any]:

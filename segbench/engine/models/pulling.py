@@ -149,14 +149,12 @@ def _open(place: str, start: int = 0) -> IO[bytes]:
         import urllib.request
 
         asked = {"Range": f"bytes={start}-"} if start else {}
-        answer: IO[bytes] = urllib.request.urlopen(
-            urllib.request.Request(place, headers=asked), timeout=60
-        )
+        answer: IO[bytes] = urllib.request.urlopen(urllib.request.Request(place, headers=asked), timeout=60)
         if start and answer.status != 206:  # type: ignore[attr-defined]
             answer.close()
             raise _NoRangeError
         return answer
-    import fsspec
+    import fsspec  # type: ignore[import-not-found, import-untyped, unused-ignore]
 
     opened: IO[bytes] = fsspec.open(place, "rb").open()
     opened.seek(start)
