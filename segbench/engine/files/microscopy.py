@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from segbench.engine.files import spool
 from segbench.engine.files.axes import UNNAMED, channel_planes, without_other_axes
 from segbench.engine.files.limits import check_room
 from segbench.engine.files.ome import square
@@ -42,6 +43,8 @@ class _Image:
     channels: tuple[str, ...] | None = None
     pixel_size_um: float | None = None
     notes: tuple[str, ...] = ()
+    by_rows: bool = False
+    """Whether ``read`` keeps a large image on the disk instead of in memory."""
 
 
 def is_zarr(path: Path) -> bool:
@@ -100,7 +103,8 @@ def _pixels(image: _Image, path: Path) -> tuple[npt.NDArray[Any], str]:
     """Return the pixels and their axes without those of one plane."""
     if not {"Y", "X"} <= set(image.axes) or len(set(image.axes)) != len(image.axes) or not image.axes.isalpha():
         raise SegbenchError(f"{path} has the axes {image.axes}: rows (Y) and columns (X) are needed, each axis once")
-    check_room(path, image.shape, image.dtype.itemsize)
+    if not image.by_rows:
+        check_room(path, image.shape, image.dtype.itemsize)
     array = image.read()
     kept = [n for n, axis in enumerate(image.axes) if axis in "YX" or array.shape[n] > 1]
     return array.reshape([array.shape[n] for n in kept]), "".join(image.axes[n] for n in kept)
@@ -131,18 +135,33 @@ def _zarr(path: Path) -> _Image:
     array = node[scales[0]["datasets"][0]["path"]]  # the specification has the full resolution first
     if array.dtype.kind not in "biuf":
         raise SegbenchError(f"{path}: pixels must be numbers, found {array.dtype}")
-    check_room(path, array.shape, array.dtype.itemsize)
     # 0.3 and before had bare letters
     axes = [one if isinstance(one, str) else one["name"] for one in scales[0].get("axes", "tczyx")]
     return _Image(
         axes="".join(axes).upper() if all(len(axis) == 1 for axis in axes) else "",
         shape=array.shape,
         dtype=array.dtype,
-        read=lambda: np.asarray(array[...]),
+        read=lambda: _by_rows(array, path),
         channels=_named([one.get("label") for one in ome.get("omero", {}).get("channels", [])]),
         pixel_size_um=_zarr_size(scales[0]),
         notes=tuple(_zarr_notes(array, path, len(scales[0]["datasets"]))),
+        by_rows=True,
     )
+
+
+def _by_rows(array: Any, path: Path) -> npt.NDArray[Any]:
+    """Return the pixels of a Zarr array; of a large one some rows are decoded at a time into a file on the disk."""
+    if math.prod(array.shape) * array.dtype.itemsize < spool.LARGE_BYTES or array.ndim < 2:
+        check_room(path, array.shape, array.dtype.itemsize)
+        return np.asarray(array[...])
+    pixels = spool.array_of(array.shape, array.dtype, path)
+    step = (array.shards or array.chunks)[-2]
+    for plane in np.ndindex(array.shape[:-2]):
+        for top in range(0, array.shape[-2], step):
+            rows = (*plane, slice(top, top + step))
+            pixels[rows] = array[rows]
+            spool.let_go(pixels)
+    return pixels
 
 
 def _zarr_notes(array: Any, path: Path, n_resolutions: int) -> Iterator[str]:
