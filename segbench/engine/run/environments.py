@@ -27,6 +27,10 @@ from segbench.small_files import write_whole
 
 _MARKER = "environment.json"
 _TAIL = 12
+_NOT_PASSED_ON = frozenset(
+    # the last: what no process may compile for the next one takes three times as long to import
+    ("PYTHONHOME", "VIRTUAL_ENV", "PYTHONSTARTUP", "PYTHONDONTWRITEBYTECODE")
+)
 
 SAFE_PATH = {"PYTHONSAFEPATH": "1"}
 """Variables with which Python does not look for modules in the folder that it is started from (3.11 and later)."""
@@ -191,7 +195,7 @@ def subprocess_env(environment: Environment, modules: Sequence[str] = ("segbench
     modules
         Modules that the subprocess must be able to import, such as ``my_methods.fancy``.
     """
-    env = {key: value for key, value in os.environ.items() if key not in {"PYTHONHOME", "VIRTUAL_ENV", "PYTHONSTARTUP"}}
+    env = {key: value for key, value in os.environ.items() if key not in _NOT_PASSED_ON}
     env["PYTHONPATH"] = str(_shim(("segbench", *modules)))
     env["PYTHONNOUSERSITE"] = "1"
     env |= SAFE_PATH

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
@@ -120,8 +121,9 @@ class Cellpose(Method):
             torch.cuda.set_per_process_memory_fraction(job.devices.num_gpus)
         torch.manual_seed(job.seed)
         torch.backends.cudnn.benchmark = self._device.type == "cuda"  # all batches have the same size
-        import cellpose.core
-        import cellpose.dynamics
+        with _kept_compiled():
+            import cellpose.core
+            import cellpose.dynamics
         import cellpose.metrics
         import cellpose.models
         import cellpose.transforms
@@ -258,6 +260,8 @@ class Cellpose(Method):
 
     def _network(self, **options: Any) -> Any:
         model = self._cellpose.models.CellposeModel(device=self._device, mkldnn=False, **options)
+        if self._device.type == "cuda":  # as its kernels for convolutions want weights and windows
+            model.net.to(memory_format=self._torch.channels_last)
         if self._settings["precision"] == "bfloat16":
             model.net.forward = self._in_half_precision(model.net.forward)
         return model
@@ -357,6 +361,19 @@ class Cellpose(Method):
             device=self._device,
         )
         return masks
+
+
+@contextlib.contextmanager
+def _kept_compiled() -> Iterator[None]:
+    """Let Numba keep on disk what upstream has it compile when it is imported: four seconds, in every process."""
+    import numba
+
+    compiler = numba.njit
+    numba.njit = lambda *given, **options: compiler(*given, **{"cache": True, **options})
+    try:
+        yield
+    finally:
+        numba.njit = compiler
 
 
 def score_masks(masks: npt.NDArray[Any], logits: npt.NDArray[np.float32]) -> LabelInstances:
