@@ -221,6 +221,9 @@ class Method(ABC):
 
     card: ClassVar[Card]
     prediction_kind: ClassVar[Kind] = "labels"
+    saves_uncalibrated: ClassVar[bool] = False
+    """True where ``save`` may be called before ``calibrate`` as well, and both after ``load`` and ``restore``: a
+    training is then not lost when its calibration fails, and the next attempt calibrates alone."""
     most_at_once: int | None = None
     """Most windows that may go through the network together; None for as many as the method wants."""
     used_at_once: int = 1

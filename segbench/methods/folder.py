@@ -54,6 +54,21 @@ class JobFolder:
         return self.model / "model.json"
 
     @property
+    def trained(self) -> Path:
+        """The model as it was before it was calibrated; it goes when that has been done."""
+        return self.path / "trained"
+
+    @property
+    def trained_marker(self) -> Path:
+        """Written last into that folder."""
+        return self.trained / "trained.json"
+
+    @property
+    def work(self) -> Path:
+        """Where a method may keep files while it trains; it goes when the model is saved."""
+        return self.path / "work"
+
+    @property
     def formats(self) -> Path:
         """What was written of the weights in the formats of other programs, by the format's name."""
         return self.path / "formats.json"

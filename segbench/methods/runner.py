@@ -12,6 +12,7 @@ import os
 import platform
 import random
 import resource
+import shutil
 import signal
 import sys
 import threading
@@ -27,7 +28,7 @@ from segbench.methods.job import Arrays, Asked, Job
 from segbench.methods.stages import PREDICT, TRAIN, stage
 
 # Nothing here may import numpy before the thread counts are set: job and card are plain Python.
-from segbench.small_files import write_whole
+from segbench.small_files import read_json, write_whole
 
 if TYPE_CHECKING:
     from segbench.methods.base import ImageStack, Method, Progress
@@ -159,14 +160,13 @@ class _Run:
             raise ValueError("there is no training window")
         with self._phase("load"):
             method.load(job, train, val)
-        self.checkpoints.begin(self.progress.history)
-        with self._phase("train"):
-            method.train(job, self.progress, self.checkpoints)
-        # T is the time of all the training that led to this model, also that of attempts which were lost on the way
-        self.timings["train"] = (self.timings["train"] or 0.0) + self.checkpoints.earlier_s
+        before = self._trained_before()
+        if before is None:
+            self._train_anew(method)
+        else:
+            self._recall(method, before)
         if not self.first:
             return
-        self.facts["step_s"] = steady_step_s(self.progress.paces)
         with self._phase("calibrate"):
             while self._ran_out(lambda: method.calibrate(job, self.progress), method):
                 pass
@@ -175,20 +175,49 @@ class _Run:
         with self._phase("save"):
             _empty(self.folder.model)
             method.save(self.folder.model)
-        about: dict[str, Any] = {
-            "run_id": job.run_id,
-            "method": job.method,
-            "settings": dict(job.settings),
-            "task": asdict(job.task),
-        }
+        about = self._identity()
         about |= {"versions": versions_of(card), "timings": self.timings, "n_parameters": method.n_parameters()}
         _write_json(self.folder.model_marker, about | self.facts | {"training": self._known()})
+        for done in (self.folder.trained, self.folder.work):
+            shutil.rmtree(done, ignore_errors=True)
 
     def _write_formats(self, method: Method) -> None:
         if self.job.formats is not None:
             folder = Path(self.job.formats)
             written = method.other_formats(self.job, folder)
             _write_json(self.folder.formats, {name: asdict(weights) for name, weights in written.items()})
+
+    def _train_anew(self, method: Method) -> None:
+        self.checkpoints.begin(self.progress.history)
+        with self._phase("train"):
+            method.train(self.job, self.progress, self.checkpoints)
+        # T is the time of all the training that led to this model, also that of attempts which were lost on the way
+        self.timings["train"] = (self.timings["train"] or 0.0) + self.checkpoints.earlier_s
+        if not self.first:
+            return
+        self.facts["step_s"] = steady_step_s(self.progress.paces)
+        if method.saves_uncalibrated:
+            _empty(self.folder.trained)
+            method.save(self.folder.trained)
+            _write_json(self.folder.trained_marker, {**self._identity(), "training": self._known()})
+
+    def _identity(self) -> dict[str, Any]:
+        job = self.job
+        told = {"run_id": job.run_id, "method": job.method, "settings": dict(job.settings), "task": asdict(job.task)}
+        return dict(json.loads(json.dumps(_finite(told))))
+
+    def _trained_before(self) -> dict[str, Any] | None:
+        """Return what a training of this job told whose calibration was not finished; None where there is none."""
+        told = read_json(self.folder.trained_marker)
+        return told if told and all(told.get(name) == value for name, value in self._identity().items()) else None
+
+    def _recall(self, method: Method, before: dict[str, Any]) -> None:
+        training = before["training"]
+        with self._phase("restore"):
+            method.restore(self.job, self.folder.trained)
+        self.timings["train"] = self.checkpoints.earlier_s = training["timings"]["train"]
+        self.checkpoints.history = training["history"]
+        self.facts["step_s"] = training["step_s"]
 
     def _predict_all(self, method: Method, how: dict[str, Any]) -> None:
         with self._phase("predict"):
@@ -457,8 +486,6 @@ def _flush() -> None:
 
 def _empty(folder: Path) -> None:
     """Make a folder of the run's own, or remove the files that an earlier run of the same job left in it."""
-    import shutil
-
     if folder.exists():
         shutil.rmtree(folder)
     folder.mkdir(parents=True)

@@ -30,6 +30,7 @@ _HELD_OUT = 0.1
 class StarDist(Method):
     """StarDist2D of stardist 0.9.2 on legacy Keras, with the published settings."""
 
+    saves_uncalibrated = True
     card = Card(
         name="stardist",
         title="StarDist",
@@ -176,9 +177,10 @@ class StarDist(Method):
         self._model.train(
             *self._train, validation_data=self._val, augmenter=lambda x, y: augment(x, y, rng), seed=job.seed % 2**32
         )
-        self._kept = "weights_best.h5" if job.settings["keep_best"] else "weights_last.h5"
+        kept = "weights_best.h5" if job.settings["keep_best"] else "weights_last.h5"
         if not job.settings["keep_best"]:  # it has loaded the best itself
-            self._model.load_weights(self._kept)
+            self._model.load_weights(kept)
+        self._weights = self._work / "stardist" / kept
 
     def calibrate(self, job: Job, progress: Progress) -> None:  # noqa: ARG002
         """Choose the probability and overlap thresholds on validation windows, as upstream advises after training."""
@@ -193,17 +195,17 @@ class StarDist(Method):
 
     def save(self, folder: Path) -> None:
         """Write upstream's model folder: ``config.json``, ``weights_best.h5``, ``thresholds.json``."""
-        shutil.copy2(self._work / "stardist" / "config.json", folder)
+        shutil.copy2(self._weights.with_name("config.json"), folder)
         # upstream reads this name whichever weights they are
-        shutil.copy2(self._work / "stardist" / self._kept, folder / "weights_best.h5")
+        shutil.copy2(self._weights, folder / "weights_best.h5")
         thresholds = self._model.thresholds
         (folder / "thresholds.json").write_text(json.dumps({"prob": thresholds.prob, "nms": thresholds.nms}))
-        shutil.rmtree(self._work)
 
     def restore(self, job: Job, folder: Path) -> None:
         """Load a folder that ``save`` wrote; thresholds that are not optimized are the job's."""
         settings = job.settings
         self._model = self._stardist.models.StarDist2D(None, name=folder.name, basedir=str(folder.parent))
+        self._weights = folder / "weights_best.h5"
         if not settings["optimize_thresholds"]:
             self._model.thresholds = {"prob": settings["prob_thresh"], "nms": settings["nms_thresh"]}
 

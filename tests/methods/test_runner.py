@@ -129,6 +129,33 @@ def test_a_finished_model_predicts_without_training(make_job: MakeJob) -> None:
     assert "holds no finished model" in result(job)["error"]
 
 
+def test_a_training_whose_calibration_failed_is_not_done_again(make_job: MakeJob) -> None:
+    job = make_job("fail to calibrate")
+    folder = job.parent / "run"
+    assert run(job)[0] == 1
+    first = result(job)
+    assert first["error"] == "ValueError: the toy cannot calibrate"
+    assert not (folder / "model").exists()
+    (folder / "mended").touch()
+    code, out, _ = run(job)
+    assert code == 0
+    assert {"load", "restore", "calibrate", "save"} < {json.loads(line)["phase"] for line in out.splitlines()}
+    assert '"train"' not in out
+    second = result(job)
+    assert second["timings"]["train"] == second["resumed_after_s"] == first["timings"]["train"]
+    assert (second["history"], second["step_s"]) == (first["history"], first["step_s"])
+    assert (folder / "model" / "threshold.txt").is_file()
+    assert not (folder / "trained").exists()
+
+
+def test_an_uncalibrated_model_of_other_settings_is_left_alone(make_job: MakeJob) -> None:
+    job = make_job("fail to calibrate")
+    run(job)
+    job = make_job()
+    assert '"train"' in run(job)[1]
+    assert result(job)["resumed_after_s"] is None
+
+
 @pytest.mark.parametrize(
     ("do", "kind", "error"),
     [

@@ -18,6 +18,7 @@ from segbench.methods import Budget, Card, Checkpoints, ImageStack, Job, LabelIn
 class Toy(Method):
     """One instance an image: all that is brighter than the mean of the training images."""
 
+    saves_uncalibrated = True
     card = Card(
         name="toy",
         title="Toy",
@@ -39,7 +40,7 @@ class Toy(Method):
 
     def load(self, job: Job, train: ImageStack | None, val: ImageStack | None) -> None:
         assert train is not None
-        self.mean = float(np.mean([train[n] for n in range(len(train))]))
+        self.mean = self.threshold = float(np.mean([train[n] for n in range(len(train))]))
 
     def train(self, job: Job, progress: Progress, checkpoints: Checkpoints) -> None:
         do = job.settings["do"]
@@ -65,6 +66,8 @@ class Toy(Method):
                 time.sleep(600)
 
     def calibrate(self, job: Job, progress: Progress) -> None:
+        if job.settings["do"] == "fail to calibrate" and not Path(job.output, "mended").exists():
+            raise ValueError("the toy cannot calibrate")
         self.threshold = self.mean
 
     def save(self, folder: Path) -> None:

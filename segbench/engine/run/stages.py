@@ -42,7 +42,8 @@ class TakenUp:
 def take_up(request: AttemptRequest) -> TakenUp | None:
     """Bring the trained model of an earlier attempt at the run, and its predictions where they are finished, into this.
 
-    They are linked where the file system can, else copied. An attempt that took its model up itself counts as well.
+    They are linked where the file system can, else copied. An attempt that took its model up itself counts as well. A
+    model that was trained and not calibrated is brought too, for the training to begin with.
 
     Returns
     -------
@@ -51,12 +52,17 @@ def take_up(request: AttemptRequest) -> TakenUp | None:
     """
     if not get_card(request.run.method).trained:
         return None
+    uncalibrated: Path | None = None
     for earlier in reversed(request.out.attempts(request.run.id)):
         if earlier.number >= request.attempt:
             continue
         _fetch(earlier)
         if training_of(earlier) and read_json(earlier.job.model_marker).get("run_id") == request.run.id:
             return _take(earlier, request.folder)
+        if uncalibrated is None and earlier.job.trained_marker.is_file():
+            uncalibrated = earlier.job.trained
+    if uncalibrated is not None:  # the method's process calibrates it where it is this job's
+        _bring(uncalibrated, request.folder.job.trained)
     return None
 
 

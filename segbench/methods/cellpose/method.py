@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import shutil
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -36,6 +35,7 @@ FLOW_THRESHOLDS = (0.4, 0.8, 0.0)
 class Cellpose(Method):
     """CPnet of cellpose 3.1.1.3 with the published settings."""
 
+    saves_uncalibrated = True
     card = Card(
         name="cellpose",
         title="Cellpose",
@@ -211,7 +211,6 @@ class Cellpose(Method):
         self._model.net.save_model(folder / "cellpose")
         about = {"flow_threshold": self._flow_threshold, "n_channels": self._model.nchan}
         (folder / "prediction.json").write_text(json.dumps(about))
-        shutil.rmtree(folder.parent / "work", ignore_errors=True)
 
     def restore(self, job: Job, folder: Path) -> None:
         """Load a folder that ``save`` wrote; an explicit ``flow_threshold`` of the job comes first."""

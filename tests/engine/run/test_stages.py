@@ -115,6 +115,19 @@ def test_the_next_attempt_takes_up_the_model_of_one_that_failed_or_was_cut_off(
     assert json.loads(marker.read_text())["timings"]["train"] == trained_s(tmp_path)
 
 
+def test_a_training_whose_calibration_failed_is_taken_up_by_the_next_attempt(
+    start: Launch, obstacle: Path, tmp_path: Path
+) -> None:
+    failing = obstacle.with_name("obstacle-calibrating")
+    failing.touch()
+    assert start() == [(1, "failed", None)]
+    failing.unlink()
+    assert start() == [(1, "failed", None), (2, "done", None)]
+    assert trainings(tmp_path) == 1
+    assert SECONDS <= trained_s(tmp_path) < 2 * SECONDS
+    assert check_store(ResultsFolder(tmp_path)).faults == ()
+
+
 def test_predictions_that_could_not_be_scored_are_scored_by_the_next_attempt(
     start: Launch, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -29,6 +29,7 @@ from segbench.methods import (
 class Threshold(Method):
     """Learns one grey value, the training images' mean plus a margin; instances are the rows of cells above it."""
 
+    saves_uncalibrated = True
     card = Card(
         name="threshold",
         title="Threshold",
@@ -88,6 +89,11 @@ class Threshold(Method):
         (Path(job.output) / "seen.json").write_text(json.dumps(seen))
         self._value = float(np.mean([image.mean() for image in self._images])) + float(job.settings["margin"])
         progress.train(epoch=1, epochs=1, loss=float("nan") if job.settings["fail"] == "nan" else self._value)
+
+    def calibrate(self, job: Job, progress: Progress) -> None:  # noqa: ARG002
+        """Fail where told to."""
+        if job.settings["obstacle"] and Path(job.settings["obstacle"] + "-calibrating").exists():
+            raise RuntimeError("told to fail in calibration")
 
     def save(self, folder: Path) -> None:
         """Write the value."""
