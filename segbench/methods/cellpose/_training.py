@@ -23,7 +23,7 @@ from segbench.methods.cellpose.schedule import EpochPlan
 _DRAWS = 5
 """Random numbers that upstream's augmentation takes for a window: mirrored, angle, scale, two shifts."""
 _VALIDATION_SEED = 42
-_AHEAD = 3
+_AHEAD = 2
 """Batches that each of the other processes prepares ahead."""
 
 
@@ -251,6 +251,7 @@ def fit(net: Any, train: Windows, val: Windows | None, how: Training, transforms
     optimizer = _optimizer(net, settings)
     each = rates(how.plan.epochs, settings["learning_rate"])
     losses = Losses(progress, how.plan, how.epochs, late)
+    torch.backends.cudnn.benchmark = late  # all batches have the same size
     for task, image, target in loader:
         images, wanted = (part.to(device, non_blocking=late) for part in (image, target))
         if task.validating:
@@ -271,6 +272,7 @@ def fit(net: Any, train: Windows, val: Windows | None, how: Training, transforms
         optimizer.step()
         losses.trained(loss)
     losses.tell_rest()
+    torch.backends.cudnn.benchmark = False
     if best is not None and best.weights is not None:
         net.load_state_dict(best.weights)
     if late:

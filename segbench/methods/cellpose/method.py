@@ -120,7 +120,6 @@ class Cellpose(Method):
         if self._device.type == "cuda" and job.devices.num_gpus < 1:
             torch.cuda.set_per_process_memory_fraction(job.devices.num_gpus)
         torch.manual_seed(job.seed)
-        torch.backends.cudnn.benchmark = self._device.type == "cuda"  # all batches have the same size
         with _kept_compiled():
             import cellpose.core
             import cellpose.dynamics

@@ -90,7 +90,7 @@ class Threshold(Method):
         self._value = float(np.mean([image.mean() for image in self._images])) + float(job.settings["margin"])
         progress.train(epoch=1, epochs=1, loss=float("nan") if job.settings["fail"] == "nan" else self._value)
 
-    def calibrate(self, job: Job, progress: Progress) -> None:  # noqa: ARG002
+    def calibrate(self, job: Job, progress: Progress) -> None:
         """Fail where told to."""
         if job.settings["obstacle"] and Path(job.settings["obstacle"] + "-calibrating").exists():
             raise RuntimeError("told to fail in calibration")
