@@ -152,6 +152,15 @@ def test_a_method_sees_segbench_and_nothing_else_of_the_engines() -> None:
     assert [entry.name for entry in shim.iterdir()] == ["segbench"]
 
 
+def test_what_a_method_imports_is_compiled_for_the_next_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "slow_library.py").touch()
+    monkeypatch.setenv("PYTHONDONTWRITEBYTECODE", "1")
+    variables = environments.subprocess_env(environments.ensure("engine", gpu=False))
+    code = f"import sys; sys.path.append({str(tmp_path)!r}); import slow_library"
+    subprocess.run([sys.executable, "-c", code], env=variables, check=True)
+    assert list((tmp_path / "__pycache__").glob("slow_library*.pyc"))
+
+
 def test_a_third_partys_module_is_linked_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "one_file_method.py").write_text("HERE = True\n")
     monkeypatch.syspath_prepend(str(tmp_path))
