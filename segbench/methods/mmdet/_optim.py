@@ -40,6 +40,11 @@ class AutocastOptimWrapper(OptimWrapper):  # type: ignore[misc]
         self.loss_scaler = torch.amp.GradScaler(self._device, FIRST_SCALE, enabled=precision == "float16")
         self.skipped: torch.Tensor | None = None
         """Whether the last step was left out, for its gradients were not finite; None where nothing is scaled."""
+        for group in self.optimizer.param_groups:
+            if group.get("fused") and group.get("momentum") and not group.get("dampening"):
+                # a fused first step that is left out would leave the next one memory that nobody has written
+                for parameter in group["params"]:
+                    self.optimizer.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)
 
     @contextmanager
     def optim_context(self, model: Any) -> Iterator[None]:
