@@ -49,8 +49,8 @@ TASK = Task("drawn-nuclear-1ch", "drawn", ("nuclear",), "nuclear")
 SETTINGS = PreparationSettings()
 SPACING = 30
 """Pixels between the centres of neighbouring cells, before they are shifted."""
-EPOCHS = {"stardist": 12, "cellpose": 12}
-"""Of a small training: cells are found, not as well as can be."""
+EPOCHS, TRAINING_SIDE = 12, 2048
+"""Of a small training, on a drawn image of that side: cells are found, not as well as can be."""
 
 
 @dataclass(frozen=True)
@@ -149,14 +149,16 @@ def seams_of(size: int, side: int, step: int) -> npt.NDArray[np.int64]:
     return np.array(sorted({n for at in starts for n in (at, at + side)} - {0, size}), np.int64)
 
 
-def model_of(method: str, image: npt.NDArray[Any], truth: npt.NDArray[Any], kept: Path) -> TrainedModel:
+def model_of(
+    method: str, image: npt.NDArray[Any], truth: npt.NDArray[Any], kept: Path, epochs: int = EPOCHS
+) -> TrainedModel:
     """Return a model of a method, trained on windows of another drawn image where it is trained at all."""
     card = get_card(method)
     sizes = np.bincount(truth.ravel())[1:]
     diameter = float(np.median(np.sqrt(sizes[sizes > 0] * (4 / np.pi))))
     budget = card.budget
     if card.trained:
-        budget = replace(budget, batch_size=4, epochs=EPOCHS[method], steps_per_epoch=None)
+        budget = replace(budget, batch_size=4, epochs=epochs, steps_per_epoch=None)
     model = TrainedModel(
         name=method,
         method=method,
@@ -274,10 +276,11 @@ np.save(folder / "labels.npy", labels)
 """
 
 
-def compare(method: str, side: int, margin: int, kept: Path) -> Iterator[dict[str, Any]]:
+def compare(method: str, given: argparse.Namespace, kept: Path) -> Iterator[dict[str, Any]]:
     """Yield a row for each way to segment a drawn image with a method."""
+    side, margin = given.side, given.margin
     image, truth = draw(side, side, 0)
-    model = model_of(method, *draw(2048, 2048, 1), kept)
+    model = model_of(method, *draw(given.training_side, given.training_side, 1), kept, given.epochs)
     own = tiling(model)
     ours = [seams_of(side, own.window, own.step)] * 2
     ways = {"untiled": untiled, "naive tiles": naive, "segbench models apply": stitched}
@@ -381,6 +384,8 @@ def main() -> None:
     parser.add_argument("--margin", type=int, default=12, help="pixels from a seam within which a cell is near it")
     parser.add_argument("--methods", nargs="+", default=["watershed"], choices=["watershed", "stardist", "cellpose"])
     parser.add_argument("--models", type=Path, help="folder that keeps the trained models; else they are trained anew")
+    parser.add_argument("--epochs", type=int, default=EPOCHS, help="of the trainings")
+    parser.add_argument("--training-side", type=int, default=TRAINING_SIDE, help="of the image that is trained on")
     parser.add_argument("--large", type=int, metavar="SIDE", help="measure one image of that side instead")
     parser.add_argument("--write", default="tiff,table", help="forms that --large writes")
     given = parser.parse_args()
@@ -389,7 +394,7 @@ def main() -> None:
             large(given.large, Path(scratch), tuple(given.write.split(",")))
             return
         for method in given.methods:
-            for row in compare(method, given.side, given.margin, given.models or Path(scratch)):
+            for row in compare(method, given, given.models or Path(scratch)):
                 told = (
                     f"{key} {value:.4f}" if isinstance(value, float) else f"{key} {value}" for key, value in row.items()
                 )
