@@ -6,6 +6,7 @@ import contextlib
 import dataclasses
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -316,3 +317,41 @@ def test_a_checkpoint_that_could_not_be_written_leaves_the_one_before(tmp_path: 
     assert found is not None
     assert (found / "weights").read_text() == "first"
     assert len(list((tmp_path / "kept").iterdir())) == 2
+
+
+@pytest.mark.parametrize("how", ["mark cut", "mark of numbers", "file cut", "file changed", "folder gone"])
+def test_a_broken_checkpoint_is_dropped_with_a_word_and_the_one_before_it_used(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], how: str
+) -> None:
+    kept = Checkpoints(tmp_path / "kept", 0.0)
+    kept.begin([{"epoch": 1, "step": None, "loss": 0.5, "val_loss": None}])
+    for text in ("first", "second", "third"):
+        with kept.writing() as folder:
+            (folder / "weights").write_text(text)
+    assert len(list((tmp_path / "kept").glob("state-*"))) == 2
+    mark = tmp_path / "kept" / "state.json"
+    newest = tmp_path / "kept" / json.loads(mark.read_text())["folder"]
+    if how == "mark cut":
+        mark.write_bytes(mark.read_bytes()[:10])
+    elif how == "mark of numbers":
+        mark.write_text("5")
+    elif how == "file cut":
+        (newest / "weights").write_text("th")
+    elif how == "file changed":
+        (newest / "weights").write_text("thirD")
+    else:
+        shutil.rmtree(newest)
+    again = Checkpoints(tmp_path / "kept", 0.0)
+    found = again.latest()
+    assert found is not None
+    assert (found / "weights").read_text() == "second"
+    assert "dropped the checkpoint" in capsys.readouterr().err
+    again.begin()
+    with again.writing() as folder:
+        (folder / "weights").write_text("fourth")
+    last = Checkpoints(tmp_path / "kept").latest()
+    assert last is not None
+    assert (last / "weights").read_text() == "fourth"
+    for path in (tmp_path / "kept").glob("*.json"):
+        path.write_text("{")
+    assert Checkpoints(tmp_path / "kept").latest() is None
