@@ -290,9 +290,7 @@ def _examples(attempt: AttemptFolder) -> dict[str, npt.NDArray[Any]]:
             kept = {name: stored[name] for name in ("images", "truth", "prediction", "ap50")}
         tissues = np.asarray(json.loads(attempt.example_facts.read_text())["tissues"], dtype=str)
     except (OSError, ValueError, KeyError, zipfile.BadZipFile):
-        raise SegbenchError(
-            f"{attempt.path} holds no test window to show and test with (examples.npz): score the run again"
-        ) from None
+        raise SegbenchError(f"{attempt.path} holds no test window to show and test with: score the run again") from None
     found = [int(labels.max()) for labels in kept["prediction"]]
     best = int(np.argmax(found))
     first_of_tissue = [n for n in range(len(tissues)) if tissues[n] not in tissues[:n] and n != best]

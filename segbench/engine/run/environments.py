@@ -14,6 +14,7 @@ import shutil
 import subprocess
 import sys
 import time
+import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -480,8 +481,7 @@ def _shim(modules: Sequence[str]) -> Path:
         link = folder / name
         if link.is_symlink() and link.readlink() == target:
             continue
-        part = folder / f".{name}.{os.getpid()}"
-        part.unlink(missing_ok=True)
+        part = folder / f".{name}.{uuid.uuid4().hex}"  # two threads of a process may make it at once
         part.symlink_to(target)
         part.replace(link)
     return folder
