@@ -139,3 +139,21 @@ def _plain(value: Any) -> Any:
     import json
 
     return json.dumps(value, default=str) if isinstance(value, list | tuple | dict) else value
+
+
+def parse_settings(changes: list[str]) -> dict[str, Any]:
+    """Return what ``--set NAME=VALUE`` says, with values read as YAML."""
+    import yaml
+
+    from segbench.errors import SegbenchError
+
+    chosen: dict[str, Any] = {}
+    for change in changes:
+        name, equals, value = change.partition("=")
+        if not (name and equals):
+            raise SegbenchError(f"--set {change!r}: write it as NAME=VALUE")
+        try:
+            chosen[name] = yaml.safe_load(value)
+        except yaml.YAMLError:
+            raise SegbenchError(f"--set {change!r}: the value is no YAML") from None
+    return chosen

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from segbench.cli._common import DEFAULT_OUT, Format, FormatOption, OutOption, WideOption, print_table
+from segbench.cli._common import DEFAULT_OUT, Format, FormatOption, OutOption, WideOption, parse_settings, print_table
 
 if TYPE_CHECKING:
     from segbench.engine.results.measurements import Measurement
@@ -175,6 +175,10 @@ def measure(
     ] = None,
     side: Annotated[int, typer.Option(min=64, help="Of a window, pixels: a multiple of 64.")] = 256,
     channels: Annotated[int, typer.Option(min=1, max=3, help="Of a window.")] = 1,
+    changes: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="NAME=VALUE", help="Another value of a setting; of one method."),
+    ] = None,
     out: OutOption = DEFAULT_OUT,
     format: FormatOption = Format.TABLE,
     _wide: WideOption = False,
@@ -190,6 +194,8 @@ def measure(
       segbench methods measure stardist cellpose
 
       segbench methods measure --gpu --batch 4 --batch 8 --out /shared/results
+
+      segbench methods measure segment-anything --set model=vit_b --set points_per_side=16
     """
     from segbench.engine.grid.cards import get_card, method_object
     from segbench.engine.results.measurements import keep_measurement
@@ -198,10 +204,15 @@ def measure(
     from segbench.engine.run.measure import What, default_batches, measure_method
     from segbench.engine.scheduler.gpus import smallest_gpu_gb
     from segbench.errors import SegbenchError
+    from segbench.methods.setting import check_values
 
+    settings = parse_settings(changes or [])
+    if settings and len(names or []) != 1:
+        raise SegbenchError("--set is for one method's settings: name one method")
     wanted = names or [one.name for one in installed_methods() if one.state == "ready"]
     for name in wanted:
         method_object(name)  # a misspelt or planned name ends this before anything is built
+        check_values("--set", get_card(name).settings, settings)
     if out.url is not None:
         raise SegbenchError(f"{out} is not on this machine: measure into a local --out, then 'segbench store merge' it")
     on_gpu = _has_gpu() if gpu is None else gpu
@@ -210,7 +221,7 @@ def measure(
     for name in wanted:
         batches = tuple(sorted(set(batch))) if batch else default_batches(get_card(name), gpu=on_gpu)
         try:
-            rows = measure_method(name, What(batches, side, channels, on_gpu, memory), _say)
+            rows = measure_method(name, What(batches, side, channels, on_gpu, memory, settings), _say)
         except SegbenchError as error:
             failed.append(f"{name}: {error}")
             continue

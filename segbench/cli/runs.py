@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from segbench.cli._common import DEFAULT_OUT, Format, FormatOption, OutOption, WideOption, print_table
+from segbench.cli._common import DEFAULT_OUT, Format, FormatOption, OutOption, WideOption, parse_settings, print_table
 from segbench.cli._options import How, Needs, spread
 from segbench.engine.results.folder import ResultsFolder
 
@@ -138,25 +138,8 @@ def predict(
     """
     from segbench.engine.scheduler.again import finished_runs
 
-    chosen = _settings(changes or [])
+    chosen = parse_settings(changes or [])
     _redo(out, finished_runs(out, run_ids or (), every), "predict", format, chosen, cpu=cpu, timeout_s=timeout)
-
-
-def _settings(changes: list[str]) -> dict[str, Any]:
-    import yaml
-
-    from segbench.errors import SegbenchError
-
-    chosen: dict[str, Any] = {}
-    for change in changes:
-        name, equals, value = change.partition("=")
-        if not (name and equals):
-            raise SegbenchError(f"--set {change!r}: write it as NAME=VALUE")
-        try:
-            chosen[name] = yaml.safe_load(value)
-        except yaml.YAMLError:
-            raise SegbenchError(f"--set {change!r}: the value is no YAML") from None
-    return chosen
 
 
 def _redo(

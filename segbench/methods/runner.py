@@ -11,7 +11,6 @@ import json
 import os
 import platform
 import random
-import resource
 import shutil
 import signal
 import sys
@@ -26,6 +25,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 from segbench.methods.folder import JobFolder
 from segbench.methods.job import Arrays, Asked, Job
 from segbench.methods.stages import PREDICT, TRAIN, stage
+from segbench.own_memory import OwnMemory
 
 # Nothing here may import numpy before the thread counts are set: job and card are plain Python.
 from segbench.small_files import read_json, write_whole
@@ -83,6 +83,7 @@ class _Run:
         from segbench.methods.checkpoints import Checkpoints
 
         self.job, self.folder, self.stream = job, JobFolder(Path(job.output)), stream
+        self.memory = OwnMemory()
         self.first = job.rank() == 0
         self.progress: Progress = Progress(self.folder.progress, stream) if self.first else Progress(Path(os.devnull))
         kept = None if job.checkpoints is None else Path(job.checkpoints)
@@ -321,7 +322,7 @@ class _Run:
         method, history = self.method, [*self.checkpoints.history, *self.progress.history]
         known: dict[str, Any] = {
             "timings": dict(self.timings),
-            "peak_memory_bytes": peak_memory_bytes(),
+            "peak_memory_bytes": self.memory.peak_bytes(),
             "batch_size": self.job.budget.batch_size,
             "epochs": max((point["epoch"] for point in history if point["epoch"] is not None), default=None),
             "iterations": max((point["step"] for point in history if point["step"] is not None), default=None),
@@ -454,16 +455,6 @@ def error_kind(error: BaseException) -> str:
     ):
         return "out-of-memory"
     return "diverged" if isinstance(error, DivergedError) else "failed"
-
-
-def peak_memory_bytes() -> int:
-    """Return the most memory that this process and its largest finished child have held, in bytes."""
-    unit = 1 if sys.platform == "darwin" else 1024
-    own = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
-    with contextlib.suppress(OSError), Path("/proc/self/status").open() as status:
-        # unlike ru_maxrss, not inherited from the process that started this one
-        own = next((int(line.split()[1]) * 1024 for line in status if line.startswith("VmHWM:")), own)
-    return int(own + resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * unit)
 
 
 def _stack(arrays: Arrays | None) -> ImageStack | None:

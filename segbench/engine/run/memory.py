@@ -8,6 +8,8 @@ from pathlib import Path
 
 import psutil
 
+from segbench.own_memory import held_bytes
+
 _EVERY_S = 2.0
 _NEAR = 0.95
 _CGROUP = Path("/sys/fs/cgroup")
@@ -47,7 +49,7 @@ class MemoryWatch:
         with contextlib.suppress(psutil.Error):
             for process in (self._process, *self._process.children(recursive=True)):
                 with contextlib.suppress(psutil.Error):
-                    held += _own_bytes(process)
+                    held += held_bytes(process.pid) or process.memory_info().rss
         self.peak_bytes = max(self.peak_bytes, held)
 
     def ran_out(self, reserved_bytes: float, killed: bool) -> bool:
@@ -61,15 +63,6 @@ class MemoryWatch:
             By SIGKILL; a launcher (torchrun) that lost a child so ends by itself.
         """
         return kernel_kills() > self._before or (killed and self.peak_bytes >= _NEAR * reserved_bytes)
-
-
-def _own_bytes(process: psutil.Process) -> int:
-    """Return the memory that a process holds for itself and shares with its children, without pages of files."""
-    with contextlib.suppress(OSError):
-        fields = dict(line.split(":", 1) for line in Path(f"/proc/{process.pid}/status").read_text().splitlines())
-        if "RssAnon" in fields and "RssShmem" in fields:
-            return 1024 * sum(int(fields[name].split()[0]) for name in ("RssAnon", "RssShmem"))
-    return int(process.memory_info().rss)
 
 
 def kernel_kills() -> int:

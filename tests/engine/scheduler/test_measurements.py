@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from segbench.cli.app import app
 from segbench.engine.grid import Run
 from segbench.engine.grid.cards import get_card
 from segbench.engine.order import CPU, History, expected_seconds
@@ -24,6 +25,7 @@ from segbench.engine.results.store.writer import remove_store
 from segbench.engine.run.measure import What, measure_method
 from segbench.engine.scheduler.history import read_history
 from segbench.engine.scheduler.planning import memory_notes
+from segbench.errors import SegbenchError
 from segbench.methods.card import Budget, Resources
 from segbench.methods.job import Task
 
@@ -162,3 +164,14 @@ def test_a_method_is_measured_by_its_own_process(tmp_path: Path) -> None:
     keep_measurement(folder, rows)
     StoreWriter(folder).add_measurements()
     assert read_measurements(folder) == rows
+
+
+def test_settings_are_those_of_one_method_and_of_its_card() -> None:
+    for arguments, told in (
+        (["watershed", "stardist", "--set", "n_rays=8"], "--set is for one method's settings: name one method"),
+        (["stardist", "--set", "n_rays=2"], "--set.n_rays: found 2; allowed: a whole number of at least 3"),
+        (["stardist", "--set", "n_ray=8"], "did you mean n_rays"),
+    ):
+        with pytest.raises(SegbenchError) as error:
+            app(["methods", "measure", *arguments], standalone_mode=False)
+        assert told in str(error.value)
