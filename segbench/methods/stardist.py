@@ -20,8 +20,9 @@ from segbench.methods.job import Job
 from segbench.methods.predictions import LabelInstances
 from segbench.methods.published import SCRIPTS
 from segbench.methods.setting import Setting
+from segbench.methods.stardist_batches import use_threads
 from segbench.methods.stardist_windows import FilledLabels, NormalisedImages
-from segbench.methods.tensorflow_devices import names_of, peak_bytes, prepare_tensorflow
+from segbench.methods.tensorflow_devices import data_threads, names_of, peak_bytes, prepare_tensorflow
 
 _REPORT_S = 5.0
 _HELD_OUT = 0.1
@@ -81,6 +82,15 @@ class StarDist(Method):
             ),
             "val_windows": Setting(
                 256, "most validation windows used for the validation loss", unit="windows", minimum=1
+            ),
+            "workers": Setting(
+                "auto",
+                "threads that make batches beside the training, the same ones: auto is one on a CPU, up to 4 on a GPU",
+                unit="threads",
+                type=int,
+                words=("auto",),
+                minimum=1,
+                neutral_default=True,
             ),
             "optimize_thresholds": Setting(
                 True, "choose the two thresholds on the validation data", prediction=True, calibrated=(True,)
@@ -169,6 +179,7 @@ class StarDist(Method):
 
     def train(self, job: Job, progress: Progress, checkpoints: Checkpoints) -> None:  # noqa: ARG002
         """Train by upstream's ``train``, which keeps the last weights and those of the lowest validation loss."""
+        use_threads(self._stardist.models.model2d, data_threads(job, self._gpus))
         self._model.callbacks.append(self._reporter(job, progress))
         fit = self._model.keras_model.fit
         # one line an epoch in the log instead of a progress bar

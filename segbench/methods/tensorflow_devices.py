@@ -9,6 +9,8 @@ from typing import Any
 
 from segbench.methods.job import Job
 
+_MOST_THREADS = 4
+
 
 def prepare_tensorflow(job: Job) -> list[Any]:
     """Set threads, seeds and memory limits before anything is computed; returns the GPUs that the job may use.
@@ -56,3 +58,11 @@ def _gpu_megabytes() -> float:
         *(["-i", visible] if visible else []),
     ]
     return float(subprocess.run(query, check=True, capture_output=True, text=True).stdout.split()[0])
+
+
+def data_threads(job: Job, gpus: Sequence[Any]) -> int:
+    """Return how many threads make batches, by the setting ``workers``."""
+    wanted = job.settings["workers"]
+    if wanted != "auto":
+        return int(wanted)
+    return max(1, min(_MOST_THREADS, job.devices.num_cpus)) if gpus else 1

@@ -43,64 +43,105 @@ def job_of(folder: Path, settings: dict[str, Any]) -> Job:
 
 def stardist(folder: Path) -> dict[str, Any]:
     from segbench.methods.stardist import StarDist, augment
+    from segbench.methods.stardist_batches import use_threads
 
     stack = windows(folder)
     method, job = StarDist(), job_of(folder, {**StarDist.card.defaults, "patch_size": 32})
     method.import_library(job)
-    from stardist.models.model2d import StarDistData2D
+    from stardist.models import model2d
 
     method.load(job, stack, stack)
     eager = method._pairs(stack, range(len(stack)), job.settings)
-    batches = []
-    for x, y in (method._train, eager):
+
+    def batches(windows: Any) -> Any:
         np.random.seed(3)
         rng = np.random.default_rng(1)
-        data = StarDistData2D(
-            x, y, batch_size=2, n_rays=8, length=4, patch_size=(32, 32), grid=(2, 2), foreground_prob=0.9,
-            augmenter=lambda a, b, rng=rng: augment(a, b, rng),
+        return model2d.StarDistData2D(
+            *windows, batch_size=2, n_rays=8, length=4, patch_size=(32, 32), grid=(2, 2), foreground_prob=0.9,
+            augmenter=lambda a, b: augment(a, b, rng),
         )  # fmt: skip
-        batches.append([array for n in range(4) for part in data[n] for array in part])
-    return {"batches": len(batches[0]), "same": all(map(np.array_equal, *batches))}
+
+    upstream = batches(eager)
+    expected = [array for n in range(4) for array in arrays(upstream[n])]
+    same = []
+    for workers in (1, 3):
+        use_threads(model2d, workers)
+        given = [array for batch in batches(method._train) for array in arrays(batch)]
+        same.append(all(a.dtype == b.dtype and np.array_equal(a, b) for a, b in zip(given, expected, strict=True)))
+    return {"batches": len(expected), "same": all(same)}
 
 
 def deepcell(folder: Path) -> dict[str, Any]:
+    """Compare what the methods give with upstream's iterators over all in memory, with one thread and with three."""
+    from skimage.measure import regionprops
+
     from segbench.methods.deepcell import FeatureNet, Mesmer, RetinaMask
-    from segbench.methods.deepcell.base import flow_lazily
+    from segbench.methods.deepcell.base import DeepcellMethod
+    from segbench.methods.deepcell.featurenet import _options
     from segbench.methods.deepcell.mesmer import _TRANSFORMS
     from segbench.methods.deepcell.windows import cut
 
     stack = windows(folder, 80)  # cut into four pieces of 64
-    augmentation = {"rotation_range": 180, "zoom_range": (0.7, 1 / 0.7), "horizontal_flip": True}
+    augmentation = {"rotation_range": 180, "zoom_range": (0.7, 1 / 0.7), "horizontal_flip": True, "vertical_flip": True}
     found: dict[str, Any] = {}
-    methods = {kind.card.name: kind() for kind in (Mesmer, RetinaMask, FeatureNet)}
+    methods: dict[str, DeepcellMethod] = {kind.card.name: kind() for kind in (Mesmer, RetinaMask, FeatureNet)}
     for name, method in methods.items():
-        job = job_of(folder, dict(method.card.defaults))
+        job = job_of(folder, {**method.card.defaults, "workers": 3})
         method.import_library(job)
         tiles = cut(stack, range(5), 64, method.min_objects)
         eager = {"X": np.stack([tiles.x[n] for n in range(len(tiles))]), "y": np.asarray(tiles.y)}
-        flow = method._generator(**augmentation).flow
+        method._channels = 2
+        if isinstance(method, FeatureNet):
+            method._options = _options(job)
+        method._prepare(tiles)
         if name == "mesmer":
             options = [{"transforms": list(_TRANSFORMS), "transforms_kwargs": _TRANSFORMS, "min_objects": 1}]
         elif name == "retinamask":
-            _, levels, anchors = method._get_anchor_parameters(tiles.y)
-            assert vars(anchors).keys() == vars(method._get_anchor_parameters(eager["y"])[2]).keys()
+            utils = method._anchor_utils  # type: ignore[attr-defined]
+            utils.regionprops = regionprops
+            _, levels, anchors = utils.get_anchor_parameters(eager["y"])
+            ours = vars(method._anchors)  # type: ignore[attr-defined]
+            assert {key: list(value) for key, value in vars(anchors).items()} == {k: list(v) for k, v in ours.items()}
             options = [{"include_bbox": True, "include_masks": True, "pyramid_levels": levels, "anchor_params": anchors,
                         "min_objects": 3}]  # fmt: skip
         else:
+            augmentation["zoom_range"] = (0.8, 1.2)
             options = [
-                {"transform": "fgbg", "transform_kwargs": {}},
-                {"transform": "pixelwise", "transform_kwargs": {"dilation_radius": 1, "separate_edge_classes": True}},
-            ]
-        for each in options:
-            now = flow_lazily(flow, tiles, batch_size=2, seed=4, shuffle=True, **each)
-            if name == "featurenet":
-                now.y = method._classes(job, tiles, each["transform"], each["transform_kwargs"], now.y)
-            before = flow(eager, batch_size=2, seed=4, shuffle=True, **each)
-            batches = [[array for _ in range(6) for array in arrays(next(source))] for source in (now, before)]
-            same = all(a.dtype == b.dtype and np.array_equal(a, b) for a, b in zip(*batches, strict=True))
+                {"transform": "fgbg", "transform_kwargs": {}, "skip": 1},
+                {"transform": "pixelwise", "transform_kwargs": {"dilation_radius": 1, "separate_edge_classes": True},
+                 "skip": 1},
+            ]  # fmt: skip
+        stages = method._build_stages(job, 64, tiles, tiles)
+        for stage, each in zip(stages, options, strict=True):
+            flow = {**each, "batch_size": 2}
+            before = method._generator(**augmentation).flow(eager, seed=5, shuffle=True, **flow)  # type: ignore[attr-defined]
+            flow = {**flow, "min_objects": 1} if "min_objects" in flow else flow
+            held = method._generator().flow(eager, shuffle=False, **flow)  # type: ignore[attr-defined]
+            assert stage.val is not None
+            expected = [next(before) for _ in range(6)], [held[number] for number in range(2)]
+            same = []
+            for workers in (1, 3):
+                stage.train.workers = stage.val.workers = workers
+                given = [*stage.train.take(4), *stage.train.take(2)], list(stage.val.in_order(2))
+                stage.train.rewind()
+                for ours, theirs in zip(given, expected, strict=True):
+                    a, b = ([array for batch in some for array in arrays(whole(batch))] for some in (ours, theirs))
+                    same.append(all(x.dtype == y.dtype and np.array_equal(x, y) for x, y in zip(a, b, strict=True)))
             key = f"{name}-{each['transform']}" if "transform" in each else name
-            found[key] = {"pieces": now.n, "of": len(tiles), "same": bool(same and now.n == before.n)}
+            found[key] = {"pieces": stage.train.n, "of": len(tiles), "same": all(same) and stage.train.n == before.n}
     return found
+
+
+def whole(batch: Any) -> Any:
+    """Return a batch with RetinaMask's masks as its loss takes them."""
+    if isinstance(batch[1], dict) and batch[1]["masks"].shape[-1] == 8:
+        import tensorflow
+
+        from segbench.methods.deepcell.boxes import expand_masks
+
+        side = batch[0]["input"].shape[1]
+        return batch[0], {**batch[1], "masks": expand_masks(tensorflow, batch[1]["masks"], side).numpy()}
+    return batch
 
 
 def torch(folder: Path) -> dict[str, Any]:

@@ -21,6 +21,7 @@ from segbench.methods.base import ImageStack, Method, OtherWeights, Progress
 from segbench.methods.card import Card, Resources
 from segbench.methods.checkpoints import Checkpoints
 from segbench.methods.deepcell import compat
+from segbench.methods.deepcell.batches import Batches
 from segbench.methods.deepcell.matching import f1_at_half
 from segbench.methods.deepcell.windows import Tiles, cut, pad, tile_side
 from segbench.methods.job import Job
@@ -54,6 +55,15 @@ SETTINGS: Mapping[str, Setting] = {
         {}, "changes to the post-processing, by the name of its argument", prediction=True
     ),
     "calibration_windows": Setting(32, "most validation windows used to tune", unit="windows", minimum=0),
+    "workers": Setting(
+        "auto",
+        "threads that make batches beside the training, the same ones: auto is one on a CPU, up to 4 on a GPU",
+        unit="threads",
+        type=int,
+        words=("auto",),
+        minimum=1,
+        neutral_default=True,
+    ),
     "predict_batch": Setting(4, "images predicted together", unit="windows", minimum=1, prediction=True),
 }
 """The settings that all three have."""
@@ -103,11 +113,11 @@ def card(
 
 @dataclass
 class Stage:
-    """One network in training, with upstream's iterators over its data."""
+    """One network in training, with its batches."""
 
     model: Any
-    train: Any
-    val: Any | None
+    train: Batches
+    val: Batches | None
     begin: Callable[[], None] = lambda: None
     """What must be done before its first step."""
     signature: Any = None
@@ -306,8 +316,7 @@ class DeepcellMethod(Method):
 
         epochs, steps, model = job.budget.epochs or 1, self._steps(job, stage), stage.model
         rate = rate_scheduler(lr=job.settings["learning_rate"], decay=job.settings["learning_rate_decay"])
-        for _ in range(position.epoch * steps):  # the batches that an earlier attempt has seen
-            next(stage.train.index_generator)
+        stage.train.skip(position.epoch * steps)  # what an earlier attempt has seen
         for epoch in range(position.epoch, epochs):
             self._tf.keras.backend.set_value(model.optimizer.lr, rate(epoch))
             told = _Told(progress, len(self._stages), position.stage, epochs, epoch, steps)
@@ -325,9 +334,7 @@ class DeepcellMethod(Method):
 
     def _fit(self, stage: Stage, steps: int, callbacks: Sequence[Any] = ()) -> dict[str, float]:
         def batches() -> Iterator[Any]:
-            # numpy's global generator is drawn from here alone, and upstream's iterator seeds it at every batch
-            for _ in range(steps):
-                yield _tuples(next(stage.train))
+            return map(_tuples, stage.train.take(steps))
 
         # one epoch a call: nothing of the next epoch is drawn while this one is validated or saved
         fitted = stage.model.fit(
@@ -336,11 +343,13 @@ class DeepcellMethod(Method):
         return {name: values[-1] for name, values in fitted.history.items()}
 
     def _evaluate(self, stage: Stage, batches: int | None = None) -> float:
-        n = len(stage.val) if batches is None else batches  # type: ignore[arg-type]
+        if stage.val is None:
+            raise ValueError("there is nothing to evaluate on")
+        given = stage.val
+        n = len(given) if batches is None else batches
 
         def give() -> Iterator[Any]:
-            for number in range(n):
-                yield _tuples(stage.val[number])  # type: ignore[index]
+            return map(_tuples, given.in_order(n))
 
         logs = stage.model.evaluate(self._dataset(stage, give), steps=n, verbose=0, return_dict=True)
         return float(logs["loss"])
@@ -350,8 +359,7 @@ class DeepcellMethod(Method):
 
     def _signature(self, stage: Stage) -> Any:
         if stage.signature is None:
-            batch = _tuples(stage.train[0])
-            self._rewind(stage)
+            batch = _tuples(stage.train.first())
 
             def spec(path: tuple[Any, ...], array: npt.NDArray[Any]) -> Any:
                 free = 1 + self._variable_axes(str(path[-1]))
@@ -369,13 +377,7 @@ class DeepcellMethod(Method):
             self._evaluate(stage, 1)
         model.set_weights(before)
         model.optimizer.set_weights([np.zeros_like(array) for array in model.optimizer.get_weights()])
-        self._rewind(stage)
-
-    @staticmethod
-    def _rewind(stage: Stage) -> None:
-        iterator = stage.train
-        iterator.total_batches_seen, iterator.index_array = 0, None
-        iterator.index_generator = iterator._flow_index()
+        stage.train.rewind()
 
     @staticmethod
     def _steps(job: Job, stage: Stage) -> int:
@@ -513,25 +515,6 @@ class _Told:
             epoch=before // self.stages + 1, epochs=self.epochs, step=before * self.steps + done,
             steps=self.stages * self.epochs * self.steps, loss=loss, val_loss=val_loss,
         )  # fmt: skip
-
-
-def flow_lazily(flow: Callable[..., Any], tiles: Tiles, **options: Any) -> Any:
-    """Return upstream's iterator over tiles, which it reads as it uses them.
-
-    Upstream copies what it is given, more than once, and leaves out tiles with fewer than ``min_objects + 1`` different
-    labels (deepcell/image_generators/semantic.py:105). It is given one tile, and then all that it would have kept.
-    """
-    min_objects = int(options.get("min_objects", 0))
-    kept = tiles.select(tiles.distinct - 1 >= min_objects)
-    if not len(kept):
-        raise ValueError(f"no piece of {tiles.side} x {tiles.side} pixels shows {min_objects} cells and some ground")
-    if len(kept) < len(tiles):
-        LOG.warning(
-            "left out %d of %d pieces with fewer than %d cells", len(tiles) - len(kept), len(tiles), min_objects
-        )
-    iterator = flow({"X": kept.x[:1], "y": kept.y[:1]}, **options)
-    iterator.x, iterator.y, iterator.n = kept.x, kept.y, len(kept)
-    return iterator
 
 
 def mean_scores(labels: npt.NDArray[np.int32], probability: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:

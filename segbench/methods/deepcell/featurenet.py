@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
@@ -17,16 +16,17 @@ from segbench.methods.deepcell.base import (
     DeepcellMethod,
     Stage,
     card,
-    flow_lazily,
     mean_scores,
     renumbered,
 )
-from segbench.methods.deepcell.windows import Pieces, Tiles, corners_of
-from segbench.methods.derived import Kind, derive
+from segbench.methods.deepcell.batches import Batches, flow_lazily
+from segbench.methods.deepcell.targets import kept_classes
+from segbench.methods.deepcell.windows import Pieces, Tiles
 from segbench.methods.job import Job
 from segbench.methods.predictions import LabelInstances
 from segbench.methods.published import SCRIPTS
 from segbench.methods.setting import Setting
+from segbench.methods.tensorflow_devices import data_threads
 
 _FOREGROUND, _INTERIOR = 1, 2
 _TRANSFORMS: tuple[tuple[str, dict[str, Any]], ...] = (
@@ -129,47 +129,27 @@ class FeatureNet(DeepcellMethod):
             )
             train = flow_lazily(augmented.flow, tiles, seed=job.seed % 2**31, shuffle=True, **flow)
             # upstream transforms the labels of all pieces at the beginning
-            train.y = self._classes(job, tiles, transform, arguments, train.y)
-            held = {} if val is None else {"X": np.asarray(val.x), "y": np.asarray(val.y)}
-            plain = self._generator().flow(held, shuffle=False, **flow) if held else None
-            stages.append(Stage(model, train, plain))
+            train.y = self._classes(job, tiles, transform, arguments)
+            plain = None
+            if val is not None:
+                held = flow_lazily(self._generator().flow, val, shuffle=False, **flow)
+                held.y = self._classes(job, val, transform, arguments)
+                plain = Batches(held, data_threads(job, self._gpus))
+            stages.append(Stage(model, Batches(train, data_threads(job, self._gpus)), plain))
         foreground = models[0]
         stages[0].begin = lambda: _set_trainable(foreground, True)
         stages[1].begin = lambda: _set_trainable(foreground, False)
         return stages
 
-    def _classes(self, job: Job, tiles: Tiles, transform: str, arguments: Mapping[str, Any], labels: Pieces) -> Pieces:
-        """Return the classes of the tiles' pixels, computed once for all runs: a bit for each class."""
-        corners = corners_of(tiles.stack.size, tiles.side)
-        place = {corner: number for number, corner in enumerate(corners)}
+    def _classes(self, job: Job, tiles: Tiles, transform: str, arguments: Mapping[str, Any]) -> Pieces:
+        """Return the classes of the tiles' pixels."""
 
-        def one_hot(piece: npt.NDArray[np.int32]) -> npt.NDArray[np.uint8]:
-            found: npt.NDArray[np.uint8] = self._transform_masks(piece[np.newaxis], transform, **arguments)[0]
+        def one_hot(labels: npt.NDArray[np.int32]) -> npt.NDArray[np.uint8]:
+            found: npt.NDArray[np.uint8] = self._transform_masks(labels[np.newaxis], transform, **arguments)[0]
             return found
 
-        # upstream counts the classes over all pieces: one without a cell has the first alone
-        first = one_hot(labels[int(tiles.objects.argmax())])
-        weights = 1 << np.arange(first.shape[-1])
-
-        def bits(window: int) -> npt.NDArray[Any]:
-            whole = tiles.stack.labels(window)[..., np.newaxis]
-            pieces = [whole[top : top + tiles.side, left : left + tiles.side] for top, left in corners]
-            classes = [one_hot(np.ascontiguousarray(piece)) for piece in pieces]
-            return np.stack([found @ weights[: found.shape[-1]] for found in classes])
-
-        facts = {"transform": transform, "arguments": dict(arguments), "side": tiles.side,
-                 "deepcell": importlib.metadata.version("deepcell")}  # fmt: skip
-        kind = Kind(f"featurenet-{transform}", facts, (len(corners), tiles.side, tiles.side), "uint8")
-        windows = np.unique(tiles.windows).tolist()
-        derived = derive(tiles.stack, windows, kind, bits, Path(job.output) / "work")
-
-        def read(n: int) -> npt.NDArray[Any]:
-            top, left = tiles.corners[n]
-            packed = derived[int(tiles.windows[n])][place[int(top), int(left)]]
-            found: npt.NDArray[Any] = (packed[..., np.newaxis] >> np.arange(weights.size, dtype=np.uint8)) & 1
-            return found.astype(first.dtype)
-
-        return Pieces(read, (len(tiles), *first.shape), first.dtype)
+        facts = {"transform": transform, "arguments": dict(arguments)}
+        return kept_classes(tiles, f"featurenet-{transform}", facts, one_hot, Path(job.output) / "work")
 
     def _loss(self, n_classes: int) -> Any:
         def loss(truth: Any, predicted: Any) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
@@ -15,17 +16,22 @@ from segbench.methods.deepcell.base import (
     DeepcellMethod,
     Stage,
     card,
-    flow_lazily,
     mean_scores,
     renumbered,
 )
-from segbench.methods.deepcell.windows import Tiles
+from segbench.methods.deepcell.batches import Batches, Targets, flow_lazily, kept_tiles
+from segbench.methods.deepcell.targets import kept_classes, kept_values
+from segbench.methods.deepcell.windows import Pieces, Tiles
 from segbench.methods.job import Job
 from segbench.methods.predictions import LabelInstances
 from segbench.methods.published import SCRIPTS
 from segbench.methods.setting import Setting
+from segbench.methods.tensorflow_devices import data_threads
 
-_TRANSFORMS = {"inner-distance": {"erosion_width": 1, "alpha": "auto"}, "pixelwise": {"dilation_radius": 1}}
+_TRANSFORMS: dict[str, dict[str, Any]] = {
+    "inner-distance": {"erosion_width": 1, "alpha": "auto"},
+    "pixelwise": {"dilation_radius": 1},
+}
 _APPLICATION = {
     "interior_threshold": 0.2,
     "interior_smooth": 2,
@@ -83,13 +89,14 @@ class Mesmer(DeepcellMethod):
     })  # fmt: skip
 
     def _import_deepcell(self) -> None:
-        from deepcell.image_generators import CroppingDataGenerator
+        from deepcell.image_generators import CroppingDataGenerator, _transform_masks
         from deepcell.losses import weighted_categorical_crossentropy
         from deepcell.model_zoo.panopticnet import PanopticNet
         from deepcell_toolbox.deep_watershed import deep_watershed
 
         self._generator, self._crossentropy = CroppingDataGenerator, weighted_categorical_crossentropy
         self._panoptic_net, self._deep_watershed = PanopticNet, deep_watershed
+        self._transform_masks = _transform_masks
 
     def _build(self, side: int) -> list[Any]:
         return [
@@ -117,11 +124,32 @@ class Mesmer(DeepcellMethod):
             "batch_size": job.budget.batch_size, "transforms": list(_TRANSFORMS), "transforms_kwargs": _TRANSFORMS,
             "min_objects": self.min_objects,
         }  # fmt: skip
-        train = flow_lazily(augmented.flow, tiles, seed=job.seed % 2**31, shuffle=True, **flow)
-        if val is None:
-            return [Stage(model, train, None)]
-        held = {"X": np.asarray(val.x), "y": np.asarray(val.y)}
-        return [Stage(model, train, self._generator().flow(held, shuffle=False, **flow))]
+        workers, spare = data_threads(job, self._gpus), Path(job.output) / "work"
+        train = self._flow(augmented, tiles, spare, seed=job.seed % 2**31, shuffle=True, **flow)
+        held = None if val is None else kept_tiles(val, self.min_objects)
+        if not held:
+            return [Stage(model, Batches(train, workers), None)]
+        plain = self._flow(self._generator(), held, spare, shuffle=False, **flow)
+        return [Stage(model, Batches(train, workers), Batches(plain, workers))]
+
+    def _flow(self, generator: Any, tiles: Tiles, spare: Path, **options: Any) -> Any:
+        """Return upstream's iterator with the targets that it would compute before it turns and scales them."""
+        iterator = flow_lazily(generator.flow, tiles, **options)
+        kept = kept_tiles(tiles, self.min_objects)
+
+        def made(transform: str, keep: Any) -> Pieces:
+            arguments: dict[str, Any] = _TRANSFORMS[transform]
+
+            def one(labels: npt.NDArray[np.int32]) -> npt.NDArray[Any]:
+                found: npt.NDArray[Any] = self._transform_masks(labels[np.newaxis], transform, **arguments)[0]
+                return found
+
+            pieces: Pieces = keep(kept, f"mesmer-{transform}", {"arguments": arguments}, one, spare)
+            return pieces
+
+        iterator.y = Targets([made("inner-distance", kept_values), made("pixelwise", kept_classes)])
+        iterator._transform_labels = lambda targets: targets
+        return iterator
 
     def _loss(self, n_classes: int, weight: float) -> Any:
         """Return upstream's loss of a head: squared error for the distance, weighted cross-entropy for the classes."""

@@ -10,12 +10,15 @@ import numpy as np
 import numpy.typing as npt
 
 from segbench.methods.card import Budget
-from segbench.methods.deepcell.base import NO_SLURM, Choice, DeepcellMethod, Stage, card, flow_lazily, renumbered
+from segbench.methods.deepcell.base import NO_SLURM, Choice, DeepcellMethod, Stage, card, renumbered
+from segbench.methods.deepcell.batches import Batches, flow_lazily, kept_tiles
+from segbench.methods.deepcell.boxes import BoxTargets, box_properties, expand_masks
 from segbench.methods.deepcell.windows import Tiles
 from segbench.methods.job import Job
 from segbench.methods.predictions import LabelInstances, MaskInstances, run_lengths
 from segbench.methods.published import SCRIPTS
 from segbench.methods.setting import Setting
+from segbench.methods.tensorflow_devices import data_threads
 
 _CHUNK = 64
 """Boxes that the mask head takes at once: about 0.8 MB a box and layer."""
@@ -91,11 +94,12 @@ class RetinaMask(DeepcellMethod):
         import deepcell_retinamask.model_zoo.retinamask as networks
         from deepcell_retinamask.image_generators import RetinaNetGenerator
         from deepcell_retinamask.losses import RetinaNetLosses
-        from deepcell_retinamask.utils.anchor_utils import AnchorParameters, get_anchor_parameters
+        from deepcell_retinamask.utils import anchor_utils
         from deepcell_retinamask.utils.postprocessing_utils import retinamask_postprocess
 
         self._zoo, self._generator, self._losses = networks, RetinaNetGenerator, RetinaNetLosses
-        self._anchor_parameters, self._get_anchor_parameters = AnchorParameters, get_anchor_parameters
+        self._anchor_utils: Any = anchor_utils
+        self._anchor_parameters = anchor_utils.AnchorParameters
         self._postprocess = retinamask_postprocess
         self._heads: dict[int, tuple[Any, Any]] = {}
         self._max_detections = 3000
@@ -111,8 +115,10 @@ class RetinaMask(DeepcellMethod):
         super().restore(job, folder)
 
     def _prepare(self, tiles: Tiles) -> None:
-        # from the labels of training; the study's scripts take them from the test labels when they predict
-        _, levels, anchors = self._get_anchor_parameters(tiles.y)
+        # from the labels of training; the study's scripts take them from the test labels when they predict.
+        # Upstream asks for nothing but the cells' boxes
+        self._anchor_utils.regionprops = box_properties
+        _, levels, anchors = self._anchor_utils.get_anchor_parameters(tiles.y)
         if not levels:
             raise ValueError("the cells are too small for RetinaMask's anchors: nearly all are below 8 pixels")
         self._levels, self._anchors = list(levels), anchors
@@ -147,7 +153,7 @@ class RetinaMask(DeepcellMethod):
             loss={
                 "regression": losses.regress_loss,
                 "classification": losses.classification_loss,
-                "masks": losses.mask_loss,
+                "masks": lambda truth, predicted: losses.mask_loss(expand_masks(self._tf, truth, side), predicted),
             },
         )
         augmented = self._generator(
@@ -161,12 +167,19 @@ class RetinaMask(DeepcellMethod):
             augmented.flow, tiles, seed=job.seed % 2**31, shuffle=job.settings["shuffle"], min_objects=self.min_objects,
             **flow,
         )  # fmt: skip
-        if val is None:
-            return [Stage(model, train, None)]
-        plain = self._generator().flow(
-            {"X": np.asarray(val.x), "y": np.asarray(val.y)}, shuffle=False, min_objects=1, **flow
+        make, workers = BoxTargets(self._anchors_for(side)), data_threads(job, self._gpus)
+        held = None if val is None else kept_tiles(val, 1)
+        if not held:
+            return [Stage(model, Batches(train, workers, make), None)]
+        plain = flow_lazily(self._generator().flow, held, shuffle=False, min_objects=1, **flow)
+        return [Stage(model, Batches(train, workers, make), Batches(plain, workers, make))]
+
+    def _anchors_for(self, side: int) -> npt.NDArray[np.float64]:
+        levels = [int(level[1:]) for level in self._levels]
+        found: npt.NDArray[np.float64] = self._anchor_utils.anchors_for_shape(
+            (side, side, self._channels), pyramid_levels=levels, anchor_params=self._anchors
         )
-        return [Stage(model, train, plain)]
+        return found
 
     def _variable_axes(self, name: str) -> int:
         return {"boxes_input": 1, "masks": 1}.get(name, 0)
