@@ -60,7 +60,8 @@ def write_job(method: str, folder: Path, steps: int) -> Path:
     job = Job(
         run_id="batches", method=method_object(method), task=Task("t", "d", ("nuclear", "membrane"), "nuclear"),
         budget=dataclasses.replace(budget, batch_size=BATCH, **known), seed=0, output=str(folder / method),
-        train=arrays, val=dataclasses.replace(arrays, rows=(0,)), settings=get_card(method).defaults, devices=Devices(num_cpus=1),
+        train=arrays, val=dataclasses.replace(arrays, rows=(0,)), settings=get_card(method).defaults,
+        devices=Devices(num_cpus=1),
     )  # fmt: skip
     (folder / method).mkdir()
     job.write(folder / method / "job.json")

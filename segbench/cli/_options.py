@@ -155,6 +155,14 @@ class How:
         float | None,
         typer.Option("--timeout", min=1, help="Stop a run after so many seconds; default never.", rich_help_panel=_HOW),
     ] = None
+    fit: Annotated[
+        bool | None,
+        typer.Option(
+            "--fit/--no-fit",
+            help="Raise a run's share of a GPU, or memory, to what its method was measured to hold, or only tell.",
+            rich_help_panel=_HOW,
+        ),
+    ] = None
     accelerator: Annotated[
         str | None,
         typer.Option(
@@ -231,6 +239,7 @@ OPTION_OF = {
     "cpu": "cpu",
     "local_cpus": "num_cpus",
     "timeout": "timeout_s",
+    "fit": "fit",
     "accelerator": "accelerator",
     "label": "labels",
     "retries": "retries",

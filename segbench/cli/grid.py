@@ -32,8 +32,8 @@ def plan(
 
     hours are expected from the store's finished runs, else from what `segbench methods measure` found, else the
     study's published hours, else a rate of the method's family (expected_from). A run that asks for less memory than
-    its method was measured to hold is told with what fits. With --gpus or --address the runs are placed on paper as
-    the launch would place them. A run's id is final once its dataset is prepared (final_id).
+    its method was measured to hold is told with what fits, or gets it with --fit. With --gpus or --address the runs are
+    placed on paper as the launch would place them. A run's id is final once its dataset is prepared (final_id).
 
     Examples:
 
@@ -46,8 +46,9 @@ def plan(
     from segbench.engine.scheduler import plan as make_plan
     from segbench.engine.scheduler.forecast import forecast, place_of
 
-    place = place_of(how.options(), gpus, gpus_per_node)
-    planned = make_plan(asked.request(needs.change()), out, place.device)
+    options = how.options()
+    place = place_of(options, gpus, gpus_per_node)
+    planned = make_plan(asked.request(needs.change()), out, place.device, fit=options.fit)
     expected = forecast(planned, place)
     print_table([one.row() for one in planned], format)
     if format is Format.TABLE:

@@ -154,6 +154,7 @@ class StarDist(Method):
             NormalisedImages(train, used, settings["percentiles"], self._csbdeep, spare),
             FilledLabels(train, used, self._stardist, spare),
         )
+        use_threads(self._stardist.models.model2d, data_threads(job, self._gpus))
         epochs = job.budget.epochs or 1
         side = [min(settings["patch_size"], pixels) // 16 * 16 for pixels in train.size]
         if min(side) < 16:
@@ -179,7 +180,6 @@ class StarDist(Method):
 
     def train(self, job: Job, progress: Progress, checkpoints: Checkpoints) -> None:  # noqa: ARG002
         """Train by upstream's ``train``, which keeps the last weights and those of the lowest validation loss."""
-        use_threads(self._stardist.models.model2d, data_threads(job, self._gpus))
         self._model.callbacks.append(self._reporter(job, progress))
         fit = self._model.keras_model.fit
         # one line an epoch in the log instead of a progress bar

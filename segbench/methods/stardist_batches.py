@@ -28,6 +28,8 @@ def use_threads(model2d: Any, workers: int) -> None:
         Threads.
     """
     model2d.edt_prob, model2d.star_dist = cell_distances, ray_lengths
+    for target in (cell_distances, ray_lengths):
+        target(np.eye(4, dtype=np.int32))  # compiled now, not in the first step
     upstream = getattr(model2d.StarDistData2D, "upstream", model2d.StarDistData2D)
 
     class Batches(upstream):  # type: ignore[misc, valid-type]

@@ -57,7 +57,7 @@ def ray_lengths(
     step = np.float32(2 * np.pi / n_rays)
     angles = (np.arange(n_rays, dtype=np.float32) * step).astype(np.float64)
     ways = np.stack([np.sin(angles), np.cos(angles)], 1).astype(np.float32)
-    found: npt.NDArray[np.float32] = compiled(_rays)(labels.astype(np.uint16, copy=False), ways, grid[0], grid[1])
+    found: npt.NDArray[np.float32] = compiled(_rays)(np.ascontiguousarray(labels, np.uint16), ways, grid[0], grid[1])
     return found
 
 

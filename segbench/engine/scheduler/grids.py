@@ -216,6 +216,7 @@ def plan(
     executor: Executor = "ray",
     address: str | None = None,
     cpu: bool = False,
+    fit: bool = False,
     accelerator: str | None = None,
     gpus: int | None = None,
     gpus_per_node: int = 8,
@@ -242,8 +243,8 @@ def plan(
         What each run asks of its node, in place of what its method's card says; below 1, a share of a GPU.
     out
         The results folder or its URL, whose finished runs tell how long others will take.
-    executor, address, cpu, accelerator
-        Where they would run, as in `launch`.
+    executor, address, cpu, fit, accelerator
+        Where and how they would run, as in `launch`.
     gpus, gpus_per_node
         Expect the time on so many GPUs of nodes that have so many each.
 
@@ -284,9 +285,9 @@ def plan(
             "gpu_memory_gb": gpu_memory_gb,
         },
     )
-    options = LaunchOptions.of(executor=executor, address=address, cpu=cpu, accelerator=accelerator)
+    options = LaunchOptions.of(executor=executor, address=address, cpu=cpu, fit=fit, accelerator=accelerator)
     place = place_of(options, gpus, gpus_per_node)
-    return Plan(tuple(planning.plan(request, open_results(out), place.device)), place)
+    return Plan(tuple(planning.plan(request, open_results(out), place.device, fit=fit)), place)
 
 
 def launch(
@@ -310,6 +311,7 @@ def launch(
     executor: Executor = "ray",
     address: str | None = None,
     cpu: bool = False,
+    fit: bool = False,
     local_cpus: int | None = None,
     timeout_s: float | None = None,
     retries: int = 0,
@@ -341,6 +343,9 @@ def launch(
         A running Ray cluster (``"auto"`` for this machine's); None starts a local Ray.
     cpu
         Run without GPUs even where there are some.
+    fit
+        Raise a run's share of a GPU, or its memory on a processor, to what its method was measured to hold
+        (``segbench methods measure``); without it that is told alone.
     local_cpus
         Cores of this machine that runs get together; None for all.
     timeout_s
@@ -406,6 +411,7 @@ def launch(
         executor=executor,
         address=address,
         cpu=cpu,
+        fit=fit,
         num_cpus=local_cpus,
         timeout_s=timeout_s,
         checkpoint_every_s=checkpoint_every_s,

@@ -18,9 +18,10 @@ from segbench.engine.run.attempt import run_attempt
 from segbench.engine.scheduler.catalogue import Datasets, known_datasets
 from segbench.engine.scheduler.driver import execute
 from segbench.engine.scheduler.events import Note, Observer, Summary, ignore
+from segbench.engine.scheduler.fitting import fitted, memory_notes
 from segbench.engine.scheduler.history import read_history
 from segbench.engine.scheduler.options import LaunchOptions
-from segbench.engine.scheduler.planning import latest_statuses, memory_notes
+from segbench.engine.scheduler.planning import latest_statuses
 from segbench.engine.scheduler.request import GridRequest, runs_of
 from segbench.engine.scheduler.uploads import pushing
 from segbench.errors import SegbenchError
@@ -170,7 +171,12 @@ def _run_left(
         history = read_history(out, datasets.sizes)
 
         device = CPU if options.cpu else options.accelerator
-        for note in dict.fromkeys(note for run in left for note in memory_notes(run, history.profiles, device)):
+        if options.fit:
+            raised = [fitted(run, history.profiles, device) for run in left]
+            left, told = [run for run, _ in raised], [note for _, notes in raised for note in notes]
+        else:
+            told = [note for run in left for note in memory_notes(run, history.profiles, device)]
+        for note in dict.fromkeys(told):
             observe(Note(note))
 
         def expect(run: Run, device: str) -> float:

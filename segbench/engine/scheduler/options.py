@@ -43,6 +43,9 @@ class LaunchOptions(_Options):
     """Of each method's subprocess."""
     checkpoint_every_s: PositiveFloat = 600.0
     """Seconds of training between two checkpoints, for methods that keep them."""
+    fit: bool = False
+    """Raise a run's share of a GPU, or its memory on a processor, to what its method was measured to hold; without it
+    that is told alone."""
     accelerator: str | None = Field(default=None, min_length=1)
     """Kind of GPU that every run with a GPU must have, as Ray names it (``A100``)."""
     labels: Mapping[str, str] = Field(default_factory=dict)

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import Any
 
 from segbench.engine.grid import Run
 from segbench.engine.grid.cards import get_card
 from segbench.engine.order import CPU, Expectation, expected_seconds
-from segbench.engine.order.measured import Profiles
 from segbench.engine.results.folder import ResultsFolder
 from segbench.engine.results.statuses import Status
 from segbench.engine.results.store import query
 from segbench.engine.scheduler.catalogue import known_datasets
+from segbench.engine.scheduler.fitting import fitted, memory_notes
 from segbench.engine.scheduler.history import read_history
 from segbench.engine.scheduler.request import GridRequest, runs_of
 from segbench.methods.card import Budget
@@ -39,7 +38,7 @@ class Planned:
     on_cpu: bool = False
     """It is planned without GPUs."""
     notes: tuple[str, ...] = ()
-    """What was measured of its method and does not fit what it asks for, in one line each."""
+    """What was measured of its method and did not fit what it asked for, in one line each."""
 
     @property
     def gpu_hours(self) -> float:
@@ -81,7 +80,7 @@ def describe(budget: Budget) -> str:
     return f"{budget.epochs} epochs{steps}, batch {budget.batch_size}"
 
 
-def plan(request: GridRequest, out: ResultsFolder, device: str | None = None) -> list[Planned]:
+def plan(request: GridRequest, out: ResultsFolder, device: str | None = None, *, fit: bool = False) -> list[Planned]:
     """Expand a request into runs and say which are done; prepares and runs nothing.
 
     Parameters
@@ -92,6 +91,8 @@ def plan(request: GridRequest, out: ResultsFolder, device: str | None = None) ->
         The results folder, whose finished runs tell how long others will take.
     device
         What they would run on, as ``expected_seconds`` takes it.
+    fit
+        Raise what a run asks for to what its method was measured to hold, as `LaunchOptions.fit` does.
 
     Raises
     ------
@@ -102,48 +103,13 @@ def plan(request: GridRequest, out: ResultsFolder, device: str | None = None) ->
     runs = runs_of(request, datasets)
     statuses = latest_statuses(out)
     history = read_history(out, datasets.sizes)
-    return [
-        Planned(
-            run, statuses.get(run.id, Status.TO_DO), expected_seconds(run, history, device=device), device == CPU,
-            memory_notes(run, history.profiles, device),
-        )
-        for run in runs
-    ]  # fmt: skip
-
-
-def memory_notes(run: Run, profiles: Profiles, device: str | None) -> tuple[str, ...]:
-    """Return what does not fit: a share of a GPU, or reserved memory, that is less than the method was seen to hold.
-
-    Parameters
-    ----------
-    run
-        The run.
-    profiles
-        What was measured; other settings than the run's say nothing.
-    device
-        As ``expected_seconds`` takes it.
-    """
-    on_cpu = device == CPU or run.resources.num_gpus == 0
-    profile = profiles.of(run, CPU if on_cpu else device, same_settings=True)
-    if profile is None:
-        return ()
-    batch, need = run.budget.batch_size, profile.need(run.budget.batch_size)
-    measured = f"was measured to hold {need / 1e9:.2g} GB at batch {batch} on {profile.device}"
-    if on_cpu:
-        reserved = run.resources.memory_gb
-        if need <= reserved * 1e9:
-            return ()
-        return (f"{run.method} {measured}, and reserves {reserved:g} GB: --memory-gb {math.ceil(need / 1e8) / 10:g}",)
-    share = run.resources.num_gpus
-    if profile.device_bytes is None or share > 1 or need <= share * profile.device_bytes:
-        return ()
-    fits = math.ceil(100 * need / profile.device_bytes) / 100
-    ways = [f"--num-gpus {fits:g}"] if fits <= 1 else []
-    smaller = min(batch, profile.batch_for(share * profile.device_bytes))
-    if 0 < smaller < batch:
-        ways.append(f"--batch-size {smaller}")
-    available = f"{share:g} of its {profile.device_bytes / 1e9:.2g} GB"
-    return (f"{run.method} {measured}, more than {available}: {' or '.join(ways) or 'no batch fits'}",)
+    planned = []
+    for asked in runs:
+        run, notes = fitted(asked, history.profiles, device) if fit else (asked, ())
+        notes = notes or memory_notes(run, history.profiles, device)
+        expected = expected_seconds(run, history, device=device)
+        planned.append(Planned(run, statuses.get(run.id, Status.TO_DO), expected, device == CPU, notes))
+    return planned
 
 
 def latest_statuses(out: ResultsFolder) -> dict[str, Status]:

@@ -32,6 +32,7 @@ def unlike_the_defaults(folder: Path) -> LaunchOptions:
         num_cpus=2,
         timeout_s=300.0,
         checkpoint_every_s=7.0,
+        fit=True,
         accelerator="A100",
         labels={"zone": "a"},
         cluster_file=config,

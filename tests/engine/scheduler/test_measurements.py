@@ -23,8 +23,10 @@ from segbench.engine.results.store.merge import merge_results
 from segbench.engine.results.store.recovery import take_in
 from segbench.engine.results.store.writer import remove_store
 from segbench.engine.run.measure import What, measure_method
+from segbench.engine.scheduler import GridRequest, LaunchOptions, Note, launch
+from segbench.engine.scheduler.fitting import fitted, memory_notes
+from segbench.engine.scheduler.grids import plan
 from segbench.engine.scheduler.history import read_history
-from segbench.engine.scheduler.planning import memory_notes
 from segbench.errors import SegbenchError
 from segbench.methods.card import Budget, Resources
 from segbench.methods.job import Task
@@ -138,6 +140,44 @@ def test_reserved_memory_that_is_too_small_is_told_on_a_processor() -> None:
     (note,) = memory_notes(run_of(1, 8, memory_gb=4), known, CPU)
     assert note == "mask-rcnn was measured to hold 22 GB at batch 8 on cpu, and reserves 4 GB: --memory-gb 22"
     assert memory_notes(run_of(1, 8, memory_gb=22), known, CPU) == ()
+
+
+def test_a_share_is_raised_where_that_is_asked_for_and_helps() -> None:
+    known = profiles(*ROWS)
+    raised, notes = fitted(run_of(0.25, 8), known, "H100")
+    assert (raised.resources.num_gpus, raised.id, raised.budget) == (0.28, run_of().id, run_of().budget)
+    assert notes == (
+        "mask-rcnn gets 0.28 of a GPU, not 0.25: 22 GB at batch 8 were measured on NVIDIA H100",
+    )  # fmt: skip
+    assert memory_notes(raised, known, "H100") == ()
+    assert fitted(run_of(0.5, 8), known, "H100") == (run_of(0.5, 8), ())
+    too_large = run_of(0.25, 64)
+    assert fitted(too_large, known, "H100") == (too_large, memory_notes(too_large, known, "H100"))
+    on_cpu = profiles(*(one.model_copy(update={"device": "cpu", "device_bytes": None}) for one in ROWS))
+    assert fitted(run_of(1, 8, memory_gb=4), on_cpu, CPU)[0].resources.memory_gb == 22
+
+
+def test_a_plan_asks_for_what_fits_and_a_launch_reserves_it(tmp_path: Path) -> None:
+    out, told = tmp_path / "out", []
+    held = [one.model_copy(update={"method": "watershed", "settings": get_card("watershed").defaults, "device": "cpu",
+                                   "device_bytes": None}) for one in (row("predict", 1, held=0.5),)]  # fmt: skip
+    keep_measurement(ResultsFolder(out), held)
+    StoreWriter(ResultsFolder(out)).add_measurements()
+    grid = {
+        "methods": ["watershed"],
+        "tasks": ["synthetic-nuclear-1ch"],
+        "resources": {"watershed": {"memory_gb": 0.3}},
+    }
+    how: dict[str, Any] = {"grid": grid, "out": str(out), "cpu": True, "executor": "inline"}
+    assert [one.run.resources.memory_gb for one in plan(**how)] == [0.3]
+    assert [one.run.resources.memory_gb for one in plan(**how, fit=True)] == [0.5]
+    request = GridRequest.of(grid=grid)
+    launch(request, ResultsFolder(out), LaunchOptions(cpu=True, executor="inline", fit=True), told.append)
+    assert "watershed gets 0.5 GB of memory, not 0.3: 0.5 GB at batch 1 were measured on cpu" in [
+        event.text for event in told if isinstance(event, Note)
+    ]
+    (run,) = ResultsFolder(out).launch.read_grid()["runs"]
+    assert run["resources"]["memory_gb"] == 0.5
 
 
 def test_the_newest_measurement_counts_and_a_line_never_falls() -> None:
