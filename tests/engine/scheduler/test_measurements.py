@@ -157,6 +157,7 @@ def test_a_share_is_raised_where_that_is_asked_for_and_helps() -> None:
     assert fitted(run_of(1, 8, memory_gb=4), on_cpu, CPU)[0].resources.memory_gb == 22
 
 
+@pytest.mark.slow
 def test_a_plan_asks_for_what_fits_and_a_launch_reserves_it(tmp_path: Path) -> None:
     out, told = tmp_path / "out", []
     held = [one.model_copy(update={"method": "watershed", "settings": get_card("watershed").defaults, "device": "cpu",
