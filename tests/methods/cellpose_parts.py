@@ -14,13 +14,16 @@ from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
-from load_parts import job_of, windows
 from scipy.ndimage import gaussian_filter
 
 from segbench.methods.base import ImageStack
 from segbench.methods.card import Budget
 from segbench.methods.cellpose import Cellpose, plan_epochs
 from segbench.methods.job import Job
+
+sys.path.insert(0, str(Path(__file__).parent))  # a method's environment does not look beside a script
+
+from load_parts import job_of, windows
 
 SMALL = {"min_train_masks": 0, "crop": 32, "diam_mean": 12.0}
 
