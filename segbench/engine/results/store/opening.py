@@ -55,14 +55,6 @@ def wal_path(path: Path) -> Path:
     return path.with_name(f"{path.name}.wal")
 
 
-def is_store(path: Path) -> bool:
-    """Return whether there is a file with something in it; an empty one is what a full disk left of the first try."""
-    try:
-        return path.is_file() and path.stat().st_size > 0
-    except OSError:
-        return False
-
-
 def is_locked(error: BaseException) -> bool:
     """Return whether a DuckDB error says that another process holds the file."""
     return "Could not set lock" in str(error) or "Conflicting lock" in str(error)
@@ -125,10 +117,6 @@ def opened(
     """
     import duckdb
 
-    if not read_only and path.is_file() and not is_store(path):
-        # DuckDB takes no empty file for a new one, and a log beside it belongs to no store
-        set_aside(wal_path(path))
-        path.unlink()
     connection = _connect(path, called or path, read_only, patience_s, _SHUT if writes_into is None else _LOCAL)
     try:
         if writes_into is not None:
@@ -156,6 +144,11 @@ def _connect(
             return duckdb.connect(path, read_only=read_only, config=dict(config))
         except (duckdb.Error, RuntimeError, UnicodeDecodeError) as error:
             if not is_locked(error):
+                if not read_only and _is_empty(path):
+                    # what a full disk left of the first try, which nobody has open; a log beside it is no store's
+                    set_aside(wal_path(path))
+                    path.unlink()
+                    continue
                 raise _at_the_door(error, path, called) from None
             if time.monotonic() >= deadline:
                 raise StoreBusyError(
@@ -164,6 +157,13 @@ def _connect(
                     holder(error),
                 ) from None
             time.sleep(_RETRY_S)
+
+
+def _is_empty(path: Path) -> bool:
+    try:
+        return path.is_file() and path.stat().st_size == 0
+    except OSError:
+        return False
 
 
 def _close(connection: duckdb.DuckDBPyConnection) -> None:
