@@ -75,19 +75,22 @@ def list_datasets(format: FormatOption = Format.TABLE, _wide: WideOption = False
 
       segbench data list --format json
     """
-    from segbench.engine.data import dataset_tasks, registered
+    from segbench.engine.data import registered
     from segbench.engine.data.cache import find_prepared
+    from segbench.engine.data.summary import tasks_or_why, windows_of
 
     rows = []
     for spec in registered():
         prepared = find_prepared(spec)
-        tasks = dataset_tasks(spec) if prepared is None else prepared.tasks
+        tasks, why = tasks_or_why(spec, prepared)
+        if why is not None:
+            typer.echo(f"{spec.name} is not here: {why}; 'segbench data remove {spec.name}' forgets it", err=True)
         rows.append(
             {
                 "name": spec.name,
                 "kind": spec.kind,
-                "prepared": "no" if prepared is None else "yes",
-                "windows": None if prepared is None else sum(map(prepared.n_windows, prepared.splits)),
+                "prepared": "absent" if why is not None else "no" if prepared is None else "yes",
+                "windows": None if prepared is None else windows_of(prepared),
                 "tissues": None if prepared is None else len(prepared.tissues()),
                 "tasks": [task.name for task in tasks],
                 "fingerprint": None if prepared is None else prepared.fingerprint,
@@ -350,6 +353,22 @@ def import_data(
     print_table(imported.rows, format)
     if format is Format.TABLE:
         typer.echo(f"next: segbench data prepare folder {to}", err=True)
+
+
+@app.command()
+def remove(
+    name: Annotated[str, typer.Argument(help="The dataset's name.")],
+) -> None:
+    """Forget a dataset: grids cannot name it any more. Its files, and what was prepared of it, stay where they are.
+
+    Example:
+
+      segbench data remove dsb2018
+    """
+    from segbench.engine.data.registry import unregister
+
+    unregister(name)
+    typer.echo(f"{name} is forgotten; its files are where they were")
 
 
 @app.command()

@@ -8,6 +8,8 @@ import hashlib
 import json
 import logging
 import os
+import re
+import secrets
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -17,6 +19,7 @@ from typing import Any
 
 import filelock
 
+from segbench.engine.data.checksums import note_checksums, what_is_wrong
 from segbench.engine.data.opening import open_source
 from segbench.engine.data.prepared import META, PreparedDataset
 from segbench.engine.data.source import ProgressCallback, Source
@@ -54,17 +57,23 @@ def ensure_prepared(
     """
     pointer = _pointer(spec)
     known = _read_pointer(pointer)
+    wrong = None if known is None else _wrong(_folder(known["fingerprint"]), spec)
     if known is not None and spec.source is not None and not Path(spec.source).exists():
+        if wrong is not None:
+            raise SegbenchError(
+                f"what was prepared of dataset {spec.name!r} is damaged ({wrong}), and {spec.source} is not on this "
+                "machine: bring it back, and it is prepared anew"
+            )
         _log.info("%s is not on this machine; using what was prepared from it", spec.source)
         return PreparedDataset.read(_folder(known["fingerprint"]), spec)
     source = open_source(spec)
     stamp = _stamp(source)
-    if known is not None and known["stamp"] == stamp:
+    if known is not None and wrong is None and known["stamp"] == stamp:
         return PreparedDataset.read(_folder(known["fingerprint"]), spec)
 
     fingerprint = _fingerprint(spec, source)
     folder = _folder(fingerprint)
-    if not (folder / META).is_file():
+    if not (folder / META).is_file() or _wrong(folder, spec) is not None:
         _prepare_once(spec, source, fingerprint, folder, progress, workers)
     pointer.parent.mkdir(parents=True, exist_ok=True)
     _write(pointer, {"fingerprint": fingerprint, "stamp": stamp})
@@ -74,7 +83,22 @@ def ensure_prepared(
 def find_prepared(spec: DatasetSpec) -> PreparedDataset | None:
     """Return what was last prepared of a dataset, without looking at its data; None where nothing was."""
     known = _read_pointer(_pointer(spec))
-    return None if known is None else PreparedDataset.read(_folder(known["fingerprint"]), spec)
+    if known is None or _unreadable(_folder(known["fingerprint"]), spec) is not None:
+        return None
+    return PreparedDataset.read(_folder(known["fingerprint"]), spec)
+
+
+def _wrong(folder: Path, spec: DatasetSpec) -> str | None:
+    """Return what is wrong with a prepared dataset; None where it may be used."""
+    return _unreadable(folder, spec) or what_is_wrong(folder)
+
+
+def _unreadable(folder: Path, spec: DatasetSpec) -> str | None:
+    try:
+        PreparedDataset.read(folder, spec)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        return f"{META} cannot be read ({type(error).__name__})"
+    return None
 
 
 def default_workers() -> int:
@@ -95,7 +119,10 @@ def _prepare_once(
 
     with _locked(fingerprint):
         if (folder / META).is_file():
-            return
+            wrong = _wrong(folder, spec)
+            if wrong is None:
+                return
+            _log.warning("what was prepared of dataset %r is damaged: %s; it is prepared anew", spec.name, wrong)
         _clean(folder.parent, fingerprint)
         part = Path(tempfile.mkdtemp(prefix=f"{fingerprint}.part-", dir=folder.parent))
         try:
@@ -103,7 +130,11 @@ def _prepare_once(
             prepare(source, spec.preparation, part, fingerprint, progress, workers or default_workers(), size)
             # mkdtemp's folder is private to its owner; a cache may be shared
             part.chmod(0o755)
+            note_checksums(part)
+            if folder.exists():  # damaged: who has its arrays open keeps them
+                folder.rename(folder.with_name(f"{fingerprint}.part-{secrets.token_hex(6)}"))
             part.rename(folder)
+            _clean(folder.parent, fingerprint)
         except OSError as error:
             if error.errno == errno.ENOSPC:
                 raise SegbenchError(f"no space left in {folder.parent} for dataset {spec.name!r}") from None
@@ -173,9 +204,13 @@ def _hash(values: Any) -> str:
 
 
 def _stamp(source: Source) -> str:
-    """Hash the places, sizes and times of the files: a shortcut on one machine, never part of a fingerprint."""
-    stats = [(str(path), path.stat()) for path in source.files()]
-    return _hash([PREPARATION_REVISION, [(path, stat.st_size, stat.st_mtime_ns) for path, stat in stats]])
+    """Hash the places, sizes and times of the files: a shortcut on one machine, never part of a fingerprint.
+
+    The time of the last change of any kind is among them, which nobody can set back.
+    """
+    stats = [(path, path.stat()) for path in source.files()]
+    touched = [(str(path), stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns) for path, stat in stats]
+    return _hash([PREPARATION_REVISION, touched])
 
 
 def _folder(fingerprint: str) -> Path:
@@ -193,8 +228,11 @@ def _pointer(spec: DatasetSpec) -> Path:
 
 def _read_pointer(pointer: Path) -> dict[str, str] | None:
     try:
-        known: dict[str, str] = json.loads(pointer.read_text())
-    except (FileNotFoundError, json.JSONDecodeError):
+        known = json.loads(pointer.read_bytes())
+        sound = all(isinstance(known[name], str) for name in ("fingerprint", "stamp"))
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        return None
+    if not sound or not re.fullmatch("[0-9a-f]+", known["fingerprint"]):
         return None
     return known if (_folder(known["fingerprint"]) / META).is_file() else None
 

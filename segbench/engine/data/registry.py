@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from segbench.errors import SegbenchError, unknown_name
 from segbench.paths import cache_folder
 from segbench.small_files import write_whole
 
+_LOG = logging.getLogger(__name__)
 BUILT_IN = (
     DatasetSpec("synthetic", "synthetic", None, {"layout": "tissuenet", "seed": 0, "scale": 1.0, "pixel_size_um": 0.5}),
     DatasetSpec("synthetic-livecell", "synthetic", None, {"layout": "livecell", "seed": 0, "scale": 1.0}),
@@ -42,12 +44,28 @@ def registered() -> list[DatasetSpec]:
     for path in sorted(_folder().glob("*.json")):
         try:
             spec = DatasetSpec.from_dict(json.loads(path.read_text()))
-        except (json.JSONDecodeError, KeyError, TypeError) as error:
-            raise SegbenchError(
-                f"{path} is not a dataset's record ({error}); remove it and prepare the dataset again"
-            ) from None
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError, SegbenchError) as error:
+            told = " ".join(str(error).split())[:200]
+            _LOG.warning("passed over: %s is not a dataset's record (%s); prepare the dataset again", path, told)
+            continue
         found[spec.name] = spec
     return list(found.values())
+
+
+def unregister(name: str) -> None:
+    """Forget a dataset that was registered; what was prepared of it stays in the cache.
+
+    Raises
+    ------
+    SegbenchError
+        There is none of the name, or it is built in.
+    """
+    path = _folder() / f"{name}.json"
+    if "/" in name or not path.is_file():
+        if name in {spec.name for spec in BUILT_IN}:
+            raise SegbenchError(f"dataset {name!r} is built in: it needs no registration, and stays")
+        raise unknown_name("dataset", name, (file.stem for file in _folder().glob("*.json")))
+    path.unlink()
 
 
 def get_spec(name: str) -> DatasetSpec:

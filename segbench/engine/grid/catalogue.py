@@ -14,7 +14,7 @@ from segbench.engine.study.tissues import (
     TISSUENET_TARGETS,
     TISSUENET_TISSUES,
 )
-from segbench.errors import unknown_name
+from segbench.errors import SegbenchError, unknown_name
 from segbench.methods.job import Task
 
 STUDY_DATASETS = {
@@ -39,15 +39,24 @@ class Catalogue:
     """The datasets that a grid can name."""
 
     datasets: Mapping[str, DatasetFacts] = field(default_factory=dict)
+    absent: Mapping[str, str] = field(default_factory=dict)
+    """Registered datasets of which nothing can be known, and why: their files are gone, say."""
 
     def with_study(self) -> Catalogue:
         """Return this catalogue with the study's datasets, as they are known without having the data."""
         study = {name: DatasetFacts(tasks, tissues) for name, (tasks, tissues) in STUDY_DATASETS.items()}
-        return Catalogue({**study, **self.datasets})
+        # one of a study's name that is gone must not be taken for the study's
+        return Catalogue({**{k: v for k, v in study.items() if k not in self.absent}, **self.datasets}, self.absent)
 
     def task(self, name: str) -> Task:
         """Return a task by name; raises SegbenchError with the nearest names."""
         known = {task.name: task for facts in self.datasets.values() for task in facts.tasks}
         if name not in known:
+            for dataset, why in self.absent.items():
+                if name.startswith(f"{dataset}-"):
+                    raise SegbenchError(
+                        f"dataset {dataset!r} of task {name!r} is not here: {why}. Bring it back, or forget it with "
+                        f"'segbench data remove {dataset}'"
+                    )
             raise unknown_name("task", name, known)
         return known[name]

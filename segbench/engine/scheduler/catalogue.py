@@ -9,6 +9,7 @@ from segbench.engine.data import DatasetSpec, dataset_tasks, dataset_tissues, re
 from segbench.engine.data.cache import find_prepared
 from segbench.engine.grid import Catalogue, DatasetFacts
 from segbench.engine.study.tissues import ALL_TISSUES
+from segbench.errors import SegbenchError
 
 
 @dataclass(frozen=True)
@@ -24,16 +25,23 @@ class Datasets:
 
 
 def known_datasets() -> Datasets:
-    """Return the datasets as they are registered and prepared now."""
+    """Return the datasets as they are registered and prepared now; one that cannot be read blocks no other."""
+    import polars as pl
+
     specs = {spec.name: spec for spec in registered()}
     facts: dict[str, DatasetFacts] = {}
+    absent: dict[str, str] = {}
     sizes: dict[tuple[str, str], int] = {}
     for name, spec in specs.items():
         fingerprint = None
-        prepared = find_prepared(spec)
-        if prepared is not None:
-            fingerprint = prepared.fingerprint
-            windows = prepared.index("train")["tissue"].value_counts().rows()
-            sizes |= {(fingerprint, tissue): n for tissue, n in [*windows, (ALL_TISSUES, sum(n for _, n in windows))]}
-        facts[name] = DatasetFacts(dataset_tasks(spec), dataset_tissues(spec), fingerprint)
-    return Datasets(specs, Catalogue(facts).with_study(), sizes)
+        try:
+            prepared = find_prepared(spec)
+            if prepared is not None:
+                windows = prepared.index("train")["tissue"].value_counts().rows()
+                fingerprint = prepared.fingerprint
+                of_tissue = [*windows, (ALL_TISSUES, sum(n for _, n in windows))]
+                sizes |= {(fingerprint, tissue): n for tissue, n in of_tissue}
+            facts[name] = DatasetFacts(dataset_tasks(spec), dataset_tissues(spec), fingerprint)
+        except (SegbenchError, OSError, pl.exceptions.PolarsError) as error:
+            absent[name] = " ".join(str(error).split())
+    return Datasets(specs, Catalogue(facts, absent).with_study(), sizes)

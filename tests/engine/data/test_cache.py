@@ -234,3 +234,70 @@ def test_any_number_of_workers_makes_the_same_arrays(
     for path in sorted(found[0].folder.glob("*.npy")):
         assert path.read_bytes() == (found[1].folder / path.name).read_bytes()
     assert found[0].cells().equals(found[1].cells())
+
+
+@pytest.mark.parametrize("name", ["images-test.npy", "labels-cell-test.npy", "index-train.parquet", "meta.json"])
+@pytest.mark.parametrize("how", ["cut", "zeros", "gone"])
+def test_a_damaged_cache_is_prepared_anew_with_a_word(
+    cache: Path, write_folder: WriteFolder, caplog: pytest.LogCaptureFixture, name: str, how: str
+) -> None:
+    spec = _spec(write_folder())
+    prepared = ensure_prepared(spec)
+    path = prepared.folder / name
+    sound = path.read_bytes()
+    if how == "gone":
+        path.unlink()
+    else:
+        path.write_bytes(sound[:100] if how == "cut" else sound[:128] + bytes(len(sound) - 128))
+    again = ensure_prepared(spec)
+    assert again.fingerprint == prepared.fingerprint
+    if name != "meta.json":
+        assert path.read_bytes() == sound
+    assert json.loads((prepared.folder / "meta.json").read_text())["fingerprint"] == prepared.fingerprint
+    assert "prepared anew" in caplog.text or (name, how) == ("meta.json", "gone")
+    assert not list((cache / "prepared").glob("*.part-*"))
+
+
+def test_a_damaged_cache_whose_source_is_gone_is_told_and_stays(cache: Path, write_folder: WriteFolder) -> None:
+    source = write_folder()
+    prepared = ensure_prepared(_spec(source))
+    source.rename(source.with_name("elsewhere"))
+    array = prepared.images_path("test")
+    array.write_bytes(array.read_bytes()[:100])
+    with pytest.raises(SegbenchError, match="bring it back"):
+        ensure_prepared(_spec(source))
+    assert array.exists()
+    assert cache.is_dir()
+
+
+@pytest.mark.usefixtures("cache")
+def test_a_source_file_that_changed_behind_its_size_and_time_is_seen(write_folder: WriteFolder) -> None:
+    source = write_folder()
+    before = ensure_prepared(_spec(source)).fingerprint
+    image = next(path for path in sorted(source.rglob("*")) if path.is_file() and path.suffix in (".png", ".tif"))
+    stat, content = image.stat(), bytearray(image.read_bytes())
+    others = [p for p in sorted(source.rglob(f"*{image.suffix}")) if p.read_bytes() != bytes(content)]
+    other = next((p for p in others if p.stat().st_size == stat.st_size), None)
+    if other is not None:
+        image.write_bytes(other.read_bytes())
+    else:
+        from PIL import Image
+
+        pixels = np.asarray(Image.open(image)).copy()
+        pixels[:8] = 255 - pixels[:8]
+        Image.fromarray(pixels).save(image)
+        image.write_bytes(image.read_bytes().ljust(stat.st_size, b"\0")[: max(stat.st_size, image.stat().st_size)])
+    os.utime(image, ns=(stat.st_atime_ns, stat.st_mtime_ns))
+    assert ensure_prepared(_spec(source)).fingerprint != before
+
+
+@pytest.mark.parametrize("content", [b"{", b"[]", b'{"fingerprint": "../../x", "stamp": "y"}', b"\xff"])
+def test_a_broken_pointer_or_registration_stops_nothing(cache: Path, write_folder: WriteFolder, content: bytes) -> None:
+    spec = _spec(write_folder())
+    register(spec)
+    fingerprint = ensure_prepared(spec).fingerprint
+    for pointer in (cache / "prepared" / "known").glob("*.json"):
+        pointer.write_bytes(content)
+    assert ensure_prepared(spec).fingerprint == fingerprint
+    (cache / "datasets" / "broken.json").write_bytes(content)
+    assert open_prepared("cells").fingerprint == fingerprint

@@ -16,6 +16,8 @@ from segbench.engine.data import (
     register,
     registered,
 )
+from segbench.engine.data.registry import unregister
+from segbench.engine.scheduler.catalogue import known_datasets
 from segbench.engine.study.tissues import LIVECELL_TISSUES, TISSUENET_TISSUES
 from segbench.errors import SegbenchError
 
@@ -102,3 +104,18 @@ def test_a_wrong_spec_is_refused(values: dict[str, str], why: str) -> None:
 def test_wrong_settings_are_refused(values: dict[str, object], why: str) -> None:
     with pytest.raises(SegbenchError, match=why):
         PreparationSettings.from_dict(values)
+
+
+def test_a_dataset_whose_files_are_gone_is_told_blocks_nobody_and_can_be_removed(cache: Path, tmp_path: Path) -> None:
+    register(DatasetSpec("gone", "folder", str(tmp_path / "gone")))
+    known = known_datasets()
+    assert "gone" in known.catalogue.absent
+    assert known.catalogue.task("synthetic-nuclear-1ch").dataset == "synthetic"
+    with pytest.raises(SegbenchError, match="segbench data remove gone"):
+        known.catalogue.task("gone-cell-1ch")
+    unregister("gone")
+    assert "gone" not in [spec.name for spec in registered()]
+    for name, words in (("gone", "unknown dataset"), ("synthetic", "built in"), ("../x", "unknown dataset")):
+        with pytest.raises(SegbenchError, match=words):
+            unregister(name)
+    assert list((cache / "datasets").iterdir()) == []

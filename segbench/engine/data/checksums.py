@@ -1,0 +1,76 @@
+"""Whether the files of a prepared dataset are what preparation wrote: sizes always, content where one was touched."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+from segbench.small_files import read_json, write_whole
+
+SUMS = "checksums.json"
+CHECKED = "checked.json"
+_OWN = (SUMS, CHECKED)
+
+
+def note_checksums(folder: Path) -> None:
+    """Write the size and SHA-256 of every file of a dataset that has just been prepared beside them."""
+    files = [path for path in sorted(folder.iterdir()) if path.is_file() and path.name not in _OWN]
+    write_whole(folder / SUMS, json.dumps({path.name: [path.stat().st_size, _digest(path)] for path in files}))
+    _note_checked(folder, {path.name: _touched(path) for path in files})
+
+
+def what_is_wrong(folder: Path) -> str | None:
+    """Return what is wrong with a prepared dataset's files in a few words; None where they are what was written.
+
+    Content is read again only where a file's size or time is not that of the last look. A dataset that an older
+    segbench has prepared has no checksums: its array files are held against what their own headers say.
+    """
+    sums: dict[str, Any] = read_json(folder / SUMS)
+    if not sums:
+        return _wrong_array(folder)
+    checked = read_json(folder / CHECKED)
+    seen: dict[str, list[int]] = {}
+    for name, told in sums.items():
+        path = folder / name
+        try:
+            size, digest = told
+            seen[name] = _touched(path)
+            if seen[name][0] != size:
+                return f"{name} has {seen[name][0]} bytes instead of {size}"
+            if seen[name] != checked.get(name) and _digest(path) != digest:
+                return f"{name} is not what was written"
+        except (OSError, ValueError, TypeError) as error:
+            return f"{name} cannot be read ({error})"
+    if seen != checked:
+        _note_checked(folder, seen)
+    return None
+
+
+def _wrong_array(folder: Path) -> str | None:
+    import numpy as np
+
+    for path in sorted(folder.glob("*.npy")):
+        try:
+            np.load(path, mmap_mode="r")
+        except (OSError, ValueError, EOFError) as error:
+            return f"{path.name} is cut off or no array ({' '.join(str(error).split())[:100]})"
+    return None
+
+
+def _note_checked(folder: Path, seen: dict[str, list[int]]) -> None:
+    # a cache that others own may be read only: what changed is then read each time
+    with contextlib.suppress(OSError):
+        write_whole(folder / CHECKED, json.dumps(seen))
+
+
+def _touched(path: Path) -> list[int]:
+    found = path.stat()
+    return [found.st_size, found.st_mtime_ns, found.st_ctime_ns]
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
