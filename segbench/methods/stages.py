@@ -97,7 +97,8 @@ class StageFolder:
         """Write how it ended, and its part of the attempt's log beside that."""
         if log.exists():
             with log.open("rb") as whole, self.log.open("wb") as part:
-                whole.seek(mark.log_from)
+                # a log that grew too long has lost its beginning
+                whole.seek(mark.log_from if mark.log_from <= log.stat().st_size else 0)
                 shutil.copyfileobj(whole, part)
         self.write(replace(mark, **known))
 

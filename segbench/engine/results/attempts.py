@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +19,8 @@ RUNS = "runs"
 RECORD_NAME = JobFolder(Path()).record.name
 _PREFIX = "attempt-"
 _TAIL_BYTES = 64 * 1024
+MOST_AT_ONCE = 2**20
+"""Bytes of progress that are read at once; a line is a few dozen."""
 
 
 def attempt_number(name: str) -> int:
@@ -30,6 +33,21 @@ def attempt_number(name: str) -> int:
     """
     found = re.fullmatch(rf"{_PREFIX}([0-9]{{3,9}})", name)
     return int(found[1]) if found and name == f"{_PREFIX}{int(found[1]):03d}" else 0
+
+
+def progress_line(text: bytes | str) -> dict[str, Any] | None:
+    """Return what a line of progress tells; None for what is no JSON object: any code of a method may write there.
+
+    Examples
+    --------
+    >>> progress_line(b'{"phase": "train"}'), progress_line(b"5"), progress_line(b"\\0\\0{"), progress_line(b"\\xff")
+    ({'phase': 'train'}, None, None, None)
+    """
+    try:
+        found = json.loads(text)
+    except (ValueError, RecursionError):
+        return None
+    return found if isinstance(found, dict) else None
 
 
 @dataclass(frozen=True)
@@ -158,6 +176,22 @@ class AttemptFolder:
         """Write the record: whole, on the disk, and only then under its name."""
         record.write(self.record)
 
+    def drop_record(self) -> bool:
+        """Remove what lies where the record is to be, whatever it is; return whether there was anything.
+
+        Only the engine writes records, when an attempt has ended: what is there before is the method's own.
+        """
+        import shutil
+
+        path = self.record
+        if not path.exists() and not path.is_symlink():
+            return False
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        else:
+            path.unlink()
+        return True
+
     def set_record_aside(self) -> Path:
         """Rename a record that cannot be used; return where it lies now. One that was set aside before stays."""
         to, n = self.broken_record, 1
@@ -181,17 +215,17 @@ class AttemptFolder:
 
     def log_tail(self, lines: int = 40, characters: int = 8000) -> str | None:
         """Return the last lines of the log; None where there is no log or nothing in it."""
-        from collections import deque
-
         try:
-            with self.job.log.open(errors="replace") as file:
-                last = deque(file, maxlen=lines)
+            with self.job.log.open("rb") as file:
+                file.seek(max(0, file.seek(0, 2) - _TAIL_BYTES))
+                last = file.read().decode(errors="replace").splitlines(keepends=True)[-lines:]
         except FileNotFoundError:
             return None
         return "".join(last)[-characters:].strip() or None
 
     def add_to_log(self, text: str) -> None:
         """Write at the end of the log."""
+        self.make()
         with self.job.log.open("a") as log:
             log.write(text)
 
@@ -209,6 +243,6 @@ class AttemptFolder:
         try:
             with self.job.progress.open("rb") as file:
                 file.seek(position)
-                return file.read()
+                return file.read(MOST_AT_ONCE)
         except FileNotFoundError:
             return b""

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from segbench.engine.results.attempts import AttemptFolder
+from segbench.engine.results.attempts import AttemptFolder, progress_line
 from segbench.engine.results.folder import ResultsFolder
 from segbench.engine.results.statuses import Status
 from segbench.engine.results.store import query
@@ -210,7 +209,8 @@ def describe_progress(line: dict[str, Any]) -> str:
     loss = line.get("loss")
     if loss is not None:
         words += f", loss {loss:.3g}" if isinstance(loss, float) else f", loss {loss}"
-    return words
+    # a terminal would obey what a method may have written there
+    return "".join(letter if letter.isprintable() else " " for letter in words)[:200]
 
 
 def _without_row(out: ResultsFolder, run_id: str, driven: bool, number: int | None) -> dict[str, Any]:
@@ -236,8 +236,7 @@ def _doing(attempt: AttemptFolder) -> str:
     if not attempt.has_job():
         return "preparing"
     for text in reversed(attempt.progress_end()):
-        try:
-            return describe_progress(json.loads(text))
-        except (ValueError, AttributeError):
-            continue
+        line = progress_line(text)
+        if line is not None:
+            return describe_progress(line)
     return "starting"

@@ -52,8 +52,13 @@ def run_attempt(request: AttemptRequest) -> None:
     except (EndedError, SegbenchError, MemoryError, OSError, ValueError, RuntimeError) as failure:
         status, error = _failed(failure, folder)
 
-    result = result_of(folder, with_training=request.of is None)
-    phases |= {name: float(seconds) for name, seconds in result.get("timings", {}).items() if seconds is not None}
+    try:
+        result = result_of(folder, with_training=request.of is None)
+        timings = {name: float(seconds) for name, seconds in result.get("timings", {}).items() if seconds is not None}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as wrong:
+        result, timings = {}, {}
+        status, error = Status.FAILED, f"the method's process left a result that cannot be read: {wrong!r}"
+    phases |= timings
 
     def record_of(status: Status, error: str | None, result: dict[str, Any], scored: Scored) -> Record:
         row = attempt_row(request, status, error, started, result, **facts)
@@ -72,13 +77,14 @@ def run_attempt(request: AttemptRequest) -> None:
 
     try:
         record = record_of(status, error, result, scored)
-    except ValidationError as wrong:  # what a method tells of itself goes into the store's columns, or nowhere
-        status, error = Status.FAILED, f"the method's process told what no record can hold: {first_wrong(wrong)}"
+    except (ValidationError, TypeError, AttributeError) as wrong:
+        # what a method tells of itself goes into the store's columns, or nowhere
+        status, error = Status.FAILED, f"the method's process told what no record can hold: {_words(wrong)}"
         record = record_of(status, error, {}, Scored())
     if status is Status.DONE and _is_given_up(folder):
         # the driver took this attempt for lost (a node that was cut off) and tries the run again: it has one result
         return
-    folder.write_record(record)
+    folder.make().write_record(record)
     if status in (Status.DONE, Status.DIVERGED):
         folder.drop_checkpoints()
     if cancelled is not None:
@@ -111,6 +117,10 @@ def _attempt(request: AttemptRequest, phases: dict[str, float], facts: dict[str,
         run_stages(request, job, environment, facts)
     with _timed(phases, "evaluate"):
         return evaluate_stage(request, data)
+
+
+def _words(wrong: Exception) -> str:
+    return str(first_wrong(wrong)) if isinstance(wrong, ValidationError) else f"{type(wrong).__name__}: {wrong}"
 
 
 def _model(request: AttemptRequest, taken: TakenUp | None) -> Path | None:

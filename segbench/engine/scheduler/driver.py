@@ -6,7 +6,6 @@ import contextlib
 import dataclasses
 import heapq
 import itertools
-import json
 import math
 import time
 from collections import Counter, deque
@@ -17,10 +16,11 @@ from datetime import UTC, datetime
 from segbench.engine.data import DatasetSpec
 from segbench.engine.grid import Run, run_to_dict
 from segbench.engine.grid.cards import get_card
+from segbench.engine.results.attempts import MOST_AT_ONCE, AttemptFolder, progress_line
 from segbench.engine.results.folder import ResultsFolder
 from segbench.engine.results.intake import Intake
 from segbench.engine.results.mirror import fetch_record, push_or_mark
-from segbench.engine.results.record import Record
+from segbench.engine.results.record import Record, StageRow
 from segbench.engine.results.statuses import Status
 from segbench.engine.results.store import StoreWriter
 from segbench.engine.run import environments
@@ -132,6 +132,14 @@ def _fit_all(runs: Sequence[Run], executor: Executor, observe: Observer) -> list
     for note in dict.fromkeys(note for given in fitted for note in given.notes):
         observe(Note(note))
     return [dataclasses.replace(run, resources=given.resources) for run, given in zip(runs, fitted, strict=True)]
+
+
+def _stages(attempt: AttemptFolder) -> list[StageRow]:
+    """Return the stages of an attempt that died, as far as what it left can be read."""
+    try:
+        return stage_rows(attempt)
+    except (OSError, ValueError):
+        return []
 
 
 @dataclass
@@ -265,10 +273,13 @@ class _Driver:
         try:
             fetch_record(request.folder)
             record = request.folder.read_record()
-        except (FileNotFoundError, ValueError, SegbenchError):
+        except (OSError, ValueError, SegbenchError):
             status, crash = ended.why()
+            if not request.folder.path.is_dir():
+                crash = f"the attempt's folder was removed while it ran ({crash})"
             row = attempt_row(request, status, crash, datetime.now(UTC), {})
-            record = Record(attempt=row, phases={}, stages=stage_rows(request.folder))
+            record = Record(attempt=row, phases={}, stages=_stages(request.folder))
+            request.folder.make().drop_record()
             request.folder.write_record(record)
             push_or_mark(request.folder)
         row = record.attempt
@@ -328,8 +339,12 @@ class _Driver:
                 return
             flight.started = True
             self.observe(Started(request.run, request.attempt))
-        whole = request.folder.progress_since(flight.read).rpartition(b"\n")[0]
+        found = request.folder.progress_since(flight.read)
+        whole = found.rpartition(b"\n")[0]
+        if not whole and len(found) >= MOST_AT_ONCE:
+            flight.read += len(found)  # a line without an end is none of ours
         if whole:
             flight.read += len(whole) + 1
-            with contextlib.suppress(json.JSONDecodeError):  # a node that died while it wrote
-                self.observe(Progressed(request.run, json.loads(whole.rpartition(b"\n")[2])))
+            line = progress_line(whole.rpartition(b"\n")[2])
+            if line is not None:
+                self.observe(Progressed(request.run, line))

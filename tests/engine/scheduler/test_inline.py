@@ -145,6 +145,23 @@ def test_what_fails_is_tried_again_as_on_ray(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("plugin")
+def test_a_method_that_writes_nonsense_or_removes_its_folder_costs_only_its_own_attempt(tmp_path: Path) -> None:
+    out = ResultsFolder(tmp_path / "out")
+    gone = request(tmp_path, fail="no folder", seeds=[0, 1])
+    once = LaunchOptions(executor="inline", cpu=True, retries=Retries(failed=0))
+    _, summary = launch(gone, out, once)
+    assert summary is not None
+    assert [outcome.status for outcome in summary.outcomes] == [Status.FAILED] * 2
+    seen: list[Event] = []
+    _, summary = launch(request(tmp_path, fail="noise"), out, once, seen.append)
+    assert summary is not None
+    assert [outcome.status for outcome in summary.outcomes] == [Status.DONE]
+    assert all(isinstance(event.line, dict) for event in seen if isinstance(event, Progressed))
+    assert check_store(out).faults == ()
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("plugin")
 def test_a_launch_is_cancelled_from_elsewhere(tmp_path: Path) -> None:
     events: list[Event] = []
     ended: list[Summary | None] = []

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import sys
 import time
@@ -43,7 +44,11 @@ class Threshold(Method):
         libraries=("scikit-image",),
         settings={
             "seconds": Setting(0.0, "how long training takes", unit="seconds", minimum=0),
-            "fail": Setting("", "how training ends", choices=("", "raise", "memory", "memory above 2", "exit", "nan")),
+            "fail": Setting(
+                "",
+                "how training ends",
+                choices=("", "raise", "memory", "memory above 2", "exit", "nan", "noise", "no folder"),
+            ),
             "obstacle": Setting("", "a file: while it is there prediction fails as it says", neutral_default=True),
             "over": Setting(0.0, "of a cell above the learnt value", neutral_default=True, prediction=True),
             "margin": Setting(0.1, "of the threshold above the mean", minimum=-1, maximum=1),
@@ -74,6 +79,13 @@ class Threshold(Method):
             raise MemoryError("told to run out")
         if job.settings["fail"] == "exit":
             os._exit(7)
+        if job.settings["fail"] == "noise":
+            with (Path(job.output) / "progress.jsonl").open("ab") as progress_file:
+                progress_file.write(b"\0\0\0{}\n\xff\xfe\n5\n[1]\n")
+            (Path(job.output) / "record.json").write_text('{"attempt": {"status": "done"}}')
+            time.sleep(1)
+        if job.settings["fail"] == "no folder":
+            shutil.rmtree(job.output)
         sys.stdout.write("training\n")
         kept = checkpoints.latest()
         done = 0.0 if kept is None else float(np.load(kept / "done.npy"))
