@@ -77,7 +77,7 @@ def list_datasets(format: FormatOption = Format.TABLE, _wide: WideOption = False
     """
     from segbench.engine.data import registered
     from segbench.engine.data.cache import find_prepared
-    from segbench.engine.data.summary import tasks_or_why, windows_of
+    from segbench.engine.data.presence import tasks_or_why, windows_of
 
     rows = []
     for spec in registered():

@@ -5,11 +5,6 @@ from __future__ import annotations
 import polars as pl
 
 from segbench.engine.data.prepared import PreparedDataset, in_order
-from segbench.engine.data.registry import layout
-from segbench.engine.data.spec import DatasetSpec
-from segbench.engine.data.tasks import tasks_of
-from segbench.errors import SegbenchError
-from segbench.methods.job import Task
 
 
 def counts(prepared: PreparedDataset) -> pl.DataFrame:
@@ -66,19 +61,3 @@ def _sorted(prepared: PreparedDataset, table: pl.DataFrame) -> pl.DataFrame:
         pl.col("tissue").replace_strict(tissues, range(len(tissues))),
     ]
     return table.sort(*keys, *(["target"] if "target" in table.columns else []))
-
-
-def tasks_or_why(spec: DatasetSpec, prepared: PreparedDataset | None) -> tuple[tuple[Task, ...], str | None]:
-    """Return a dataset's tasks, or why there are none: its files are gone, say."""
-    try:
-        return (tasks_of(spec.name, *layout(spec)) if prepared is None else prepared.tasks), None
-    except (SegbenchError, OSError) as error:
-        return (), " ".join(str(error).split())
-
-
-def windows_of(prepared: PreparedDataset) -> int | None:
-    """Return how many windows a dataset has; None where its arrays cannot be read."""
-    try:
-        return sum(map(prepared.n_windows, prepared.splits))
-    except (OSError, ValueError):
-        return None
