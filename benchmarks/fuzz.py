@@ -1,6 +1,6 @@
 """Damages what segbench keeps on disk, hundreds of times, and looks that nothing is lost and all is told in one line.
 
-Run: python benchmarks/fuzz.py store|records|checkpoints|progress|caches [--n 300] [--seed 0]
+Run: python benchmarks/fuzz.py store|records [--n 300] [--seed 0]
 
 Each round begins with a sound folder, damages one file of it (a bit, a page of zeros or of noise, a cut, an empty file,
 or a value for another) and lets segbench at it. Prints how the rounds ended; ends with 1 where an error was no

@@ -22,7 +22,7 @@ from segbench.methods.published import SCRIPTS
 from segbench.methods.setting import Setting
 from segbench.methods.stardist_batches import use_threads
 from segbench.methods.stardist_windows import FilledLabels, NormalisedImages
-from segbench.methods.tensorflow_devices import data_threads, names_of, peak_bytes, prepare_tensorflow
+from segbench.methods.tensorflow_devices import WORKERS, data_threads, names_of, peak_bytes, prepare_tensorflow
 
 _REPORT_S = 5.0
 _HELD_OUT = 0.1
@@ -83,15 +83,7 @@ class StarDist(Method):
             "val_windows": Setting(
                 256, "most validation windows used for the validation loss", unit="windows", minimum=1
             ),
-            "workers": Setting(
-                "auto",
-                "threads that make batches beside the training, the same ones: auto is one on a CPU, up to 4 on a GPU",
-                unit="threads",
-                type=int,
-                words=("auto",),
-                minimum=1,
-                neutral_default=True,
-            ),
+            "workers": WORKERS,
             "optimize_thresholds": Setting(
                 True, "choose the two thresholds on the validation data", prediction=True, calibrated=(True,)
             ),

@@ -8,8 +8,19 @@ from collections.abc import Sequence
 from typing import Any
 
 from segbench.methods.job import Job
+from segbench.methods.setting import Setting
 
 _MOST_THREADS = 4
+WORKERS = Setting(
+    "auto",
+    "threads that make batches beside the training, the same ones: auto is one on a CPU, up to 4 on a GPU",
+    unit="threads",
+    type=int,
+    words=("auto",),
+    minimum=1,
+    neutral_default=True,
+)
+"""The setting ``workers`` of the methods on TensorFlow; :func:`data_threads` reads it."""
 
 
 def prepare_tensorflow(job: Job) -> list[Any]:

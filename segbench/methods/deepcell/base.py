@@ -27,7 +27,7 @@ from segbench.methods.deepcell.windows import Tiles, cut, pad, tile_side
 from segbench.methods.job import Job
 from segbench.methods.predictions import Instances, LabelInstances
 from segbench.methods.setting import Setting
-from segbench.methods.tensorflow_devices import names_of, peak_bytes, prepare_tensorflow
+from segbench.methods.tensorflow_devices import WORKERS, names_of, peak_bytes, prepare_tensorflow
 
 LOG = logging.getLogger(__name__)
 NO_SLURM = "paper: 4 GPUs; scripts: one, with no distribution strategy"
@@ -55,15 +55,7 @@ SETTINGS: Mapping[str, Setting] = {
         {}, "changes to the post-processing, by the name of its argument", prediction=True
     ),
     "calibration_windows": Setting(32, "most validation windows used to tune", unit="windows", minimum=0),
-    "workers": Setting(
-        "auto",
-        "threads that make batches beside the training, the same ones: auto is one on a CPU, up to 4 on a GPU",
-        unit="threads",
-        type=int,
-        words=("auto",),
-        minimum=1,
-        neutral_default=True,
-    ),
+    "workers": WORKERS,
     "predict_batch": Setting(4, "images predicted together", unit="windows", minimum=1, prediction=True),
 }
 """The settings that all three have."""
