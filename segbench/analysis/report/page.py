@@ -20,7 +20,8 @@ from segbench.small_files import write_whole
 
 _log = logging.getLogger(__name__)
 
-_SCRIPTS = ("data.js", "filters.js", "figures.js", "tables.js", "examples.js", "page.js")
+_SCRIPTS = ("data.js", "filters.js", "across.js", "figures.js", "tables.js", "examples.js", "page.js")
+_STYLES = ("report.css", "examples.css", "phone.css", "print.css")
 
 
 @dataclass(frozen=True)
@@ -150,7 +151,7 @@ def site_files() -> dict[str, str]:
     """Return what a linked page needs beside it: file names and contents."""
     return {
         "plotly.min.js": plotly_bundle(),
-        "report.css": _asset("report.css"),
+        "report.css": "".join(_asset(name) for name in _STYLES),
         "report.js": "\n".join(_asset(name) for name in _SCRIPTS),
     }
 

@@ -68,13 +68,18 @@ SB.drawFigure = function (spec, plots, legend) {
     if (facet !== null) holder.append(SB.make("h4", {}, String(facet)));
     if (!drawn.empty) {
       const name = [spec.title, facet].filter(Boolean).join(" ").replace(/[^\w-]+/g, "-").toLowerCase();
-      const save = () => Plotly.downloadImage(box, { format: "svg", filename: name, width: box.clientWidth, height: drawn.height });
+      // Drawn anew for the file: on a phone the names of the rows stand beside the plot, not in it
+      const save = () => Plotly.downloadImage({ data: drawn.traces, layout: SB.layout(drawn, spec) }, { format: "svg", filename: name, width: box.clientWidth, height: drawn.height });
       const box = SB.make("div", { class: "plot", role: "img", "aria-label": `${spec.title}${facet === null ? "" : ", " + facet}. ${spec.alt}` });
       box.style.height = `${drawn.height}px`;
       holder.append(box);
       holder.append(SB.make("button", { type: "button", class: "save", "aria-label": `Save as SVG: ${name}`, title: "Save as SVG", onclick: save }, "SVG"));
       plots.append(holder);
-      Plotly.newPlot(box, drawn.traces, SB.layout(drawn, spec), SB.CONFIG);
+      const layout = drawn.grid ? SB.scrollAcross(box, spec, drawn.grid, SB.layout(drawn, spec)) : SB.layout(drawn, spec);
+      Plotly.newPlot(box, drawn.traces, layout, SB.CONFIG).then(() => {
+        box.placeRows?.();
+        if (box.placeRows) box.on("plotly_afterplot", box.placeRows);
+      });
     } else {
       holder.append(SB.make("p", { class: "note" }, `No ${SB.axisTitle("@metric")} here: the test data have no true instances.`));
       plots.append(holder);
@@ -199,6 +204,7 @@ SB.DRAW = {
     return {
       empty: !means.some((value) => value !== null),
       height,
+      grid: { rows: ys, columns: xs.length },
       traces: [{
         type: "heatmap", z, x: xs.map((_, n) => n), y: ys.map((_, n) => n), hovertext: hover, xgap: 2, ygap: 2, zmin: shared.range?.[0], zmax: shared.range?.[1],
         colorscale: scale, showscale: false, hoverongaps: false,

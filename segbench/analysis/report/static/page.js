@@ -61,15 +61,15 @@ SB.start = async function () {
   }
   window.addEventListener("hashchange", () => { const key = SB.readFragment(); refresh(); open(key); });
   window.addEventListener("popstate", () => { const key = SB.readFragment(); refresh(); open(key); });
-  // Paper is white: figures drawn for a dark screen are drawn anew for it
+  // Paper is white and narrow: every figure is drawn anew for it, and once more for the screen
   window.addEventListener("beforeprint", () => {
-    if (SB.isDark()) sections.forEach((section) => stale.add(section));
     document.documentElement.dataset.print = "";
+    sections.forEach((section) => stale.add(section));
     drawAll();
   });
   window.addEventListener("afterprint", () => {
     delete document.documentElement.dataset.print;
-    if (SB.isDark()) refresh();
+    refresh();
   });
   document.getElementById("link").addEventListener("click", () => {
     const url = new URL(location.href);
@@ -101,6 +101,7 @@ SB.buildTheme = function () {
   SB.isDark = () => !("print" in root.dataset) && (root.dataset.theme ? root.dataset.theme === "dark" : dark.matches);
   document.getElementById("theme").addEventListener("click", () => { root.dataset.theme = SB.isDark() ? "light" : "dark"; SB.redrawAll(); });
   dark.addEventListener("change", () => SB.redrawAll());
+  SB.NARROW.addEventListener("change", () => { if (!("print" in root.dataset)) SB.redrawAll(); });
 };
 
 SB.start().catch((error) => {

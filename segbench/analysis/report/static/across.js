@@ -1,0 +1,42 @@
+// Heat maps on a phone: wider than the page, they scroll inside their own box, while the names of their rows stay.
+"use strict";
+SB.NARROW = matchMedia("(max-width: 800px)");
+SB.NARROW_CELL = 36;
+
+// The least width of a heat map's cell in pixels: on paper nothing scrolls, on a wide screen numbers give way instead
+SB.leastCell = () => (SB.NARROW.matches && !("print" in document.documentElement.dataset) ? SB.NARROW_CELL : 0);
+
+SB.textWidth = function (text, size = 12) {
+  SB.ruler ??= document.createElement("canvas").getContext("2d");
+  SB.ruler.font = `${size}px ${getComputedStyle(document.documentElement).getPropertyValue("--font")}`;
+  return SB.ruler.measureText(text).width;
+};
+
+// Puts a heat map's box into one that scrolls where its cells would be too narrow; returns the layout to draw it with
+SB.scrollAcross = function (box, spec, grid, layout) {
+  const least = SB.leastCell();
+  const room = box.parentElement.clientWidth;
+  if (!least || !room) return layout;
+  const names = grid.rows.map((name) => String(name));
+  const side = Math.min(Math.ceil(Math.max(...names.map((name) => SB.textWidth(name)))) + 10, Math.round(room * 0.4));
+  const width = side + grid.columns * least + 12;
+  if (width <= room) return layout;
+  const list = SB.make("div", { class: "row-names", "aria-hidden": "true" }, ...names.map((name) => SB.make("span", { title: name }, name)));
+  const across = SB.make("div", { class: "across", tabindex: "0", role: "region", "aria-label": `${spec.title}: scrolls sideways` });
+  box.replaceWith(across);
+  across.append(box, list);
+  const axes = [spec.y_title && `rows: ${spec.y_title}`, spec.x_title && `columns: ${spec.x_title}`, "scrolls sideways"];
+  across.before(SB.make("p", { class: "axes" }, axes.filter(Boolean).join("; ")));
+  box.style.width = `${width}px`;
+  list.style.width = `${side}px`;
+  box.placeRows = () => {
+    const { _offset: top, _length: height } = box._fullLayout.yaxis;
+    list.childNodes.forEach((name, n) => { name.style.top = `${top + ((n + 0.5) * height) / names.length}px`; });
+  };
+  return {
+    ...layout,
+    margin: { ...layout.margin, l: side },
+    xaxis: { ...layout.xaxis, title: { text: "" } },
+    yaxis: { ...layout.yaxis, showticklabels: false, automargin: false, title: { text: "" } },
+  };
+};
