@@ -1,4 +1,4 @@
-"""The report on a phone and on paper: what does not fit scrolls in its own box, what belongs together stays together."""
+"""The report on a phone and on paper: what is too wide scrolls in its box, what belongs together stays together."""
 
 from __future__ import annotations
 
