@@ -30,9 +30,8 @@ class Panel:
     difference: str
     tissue: str
     ap50: float | None
-    found: int
-    false: int
-    missed: int
+    told: str
+    """What the difference shows, in words."""
 
 
 @dataclass
@@ -80,9 +79,7 @@ class Pictures:
             difference=self.add(overlay.picture),
             tissue=windows.tissues[k],
             ap50=None if np.isnan(ap50) else ap50,
-            found=overlay.found,
-            false=overlay.false,
-            missed=overlay.missed,
+            told=tiles.told(overlay.counts),
         )
         return panel, sum(map(len, self.files.values())) - before
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,15 +13,27 @@ import numpy.typing as npt
 IOU = 0.5
 """Overlap from which a predicted instance counts as the true one (AP50's threshold)."""
 
-PALETTE = np.array(
-    [(0, 0, 0, 0), (0x56, 0xD4, 0xFF, 255), (0xFF, 0x8C, 0x1A, 255), (0xFF, 0xF1, 0x3D, 255), (255, 255, 255, 255)],
-    np.uint8,
-)
-"""Colours (RGBA) of an overlay: nothing, found, false positive, missed, truth; light enough for any microscopy."""
-FOUND, FALSE, MISSED, TRUTH = 1, 2, 3, 4
+NOTHING, FOUND, LOOSE, MISSED, SPLIT, MERGED, SPURIOUS, TRUTH = range(8)
+"""What a pixel of an overlay says of the cell whose outline it is."""
+KINDS = {
+    "found": (FOUND, "#56b4ff", "an overlap (IoU) of 0.5 or more"),
+    "loose": (LOOSE, "#b9a6ff", "the right cell, but an overlap below 0.5"),
+    "missed": (MISSED, "#fff13d", "a true cell that no prediction shows"),
+    "split": (SPLIT, "#ff6fae", "pieces of one true cell"),
+    "merged": (MERGED, "#35e08d", "several true cells in one prediction"),
+    "spurious": (SPURIOUS, "#ff8c1a", "a prediction with no true cell"),
+    "truth": (TRUTH, "#ffffff", "the outline that people drew"),
+}
+"""The one colour key: each kind's number in an overlay, its colour (light enough for any microscopy), its meaning."""
+PALETTE = np.array([(0, 0, 0, 0), *((*bytes.fromhex(colour[1:]), 255) for _, colour, _ in KINDS.values())], np.uint8)
+"""(8, 4), the colours (RGBA) by number."""
 # Two channels as grey and purple: apart from each other for every kind of colour vision, and from the outlines above
 # them
 _TWO_CHANNELS = np.array([[0.62, 0.62, 0.62], [0.5, 0.08, 0.5]])
+_ONE, _TWO, _THREE = ("#d0d0d0",), ("#d0d0d0", "#e060e0"), ("#ff6060", "#60e060", "#8080ff")
+_HALF = 0.5
+LEAST_OVERLAP = 0.1
+"""An IoU below this is no outline of the cell, however loose (TIDE's bound of the background)."""
 
 
 @dataclass(frozen=True)
@@ -29,12 +42,9 @@ class Overlay:
 
     picture: str
     """Base64 of a WebP (H, W) with transparent ground."""
-    found: int
-    """True instances with a predicted one of IoU 0.5 or more."""
-    false: int
-    """Predicted instances with no true one."""
-    missed: int
-    """True instances with no predicted one."""
+    counts: Mapping[str, int]
+    """True cells that are ``found``, ``loose``, ``missed``, ``split`` and ``merged``; predictions that are
+    ``spurious``."""
 
 
 def picture(image: npt.NDArray[np.uint8]) -> str:
@@ -59,23 +69,109 @@ def truth_overlay(truth: npt.NDArray[np.int32]) -> str:
     return _overlay(np.where(boundary(truth), np.uint8(TRUTH), np.uint8(0)))
 
 
-def prediction_overlay(truth: npt.NDArray[np.int32], prediction: npt.NDArray[np.int32]) -> Overlay:
-    """Return the outlines of a predicted label map (H, W), coloured by what the truth says.
+def channel_key(names: Sequence[str]) -> list[tuple[str, str]]:
+    """Return the channels that `picture` shows, each with the colour that a key gives it.
 
-    Found and false instances are drawn where they were predicted, missed ones where they are, dashed, so that they can
-    be told apart without their colour.
+    Examples
+    --------
+    >>> channel_key(["nuclear", "membrane"])
+    [('nuclear', '#d0d0d0'), ('membrane', '#e060e0')]
     """
-    found_true, found_predicted = matched(truth, prediction)
-    drawn = np.zeros(truth.shape, np.uint8)
-    missed = boundary(truth) & ~_is_one_of(truth, found_true)
+    colours = {1: _ONE, 2: _TWO}.get(len(names), _THREE)
+    return list(zip(names, colours, strict=False))
+
+
+def told(counts: Mapping[str, int]) -> str:
+    """Return an overlay's counts in words; kinds that there are none of are left out, but for found and missed.
+
+    Examples
+    --------
+    >>> told({"found": 5, "loose": 0, "missed": 0, "split": 1, "merged": 0, "spurious": 2})
+    '5 found, 0 missed, 1 split, 2 spurious'
+    """
+    return ", ".join(f"{n} {kind}" for kind, n in counts.items() if n or kind in ("found", "missed"))
+
+
+def prediction_overlay(truth: npt.NDArray[np.int32], prediction: npt.NDArray[np.int32]) -> Overlay:
+    """Return the outlines of a predicted label map (H, W), coloured by what the truth says of each.
+
+    Predictions are drawn where they are; missed cells, and the cells that a prediction merges, where they are in truth,
+    dashed, so that they can be told apart without their colour.
+    """
+    of_truth, of_predictions = faults(truth, prediction)
     diagonals = np.add.outer(np.arange(truth.shape[0]), np.arange(truth.shape[1]))
-    drawn[missed & (diagonals // 3 % 2 == 0)] = MISSED
-    edges = boundary(prediction)
-    right = _is_one_of(prediction, found_predicted)
-    drawn[edges & right] = FOUND
-    drawn[edges & ~right] = FALSE
-    n_true, n_predicted = _count(truth), _count(prediction)
-    return Overlay(_overlay(drawn), found_true.size, n_predicted - found_predicted.size, n_true - found_true.size)
+    dashed = np.where(boundary(truth) & (diagonals // 3 % 2 == 0), of_truth[truth], NOTHING)
+    drawn = np.where(np.isin(dashed, (MISSED, MERGED)), dashed, NOTHING)
+    drawn = np.where(boundary(prediction), of_predictions[prediction], drawn).astype(np.uint8)
+    true_kinds = np.bincount(of_truth, minlength=len(PALETTE))
+    counts = {name: int(true_kinds[number]) for name, (number, _, _) in KINDS.items() if name != "truth"}
+    counts["spurious"] = int(np.count_nonzero(of_predictions == SPURIOUS))
+    return Overlay(_overlay(drawn), counts)
+
+
+def faults(
+    truth: npt.NDArray[np.int32], prediction: npt.NDArray[np.int32]
+) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8]]:
+    """Return what is right or wrong with each instance of two label maps (H, W), by label.
+
+    A pair with an IoU of 0.5 or more is found. Of the others, a prediction that holds more than half of two true cells
+    or more merges them; a true cell that holds more than half of two predictions or more is split; a pair with an IoU
+    of 0.1 or more is loose. What is left is missed, or spurious.
+
+    Returns
+    -------
+    of_truth, of_predictions
+        (largest label + 1,) each: the kinds by label; ``NOTHING`` for labels that no pixel has.
+
+    Examples
+    --------
+    >>> truth = np.array([[1, 1, 1, 1, 0, 2, 3]], np.int32)
+    >>> of_truth, of_predictions = faults(truth, np.array([[1, 2, 2, 0, 0, 4, 4]], np.int32))
+    >>> [int(kind) for kind in of_truth] == [NOTHING, FOUND, FOUND, MERGED]
+    True
+    """
+    area_true, area_predicted = np.bincount(truth.ravel()), np.bincount(prediction.ravel())
+    area_true[0] = area_predicted[0] = 0
+    true, predicted, overlap = _pairs(truth, prediction, area_predicted.size)
+    iou = overlap / (area_true[true] + area_predicted[predicted] - overlap)
+    of_truth, of_predictions = np.zeros(area_true.size, np.uint8), np.zeros(area_predicted.size, np.uint8)
+    right_true, right_predicted = matched(truth, prediction)
+    of_truth[right_true] = of_predictions[right_predicted] = FOUND
+    # Merged: what holds more than half of two true cells or more
+    holds = overlap > _HALF * area_true[true]
+    merging = np.bincount(predicted[holds], minlength=area_predicted.size) > 1
+    _note(of_predictions, np.flatnonzero(merging), MERGED)
+    _note(of_truth, true[holds & merging[predicted]], MERGED)
+    # Split: what holds more than half of two predictions or more
+    within = overlap > _HALF * area_predicted[predicted]
+    splitting = np.bincount(true[within], minlength=area_true.size) > 1
+    _note(of_truth, np.flatnonzero(splitting), SPLIT)
+    _note(of_predictions, predicted[within & splitting[true]], SPLIT)
+    for pair in np.argsort(-iou, kind="stable"):
+        near = iou[pair] >= LEAST_OVERLAP
+        if near and of_truth[true[pair]] == of_predictions[predicted[pair]] == NOTHING:
+            of_truth[true[pair]] = of_predictions[predicted[pair]] = LOOSE
+    # Within a cell that is told of already: one more piece of it
+    _note(of_predictions, predicted[within & (of_truth[true] != NOTHING)], SPLIT)
+    _note(of_truth, np.flatnonzero(area_true), MISSED)
+    _note(of_predictions, np.flatnonzero(area_predicted), SPURIOUS)
+    return of_truth, of_predictions
+
+
+def _note(kinds: npt.NDArray[np.uint8], labels: npt.NDArray[np.int64], kind: int) -> None:
+    """Note a kind for those of the labels that have none yet."""
+    kinds[labels[kinds[labels] == NOTHING]] = kind
+
+
+def _pairs(
+    truth: npt.NDArray[np.int32], prediction: npt.NDArray[np.int32], size: int
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """Return the labels of the instances that share pixels, and how many."""
+    both = (truth > 0) & (prediction > 0)
+    # A pair of labels as one number: sorting numbers is much faster than sorting pairs
+    pairs, overlap = np.unique(truth[both].astype(np.int64) * size + prediction[both], return_counts=True)
+    true, predicted = np.divmod(pairs, size)
+    return true, predicted, overlap
 
 
 def matched(
@@ -92,22 +188,11 @@ def matched(
     (array([1]), array([5]))
     """
     area_true, area_predicted = np.bincount(truth.ravel()), np.bincount(prediction.ravel())
-    both = (truth > 0) & (prediction > 0)
-    # A pair of labels as one number: sorting numbers is much faster than sorting pairs
-    pairs, overlap = np.unique(
-        truth[both].astype(np.int64) * area_predicted.size + prediction[both], return_counts=True
-    )
-    true, predicted = np.divmod(pairs, area_predicted.size)
+    true, predicted, overlap = _pairs(truth, prediction, area_predicted.size)
     alike = overlap / (area_true[true] + area_predicted[predicted] - overlap) >= IOU
     true, first = np.unique(true[alike], return_index=True)
     predicted, second = np.unique(predicted[alike][first], return_index=True)
     return true[second], predicted
-
-
-def _is_one_of(labels: npt.NDArray[np.int32], wanted: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
-    table = np.zeros(int(labels.max(initial=0)) + 1, bool)
-    table[wanted] = True
-    return table[labels]
 
 
 def boundary(labels: npt.NDArray[np.int32]) -> npt.NDArray[np.bool_]:
@@ -119,10 +204,6 @@ def boundary(labels: npt.NDArray[np.int32]) -> npt.NDArray[np.bool_]:
     edge[:, 1:] |= horizontal
     edge[:, :-1] |= horizontal
     return edge & (labels > 0)
-
-
-def _count(labels: npt.NDArray[np.int32]) -> int:
-    return int(np.count_nonzero(np.bincount(labels.ravel())[1:]))
 
 
 def _overlay(indices: npt.NDArray[np.uint8]) -> str:

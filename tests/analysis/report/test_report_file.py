@@ -89,7 +89,8 @@ def test_examples_come_from_the_runs_folders_with_every_method(html: str) -> Non
     for example in examples:
         assert {panel["method"] for panel in example["panels"]} == set(METHODS)
         for panel in example["panels"]:
-            assert panel["found"] + panel["missed"] == example["cells"]
+            true = {kind: n for kind, n in panel["counts"].items() if kind != "spurious"}
+            assert sum(true.values()) == example["cells"]
             picture = Image.open(io.BytesIO(base64.b64decode(panel["overlay"])))
             assert picture.size == (96, 96)
             assert picture.convert("RGBA").getpixel((0, 0))[3] == 0
@@ -155,27 +156,60 @@ def test_a_frame_keeps_nulls_and_drops_what_is_no_number() -> None:
     assert columns[2] == {"name": "n", "values": [1, None, 3, 4]}
 
 
-def test_outlines_tell_found_false_and_missed_cells_apart() -> None:
-    truth = np.zeros((40, 40), np.int32)
-    truth[2:10, 2:10], truth[20:30, 20:30] = 1, 7
-    prediction = np.zeros_like(truth)
-    prediction[2:10, 3:10], prediction[33:38, 2:8] = 4, 9
+def test_outlines_tell_the_six_kinds_of_cells_apart() -> None:
+    truth, prediction = np.zeros((60, 60), np.int32), np.zeros((60, 60), np.int32)
+    truth[2:10, 2:10], prediction[2:10, 3:10] = 1, 11  # found
+    truth[20:30, 20:30] = 2  # missed
+    prediction[33:38, 2:8] = 12  # spurious
+    truth[40:50, 2:12], prediction[40:50, 2:7], prediction[40:50, 7:12] = 3, 13, 14  # split in two halves
+    prediction[40:44, 2:7] = 0
+    prediction[40:44, 7:12] = 0
+    truth[2:8, 30:36], truth[2:8, 37:43], prediction[2:8, 30:43] = 4, 5, 15  # merged
+    truth[40:50, 40:50], prediction[44:54, 44:54] = 6, 16  # loose
     overlay = tiles.prediction_overlay(truth, prediction)
-    assert (overlay.found, overlay.false, overlay.missed) == (1, 1, 1)
+    assert overlay.counts == {"found": 1, "loose": 1, "missed": 1, "split": 1, "merged": 2, "spurious": 1}
     colours = np.asarray(Image.open(io.BytesIO(base64.b64decode(overlay.picture))).convert("RGBA"))
     drawn = np.argmax((colours[:, :, None] == tiles.PALETTE).all(axis=-1), axis=-1)
-    assert (drawn[2:10, 3] == tiles.FOUND).all()
-    assert (drawn[33, 2:8] == tiles.FALSE).all()
+    for label, kind in {
+        11: tiles.FOUND,
+        12: tiles.SPURIOUS,
+        13: tiles.SPLIT,
+        14: tiles.SPLIT,
+        15: tiles.MERGED,
+        16: tiles.LOOSE,
+    }.items():
+        assert set(drawn[tiles.boundary(prediction) & (prediction == label)]) == {kind}
     assert set(drawn[20, 20:30]) == {0, tiles.MISSED}, "missed cells are dashed"
     assert (drawn[4:9, 5:9] == 0).all(), "nothing is drawn inside a cell"
+
+
+def test_a_piece_of_a_found_cell_is_a_split_and_a_swallowed_cell_is_merged() -> None:
+    truth, prediction = np.zeros((30, 40), np.int32), np.zeros((30, 40), np.int32)
+    truth[0:10, 0:10], prediction[0:10, 0:8], prediction[0:10, 8:10] = 1, 1, 2
+    truth[15:25, 0:10], truth[15:25, 11:14], prediction[15:25, 0:14] = 2, 3, 3
+    of_truth, of_predictions = tiles.faults(truth, prediction)
+    assert [*of_truth] == [tiles.NOTHING, tiles.FOUND, tiles.FOUND, tiles.MERGED]
+    assert [*of_predictions] == [tiles.NOTHING, tiles.FOUND, tiles.SPLIT, tiles.FOUND]
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_every_cell_and_every_prediction_has_one_kind(seed: int) -> None:
+    draw = np.random.default_rng(seed)
+    truth, prediction = (draw.integers(0, 5, (6, 6)).astype(np.int32).repeat(4, 0).repeat(4, 1) for _ in range(2))
+    of_truth, of_predictions = tiles.faults(truth, prediction)
+    for labels, kinds in ((truth, of_truth), (prediction, of_predictions)):
+        assert {label for label, kind in enumerate(kinds) if kind} == set(np.unique(labels)) - {0}
+    assert np.count_nonzero(of_truth == tiles.FOUND) == np.count_nonzero(of_predictions == tiles.FOUND)
+    assert not {tiles.MISSED} & {*of_predictions}
+    assert not {tiles.SPURIOUS} & {*of_truth}
 
 
 def test_a_perfect_prediction_finds_every_cell_and_an_empty_one_none() -> None:
     truth = discs(96, 3)
     perfect = tiles.prediction_overlay(truth, np.where(truth > 0, truth + 5, 0).astype(np.int32))
-    assert (perfect.found, perfect.false, perfect.missed) == (truth.max(), 0, 0)
+    assert tiles.told(perfect.counts) == f"{truth.max()} found, 0 missed"
     nothing = tiles.prediction_overlay(truth, np.zeros_like(truth))
-    assert (nothing.found, nothing.false, nothing.missed) == (0, 0, truth.max())
+    assert tiles.told(nothing.counts) == f"0 found, {truth.max()} missed"
 
 
 def test_a_store_with_failed_runs_only_says_what_brings_data(tmp_path: Path) -> None:

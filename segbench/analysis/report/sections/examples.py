@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from segbench.analysis.report import tiles
 from segbench.analysis.report.model import Content, Missing, Section, Source
-from segbench.analysis.report.wording import count, score
+from segbench.analysis.report.wording import count
 from segbench.engine.results.attempts import AttemptFolder
 from segbench.engine.results.folder import ResultsFolder
 
@@ -35,6 +35,13 @@ from (
 )
 where place = 1
 order by task, method_title"""
+
+_PIXELS_SQL = """\
+select dataset_fingerprint, any_value(pixel_size_um) as um_per_pixel
+from tissues
+where pixel_size_um > 0
+group by dataset_fingerprint
+having count(distinct pixel_size_um) = 1"""
 
 
 @dataclass(frozen=True)
@@ -56,6 +63,8 @@ class Windows:
     """(k,) image ids."""
     dataset: str
     fingerprint: str
+    channels: tuple[str, ...]
+    """Names of the C channels."""
 
 
 def read_windows(attempt: AttemptFolder) -> Windows | None:
@@ -73,6 +82,7 @@ def read_windows(attempt: AttemptFolder) -> Windows | None:
                 names=tuple(map(str, meta["images"])),
                 dataset=str(meta["dataset"]),
                 fingerprint=str(meta["fingerprint"]),
+                channels=tuple(map(str, meta.get("channels", ()))),
             )
     except FileNotFoundError:
         return None
@@ -101,16 +111,23 @@ class _Example:
     picture: str
     truth: str
     cells: int
+    size: tuple[int, int]
+    """Height and width in pixels."""
+    channels: list[tuple[str, str]]
+    """Names and colours of what the picture shows."""
+    um_per_pixel: float | None
+    """None where it is not known: the scale bar is in pixels."""
     panels: list[dict[str, Any]]
 
     def as_data(self) -> dict[str, Any]:
         scores = [panel["ap50"] for panel in self.panels if panel["ap50"] is not None]
         mean = sum(scores) / len(scores) if scores else None
-        return {**self.__dict__, "mean_ap50": mean}
+        return {**self.__dict__, "mean_ap50": None if mean is None else round(mean, 4)}
 
 
 def _build(source: Source) -> Content | Missing:
     runs = source.query(_RUNS_SQL).to_dicts()
+    sizes = dict(source.query(_PIXELS_SQL).rows())
     examples: dict[tuple[str, str, int], _Example] = {}
     left_out = 0
     with ThreadPoolExecutor() as pool:
@@ -124,7 +141,7 @@ def _build(source: Source) -> Content | Missing:
                     continue
                 key = (run["task"], windows.fingerprint, int(windows.rows[k]))
                 if key not in examples:
-                    examples[key] = _example(run["task"], windows, k)
+                    examples[key] = _example(run["task"], windows, k, sizes.get(windows.fingerprint))
                     size += len(examples[key].picture) + len(examples[key].truth)
                 size += len(overlay.picture)
                 examples[key].panels.append(_panel(run, overlay, float(windows.ap50[k])))
@@ -134,8 +151,8 @@ def _build(source: Source) -> Content | Missing:
     return Content(
         sentence=_sentence(data, left_out),
         template="examples.html.j2",
-        context={"palette": {"found": tiles.FOUND, "false": tiles.FALSE, "missed": tiles.MISSED}},
-        data={"examples": data},
+        context={"kinds": [(name, colour, meaning) for name, (_, colour, meaning) in tiles.KINDS.items()]},
+        data={"examples": data, "kinds": {name: colour for name, (_, colour, _) in tiles.KINDS.items()}},
     )
 
 
@@ -159,9 +176,8 @@ def _panel(run: dict[str, Any], overlay: tiles.Overlay, ap50: float) -> dict[str
         "run": run["run_id"],
         "ap50": None if np.isnan(ap50) else round(ap50, 4),
         "overlay": overlay.picture,
-        "found": overlay.found,
-        "false": overlay.false,
-        "missed": overlay.missed,
+        "told": tiles.told(overlay.counts),
+        "counts": dict(overlay.counts),
     }
 
 
@@ -177,7 +193,8 @@ def _windows(out: ResultsFolder, runs: list[dict[str, Any]]) -> Iterator[tuple[d
             yield run, windows
 
 
-def _example(task: str, windows: Windows, k: int) -> _Example:
+def _example(task: str, windows: Windows, k: int, um_per_pixel: float | None) -> _Example:
+    height, width = windows.truth[k].shape
     return _Example(
         task=task,
         tissue=windows.tissues[k],
@@ -187,23 +204,19 @@ def _example(task: str, windows: Windows, k: int) -> _Example:
         picture=tiles.picture(windows.images[k]),
         truth=tiles.truth_overlay(windows.truth[k]),
         cells=int(np.count_nonzero(np.unique(windows.truth[k]))),
+        size=(height, width),
+        channels=tiles.channel_key(windows.channels),
+        um_per_pixel=um_per_pixel,
         panels=[],
     )
 
 
 def _sentence(data: list[dict[str, Any]], left_out: int) -> str:
-    scored = [example for example in data if example["mean_ap50"] is not None]
     tissues = {(example["task"], example["tissue"]) for example in data}
-    sentence = f"{count(len(data), 'test window')} of {count(len(tissues), 'tissue and task', 'tissues and tasks')}"
-    if scored:
-        worst = min(scored, key=lambda example: example["mean_ap50"])
-        sentence += (
-            f"; the hardest is {worst['image']} ({worst['tissue']}, {worst['task']}), "
-            f"where the methods reach an AP50 of {score(worst['mean_ap50'])} on average"
-        )
-    sentence += (
-        ". Found cells are drawn in blue, false positives in orange and missed cells in dashed yellow "
-        "(overlap of 0.5 counts)."
+    methods = {panel["method"] for example in data for panel in example["panels"]}
+    sentence = (
+        f"{count(len(data), 'test window')} of {count(len(tissues), 'tissue and task', 'tissues and tasks')}, with the "
+        f"predictions of {count(len(methods), 'method')}; a cell is found from an overlap (IoU) of 0.5."
     )
     if left_out:
         sentence += f" {count(left_out, 'picture')} more did not fit the file."
