@@ -18,8 +18,9 @@ if TYPE_CHECKING:
     from segbench.engine.metrics.bootstrap import confidence_intervals
     from segbench.engine.metrics.cells import cell_metrics
     from segbench.engine.metrics.coco_json import CocoEvaluation
+    from segbench.engine.metrics.diagnosis import Diagnosis
     from segbench.engine.metrics.evaluation import Evaluation, Scores
-    from segbench.engine.metrics.scoring import evaluate, evaluate_coco, sweep
+    from segbench.engine.metrics.scoring import diagnose, evaluate, evaluate_coco, sweep
     from segbench.engine.metrics.sweep import Sweep
     from segbench.engine.scheduler.forecast import Forecast
     from segbench.engine.scheduler.grids import Launched, LaunchedRun, Plan, launch, plan
@@ -39,6 +40,7 @@ __all__ = [
     "Card",
     "Checkpoints",
     "CocoEvaluation",
+    "Diagnosis",
     "Evaluation",
     "Forecast",
     "ImageStack",
@@ -63,6 +65,7 @@ __all__ = [
     "Usability",
     "cell_metrics",
     "confidence_intervals",
+    "diagnose",
     "evaluate",
     "evaluate_coco",
     "launch",
@@ -76,8 +79,9 @@ _HOMES = {
     "engine.metrics.bootstrap": ("confidence_intervals",),
     "engine.metrics.cells": ("cell_metrics",),
     "engine.metrics.coco_json": ("CocoEvaluation",),
+    "engine.metrics.diagnosis": ("Diagnosis",),
     "engine.metrics.evaluation": ("Evaluation", "Scores"),
-    "engine.metrics.scoring": ("evaluate", "evaluate_coco", "sweep"),
+    "engine.metrics.scoring": ("diagnose", "evaluate", "evaluate_coco", "sweep"),
     "engine.metrics.sweep": ("Sweep",),
     "engine.scheduler.forecast": ("Forecast",),
     "engine.scheduler.grids": ("Launched", "LaunchedRun", "Plan", "launch", "plan"),

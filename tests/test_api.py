@@ -26,7 +26,7 @@ from segbench.cli.app import app
 from segbench.engine.data import DatasetSpec
 from segbench.engine.data.registry import register
 from segbench.engine.results.folder import ResultsFolder
-from segbench.engine.results.record import AttemptRow, EvaluationRow, Record, Status, TissueRow
+from segbench.engine.results.record import AttemptRow, EvaluationRow, GapRow, Record, Status, TissueRow
 from segbench.engine.results.store import StoreWriter
 from segbench.errors import SegbenchError
 
@@ -265,10 +265,12 @@ ASKED: dict[str, tuple[dict[str, Any], list[str]]] = {
     ),
     "modality": ({"metric": "map"}, ["-m", "map"]),
     "dilation": ({"fixed_um": 3.5}, ["--fixed-um", "3.5"]),
+    "diagnosis": ({"metric": "ap75"}, ["-m", "ap75"]),
     "recommend": ({"target": "nuclear", "channels": 1, "gpus": 0}, ["--target", "nuclear", "-c", "1", "--gpus", "0"]),
 }
 
 
+_SHARES = {"score": 0.4, "gap": 0.6, "missed": 0.3, "split": 0.1, "merged": 0.05, "spurious": -0.05, "loose": 0.2}
 TISSUES = ("all", "Breast", "Colon", "Epidermis", "Gi", "Immune", "Pancreas", "Skin")
 
 
@@ -369,6 +371,7 @@ def _record(method: str, task: str, train_tissue: str, quality: float) -> Record
         resamples=[],
         history=[],
         tissues=shapes,
+        gaps=[GapRow(test_task=task, test_tissue="all", metric="ap75", **_SHARES)],
     )
 
 

@@ -176,6 +176,14 @@ ANALYSES: Mapping[str, Analysis] = {
             ("curves",),
         ),
         Analysis(
+            "diagnosis",
+            "diagnosis:diagnose_runs",
+            "Show what a lost point is made of: missed, split, merged, spurious cells, loose outlines; with bias and "
+            "calibration.",
+            (Option("metric", "ap50, ap75 or map.", "ap50", flags=("--metric", "-m")),),
+            ("cells", "calibration", "bias", "experts"),
+        ),
+        Analysis(
             "recommend",
             "recommend:recommend_methods",
             "Recommend a method for a tissue, channels and a budget; from the published scores where there are no "

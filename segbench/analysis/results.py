@@ -87,7 +87,8 @@ class Results:
         ----------
         sql
             One query in DuckDB's dialect. Tables: attempts, phases, evaluations, whole_evaluations, images,
-            resamples, history, tissues; views: leaderboard, accuracy, timings, runs_latest, cell_metrics.
+            resamples, gaps, cell_strata, calibration, history, tissues; views: leaderboard, accuracy,
+            timings, runs_latest, cell_metrics.
         parameters
             The values of the query's ``?`` or ``$1``, ``$2``, ...
 
@@ -175,7 +176,7 @@ class Results:
         ----------
         name
             As on the command line: ``ranking``, ``runtime``, ``usability``, ``channels``, ``morphology``,
-            ``regression``, ``transfer``, ``training-data``, ``modality``, ``dilation`` or ``recommend``.
+            ``regression``, ``transfer``, ``training-data``, ``modality``, ``dilation``, ``diagnosis`` or ``recommend``.
         options
             Those of the method of that name.
 
@@ -456,6 +457,37 @@ class Results:
             There is no such metric or part, or ``fixed_um`` is not a positive number.
         """
         return self._table("dilation", part, metric=metric, fixed_um=fixed_um)
+
+    def diagnosis(self, *, metric: str = "ap50", part: str | None = None) -> pl.DataFrame:
+        """Return what a lost point is made of: missed, split, merged and spurious cells, and loose outlines.
+
+        Parameters
+        ----------
+        metric
+            ``ap50``, ``ap75`` or ``map``.
+        part
+            In place of the shares: ``cells`` (what became of true cells by size and density, and their outlines),
+            ``calibration`` (how often predictions of a score are right), ``bias`` (in count and size) or ``experts``
+            (how far two experts agree).
+
+        Returns
+        -------
+        Per method, task and test tissue ``score``, ``gap`` = 1 - score, and the gap's shares ``missed``, ``split``,
+        ``merged``, ``spurious`` and ``loose``, which add up to it; ``largest`` names the greatest.
+
+        Raises
+        ------
+        SegbenchError
+            There is no such metric or part.
+
+        Examples
+        --------
+        >>> import segbench
+        >>> experts = segbench.Results.published().diagnosis(part="experts")
+        >>> experts.select("truth", "scored", "score", "merged", "split").rows()[0]
+        ('expert1', 'expert2', 0.1539, 0.374, 0.0038)
+        """
+        return self._table("diagnosis", part, metric=metric)
 
     def recommend(
         self,

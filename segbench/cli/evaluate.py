@@ -61,6 +61,9 @@ def evaluate(
     max_detections: LimitOption = 3000,
     areas: Annotated[Areas, typer.Option("--areas", help="Also score small, medium and large cells.")] = Areas.NONE,
     cells: Annotated[bool, typer.Option("--cells", help="Print F1, PQ, AJI, SEG, splits and merges instead.")] = False,
+    diagnose: Annotated[
+        bool, typer.Option("--diagnose", help="Print what each gap to 1 is made of instead: kinds of error.")
+    ] = False,
     bootstrap: Annotated[
         int, typer.Option("--bootstrap", min=0, help="Print 95 % intervals from so many resamples of the images.")
     ] = 0,
@@ -81,6 +84,8 @@ def evaluate(
 
       segbench evaluate truth.npy predicted.npy --cells --format json
 
+      segbench evaluate truth/ predicted/ --diagnose
+
       segbench evaluate instances.json results.json --areas coco
     """
     from segbench.engine.metrics import cell_metrics, confidence_intervals
@@ -90,8 +95,10 @@ def evaluate(
 
     ranges = None if areas is Areas.NONE else areas.value
     if truth.suffix.lower() == ".json" or predictions.suffix.lower() == ".json":
-        if scores or groups or cells or bootstrap or per_image:
-            raise SegbenchError("--scores, --groups, --cells, --bootstrap and --per-image are for label maps")
+        if any((scores, groups, cells, diagnose, bootstrap, per_image)):
+            raise SegbenchError(
+                "--scores, --groups, --cells, --diagnose, --bootstrap and --per-image are for label maps"
+            )
         if masks is not MaskKind.LABELS:
             raise SegbenchError("--masks is for label maps; COCO JSON says itself what a cell is")
         with progress_bar("evaluating") as progress:
@@ -103,10 +110,12 @@ def evaluate(
         return
     if iou_type is not IouType.SEGM:
         raise SegbenchError("--iou bbox is for COCO JSON; label maps are compared by their pixels")
-    if per_image is not None and (per_image.is_dir() or not per_image.parent.is_dir()):
-        raise SegbenchError(f"--per-image {per_image} cannot be written: give a file in a folder that exists")
-    if cells and bootstrap:
-        raise SegbenchError("--bootstrap gives intervals of AP and AR; leave out --cells")
+    if diagnose:
+        if any((cells, bootstrap, per_image, ranges)):
+            raise SegbenchError("--diagnose tells errors: leave out --cells, --bootstrap, --per-image and --areas")
+        _diagnose(truth, predictions, scores, groups, max_detections, masks, format)
+        return
+    _check_outputs(per_image, cells and bootstrap > 0)
     with progress_bar("evaluating") as progress:
         result = score(
             truth, predictions, scores, groups, max_detections=max_detections, areas=ranges, masks=masks.value,
@@ -121,6 +130,44 @@ def evaluate(
         print_table(confidence_intervals(result, resamples=bootstrap), format)
     else:
         print_table(result.frame(), format)
+
+
+def _check_outputs(per_image: Path | None, both: bool) -> None:
+    from segbench.errors import SegbenchError
+
+    if per_image is not None and (per_image.is_dir() or not per_image.parent.is_dir()):
+        raise SegbenchError(f"--per-image {per_image} cannot be written: give a file in a folder that exists")
+    if both:
+        raise SegbenchError("--bootstrap gives intervals of AP and AR; leave out --cells")
+
+
+def _diagnose(
+    truth: Path,
+    predictions: Path,
+    scores: Path | None,
+    groups: Path | None,
+    max_detections: int,
+    masks: MaskKind,
+    format: Format,
+) -> None:
+    """Print what the gaps are made of; for people what becomes of the cells and the scores, too."""
+    from segbench.engine.metrics.scoring import diagnose
+
+    with progress_bar("diagnosing") as progress:
+        told = diagnose(
+            truth,
+            predictions,
+            scores,
+            groups,
+            max_detections=max_detections,
+            masks=masks.value,
+            progress=progress,
+        )
+    tell_notes(told.notes)
+    print_table(told.gaps(), format)
+    if format is Format.TABLE:
+        print_table(told.cells(), format, title="true cells at IoU 0.5, all and by quarters of size and density")
+        print_table(told.calibration(), format, title="predictions by their scores")
 
 
 def progress_bar(what: str) -> AbstractContextManager[Progress]:

@@ -17,7 +17,8 @@ from segbench.errors import SegbenchError
 COMMANDS = [
     ["ranking"], ["ranking", "--part", "friedman"], ["runtime"], ["runtime", "--part", "scalability"], ["usability"],
     ["channels"], ["morphology"], ["regression"], ["transfer"], ["transfer", "--part", "transferability"],
-    ["training-data", "Breast", "--task", "tissuenet-nuclear-2ch"], ["modality"], ["dilation"], ["recommend", "Breast"],
+    ["training-data", "Breast", "--task", "tissuenet-nuclear-2ch"], ["modality"], ["dilation"],
+    ["diagnosis"], ["diagnosis", "--part", "experts"], ["recommend", "Breast"],
 ]  # fmt: skip
 
 

@@ -4,6 +4,7 @@ from segbench.engine.metrics.bootstrap import Interval, bootstrap_intervals, con
 from segbench.engine.metrics.cells import CellMetrics, cell_metrics, measure_cells
 from segbench.engine.metrics.coco import IOU_THRESHOLDS, RECALL_THRESHOLDS
 from segbench.engine.metrics.coco_json import CocoEvaluation, evaluate_coco_json
+from segbench.engine.metrics.diagnosis import Diagnosis, diagnose_labels, diagnose_prediction_set
 from segbench.engine.metrics.evaluation import (
     AREAS,
     COCO_AREAS,
@@ -33,6 +34,7 @@ __all__ = [
     "CellMetrics",
     "CocoEvaluation",
     "Detections",
+    "Diagnosis",
     "Evaluation",
     "ImageCounts",
     "Interval",
@@ -42,6 +44,8 @@ __all__ = [
     "bootstrap_intervals",
     "cell_metrics",
     "confidence_intervals",
+    "diagnose_labels",
+    "diagnose_prediction_set",
     "evaluate_coco_json",
     "evaluate_instances",
     "evaluate_labels",

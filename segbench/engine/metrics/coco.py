@@ -38,6 +38,7 @@ def accumulate(
     scores: npt.NDArray[np.float64],
     n_truth: int,
     ignored: npt.NDArray[np.uint16] | None = None,
+    n_bits: int = IOU_THRESHOLDS.size,
 ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64], npt.NDArray[np.float64]]:
     """Return precision (T, R), recall (T,) and score thresholds (T, R) as ``COCOeval.accumulate`` does.
 
@@ -53,6 +54,8 @@ def accumulate(
         How many true objects are to be found; with none, everything is -1.
     ignored
         (M,), bit t is set where a detection is neither true nor false at threshold t. None: nowhere.
+    n_bits
+        T, up to 16, where the bits stand for something else than COCO's IoU thresholds.
 
     Notes
     -----
@@ -63,7 +66,7 @@ def accumulate(
     """
     if ignored is None:
         ignored = np.zeros(0, np.uint16)
-    return _accumulate(order, matches, ignored, scores, n_truth, IOU_THRESHOLDS.size, RECALL_THRESHOLDS)
+    return _accumulate(order, matches, ignored, scores, n_truth, n_bits, RECALL_THRESHOLDS)
 
 
 @compiled

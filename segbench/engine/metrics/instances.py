@@ -53,7 +53,7 @@ def evaluate_instances(
     parts = []
     for n, (labels, found) in enumerate(paired(truth, predictions)):
         flat = _column_major(checked_map(labels, "truth", n), n)
-        runs, cuts = _runs(found, flat.size, n)
+        runs, cuts = checked_runs(found, flat.size, n)
         scores = np.ascontiguousarray(found.scores, dtype=np.float64)
         counts, sums, lowest, *rest = matching.match_masks(flat, runs, cuts, scores, limit, MATCH_THRESHOLDS)
         if lowest < 0:
@@ -124,7 +124,7 @@ def paint_instances(
            [1, 2]], dtype=int32), array([0.5, 0.9]))
     """
     height, width = shape
-    runs, cuts = _runs(instances, height * width, 0)
+    runs, cuts = checked_runs(instances, height * width, 0)
     scores = np.asarray(instances.scores, dtype=np.float64)
     flat = np.zeros(height * width, np.int32)
     # painted from the worst to the best, so that the best stays on top
@@ -154,7 +154,7 @@ def _column_major(labels: npt.NDArray[Any], n: int) -> npt.NDArray[np.int32]:
     return np.ascontiguousarray(labels.T, dtype=np.int32).reshape(-1)
 
 
-def _runs(found: MaskInstances, pixels: int, n: int) -> tuple[npt.NDArray[np.uint32], npt.NDArray[np.int64]]:
+def checked_runs(found: MaskInstances, pixels: int, n: int) -> tuple[npt.NDArray[np.uint32], npt.NDArray[np.int64]]:
     """Return all run lengths end to end, and where each mask's begin and end; SegbenchError for another size."""
     if len(found.counts) != len(found.scores):
         raise SegbenchError(

@@ -289,7 +289,7 @@ def match_masks(
         return counts, sums, lowest, matches, kept, areas, matched_areas, np.empty(0, np.int32)
     truth_areas = area_t[area_t > 0]
     counts[N_TRUTH], counts[N_PREDICTIONS] = truth_areas.size, n_masks
-    pairs = _mask_pairs(truth, area_t.size, runs, run_offsets, areas)
+    pairs = mask_pairs(truth, area_t.size, runs, run_offsets, areas)
     order = np.argsort(-scores, kind="mergesort")
     best = order[:max_detections]
     kept[best] = True
@@ -300,6 +300,21 @@ def match_masks(
         _match_in_order(best, pairs, areas, area_t, thresholds, matches, matched_areas, counts.copy(), sums.copy())
     _count_overlapping(*pairs, areas, area_t, counts, sums)
     return counts, sums, lowest, matches, kept, areas, matched_areas, truth_areas
+
+
+@compiled
+def label_pairs(truth: Array, prediction: Array) -> tuple[Array, Array, Array]:
+    """Return the true and the predicted label and the pixels of each pair of labels of two maps, laid out flat."""
+    positions = np.empty(truth.size + 1, np.uint32)
+    size, n_pairs = 4096, np.int64(-1)
+    keys, values, used = np.full(size, _FREE, np.int64), np.zeros(size, np.int32), np.empty(size, np.uint32)
+    n_pairs = _count_pairs(truth, prediction, positions, keys, values, used)
+    while n_pairs < 0:
+        size *= 2
+        keys, values, used = np.full(size, _FREE, np.int64), np.zeros(size, np.int32), np.empty(size, np.uint32)
+        n_pairs = _count_pairs(truth, prediction, positions, keys, values, used)
+    pair_truth, pair_prediction, _ = _take_pairs(keys, used[:n_pairs])
+    return pair_truth, pair_prediction, values[used[:n_pairs]]
 
 
 @compiled
@@ -318,7 +333,7 @@ def _label_areas(truth: Array) -> tuple[int, Array]:
 
 
 @compiled
-def _mask_pairs(
+def mask_pairs(
     truth: Array, n_labels: int, runs: Array, run_offsets: Array, areas: Array
 ) -> tuple[Array, Array, Array]:
     """Return the pairs (mask, true cell) with common pixels, by mask, then ascending label; fills the masks' areas.

@@ -17,6 +17,7 @@ from segbench.engine.files.masks import Masks, as_labels, numbered_pieces
 from segbench.engine.files.tables import read_groups, read_scores
 from segbench.engine.metrics.batches import LabelMaps, Progress, refuse_type
 from segbench.engine.metrics.coco_json import CocoEvaluation, IouType, evaluate_coco_json
+from segbench.engine.metrics.diagnosis import Diagnosis, diagnose_labels, diagnose_prediction_set
 from segbench.engine.metrics.evaluation import AREAS, MAX_DETECTIONS, AreaRanges, Evaluation
 from segbench.engine.metrics.instances import evaluate_prediction_set
 from segbench.engine.metrics.labels import ScoreArrays, evaluate_labels
@@ -113,6 +114,53 @@ def evaluate(
     else:
         found = evaluate_labels(pair.truth, pair.predictions, pair.scores, pair.groups, max_detections, **options)
     return dataclasses.replace(found, told=pair.told())
+
+
+def diagnose(
+    truth: GivenMaps,
+    predictions: GivenMaps | PredictionSet,
+    scores: Sequence[npt.ArrayLike] | npt.ArrayLike | PathLike | None = None,
+    groups: Sequence[str] | PathLike | None = None,
+    *,
+    max_detections: int = MAX_DETECTIONS,
+    masks: str = "labels",
+    progress: Progress | None = None,
+) -> Diagnosis:
+    """Tell what the gap between a score and 1 is made of: missed, split, merged, spurious cells, and loose outlines.
+
+    Parameters
+    ----------
+    truth, predictions, scores, groups, max_detections, masks, progress
+        As in `evaluate`, whose scores the gaps are those of, to the last bit.
+
+    Returns
+    -------
+    ``gaps()``, the shares of each kind of error, which add up to the gap; ``cells()``, what became of the true cells by
+    their size and density, and how close the outlines of those found are; ``calibration()``, how often predictions of a
+    score are right.
+
+    Raises
+    ------
+    SegbenchError
+        As `evaluate`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import segbench
+    >>> truth = np.array([[1, 1, 1, 0, 2, 2, 2, 0, 3, 3]])
+    >>> found = np.array([[1, 1, 1, 1, 1, 1, 1, 0, 0, 0]])  # two cells are one, the third is missed
+    >>> segbench.diagnose(truth, found)
+    Diagnosis(ap50 0.000; missed 0.333, split 0.000, merged 0.667, spurious 0.000, loose 0.000)
+    """
+    pair = _paired(truth, predictions, scores, groups, masks)
+    if isinstance(pair.predictions, PredictionSet):
+        found = diagnose_prediction_set(pair.truth, pair.predictions, pair.groups, max_detections, progress=progress)
+    else:
+        found = diagnose_labels(
+            pair.truth, pair.predictions, pair.scores, pair.groups, max_detections, progress=progress
+        )
+    return dataclasses.replace(found, notes=(*pair.told(), *found.notes))
 
 
 def sweep(

@@ -13,9 +13,9 @@ from segbench.engine.results.statuses import ENDED, Status
 from segbench.small_files import write_whole
 from segbench.wrong_values import first_wrong
 
-RECORD_SCHEMA = 4
+RECORD_SCHEMA = 5
 """Raised with every new field: who does not know it leaves the record alone, older ones are read. 1: no resamples;
-2: no stages, no hashes of files; 3: no scores of whole images."""
+2: no stages, no hashes of files; 3: no scores of whole images; 4: no diagnosis."""
 
 
 RUN_ID = r"[0-9A-Za-z][0-9A-Za-z_-]{0,63}"
@@ -181,6 +181,57 @@ class ResampleTable(_Model):
         return self
 
 
+class GapRow(_Model):
+    """One row of the table ``gaps``; all is None where the subset has no truth."""
+
+    test_task: str
+    test_tissue: str
+    metric: Literal["map", "ap50", "ap75"]
+    score: Score | None
+    gap: Score | None
+    missed: float | None
+    split: float | None
+    merged: float | None
+    spurious: float | None
+    loose: float | None
+
+
+class StratumRow(_Model):
+    """One row of the table ``cell_strata``."""
+
+    test_task: str
+    test_tissue: str
+    parted_by: Literal["all", "size", "density"]
+    stratum: Count
+    low: float | None
+    high: float | None
+    n_truth: Count
+    found: Count
+    missed: Count
+    split: Count
+    merged: Count
+    loose: Count
+    spurious: Count | None
+    mean_iou: Score | None
+    boundary_iou: Score | None
+    boundary_px: float | None
+    boundary_95_px: float | None
+    area_ratio: float | None
+
+
+class CalibrationRow(_Model):
+    """One row of the table ``calibration``."""
+
+    test_task: str
+    test_tissue: str
+    bin: Count
+    low: float
+    high: float
+    n: Number
+    mean_score: float
+    correct: Score
+
+
 class HistoryRow(_Model):
     """One row of the table ``history``."""
 
@@ -242,6 +293,9 @@ class Record(_Model):
     files: dict[str, str] = Field(default_factory=dict)
     """SHA-256 of every file of a finished attempt but this one, by its path in the attempt's folder."""
     whole: list[WholeRow] = Field(default_factory=list)
+    gaps: list[GapRow] = Field(default_factory=list)
+    cell_strata: list[StratumRow] = Field(default_factory=list)
+    calibration: list[CalibrationRow] = Field(default_factory=list)
 
     def write(self, path: Path) -> Path:
         """Write the record, whole, on the disk and only then under its name; return the path."""

@@ -73,6 +73,9 @@ def run_attempt(request: AttemptRequest) -> None:
             stages=stage_rows(folder),
             files=hash_files(folder) if status is Status.DONE else {},
             whole=scored.whole,
+            gaps=scored.gaps,
+            cell_strata=scored.cell_strata,
+            calibration=scored.calibration,
         )
 
     try:

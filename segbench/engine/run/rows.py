@@ -17,7 +17,18 @@ from segbench import __version__
 from segbench.engine.data import PreparedDataset
 from segbench.engine.grid.cards import get_card
 from segbench.engine.metrics import Evaluation
-from segbench.engine.results.record import AttemptRow, EvaluationRow, HistoryRow, ImageTable, TissueRow, WholeRow
+from segbench.engine.metrics.diagnosis import Diagnosis
+from segbench.engine.results.record import (
+    AttemptRow,
+    CalibrationRow,
+    EvaluationRow,
+    GapRow,
+    HistoryRow,
+    ImageTable,
+    StratumRow,
+    TissueRow,
+    WholeRow,
+)
 from segbench.engine.results.statuses import Status
 from segbench.engine.run.request import AttemptRequest
 from segbench.engine.study.tissues import ALL_TISSUES
@@ -147,6 +158,26 @@ def whole_rows(evaluation: Evaluation, test_task: str) -> Iterator[WholeRow]:
             n_truth=scores.n_truth,
             n_predictions=scores.n_predictions,
         )
+
+
+def gap_rows(diagnosis: Diagnosis, test_task: str) -> list[GapRow]:
+    """Return the shares of each gap, pooled and of each test tissue."""
+    return [GapRow(test_task=test_task, **_of_tissue(row)) for row in diagnosis.gap_rows]
+
+
+def stratum_rows(diagnosis: Diagnosis, test_task: str) -> list[StratumRow]:
+    """Return what became of the true cells, together and by size and density."""
+    return [StratumRow(test_task=test_task, **_of_tissue(row)) for row in diagnosis.stratum_rows]
+
+
+def calibration_rows(diagnosis: Diagnosis, test_task: str) -> list[CalibrationRow]:
+    """Return how often predictions of a score are right."""
+    return [CalibrationRow(test_task=test_task, **_of_tissue(row)) for row in diagnosis.calibration_rows]
+
+
+def _of_tissue(row: dict[str, Any]) -> dict[str, Any]:
+    subset = row["subset"]
+    return {name: value for name, value in row.items() if name != "subset"} | {"test_tissue": subset}
 
 
 def tissue_rows(data: PreparedDataset) -> list[TissueRow]:

@@ -9,13 +9,32 @@ import numpy as np
 from segbench.engine.data import PreparedDataset
 from segbench.engine.data.tasks import counterpart
 from segbench.engine.metrics import evaluate_prediction_set, paired_samples, sweep_prediction_set
+from segbench.engine.metrics.diagnosis import diagnose_prediction_set
 from segbench.engine.metrics.postoperations import Operation
 from segbench.engine.results.attempts import AttemptFolder
-from segbench.engine.results.record import EvaluationRow, ImageTable, ResampleTable, TissueRow, WholeRow
+from segbench.engine.results.record import (
+    CalibrationRow,
+    EvaluationRow,
+    GapRow,
+    ImageTable,
+    ResampleTable,
+    StratumRow,
+    TissueRow,
+    WholeRow,
+)
 from segbench.engine.run.examples import choose_examples, write_examples
 from segbench.engine.run.job import CROSS, TEST, other_modality
 from segbench.engine.run.request import AttemptRequest
-from segbench.engine.run.rows import evaluation_rows, image_table, metric, tissue_rows, whole_rows
+from segbench.engine.run.rows import (
+    calibration_rows,
+    evaluation_rows,
+    gap_rows,
+    image_table,
+    metric,
+    stratum_rows,
+    tissue_rows,
+    whole_rows,
+)
 from segbench.engine.run.whole import evaluate_whole
 from segbench.engine.study.tissues import ALL_TISSUES
 from segbench.methods.predictions import PredictionSet
@@ -33,6 +52,9 @@ class Scored:
     resamples: list[ResampleTable] = field(default_factory=list)
     tissues: list[TissueRow] = field(default_factory=list)
     whole: list[WholeRow] = field(default_factory=list)
+    gaps: list[GapRow] = field(default_factory=list)
+    cell_strata: list[StratumRow] = field(default_factory=list)
+    calibration: list[CalibrationRow] = field(default_factory=list)
 
 
 def score(request: AttemptRequest, data: PreparedDataset, predicted: AttemptFolder) -> Scored:
@@ -81,6 +103,14 @@ def score(request: AttemptRequest, data: PreparedDataset, predicted: AttemptFold
         columns = {name: [metric(float(value)) for value in values] for name, values in samples.items()}
         resamples.append(ResampleTable(test_task=task.name, columns=columns))
     whole = evaluate_whole(data, task.target, predictions) if run.evaluation == "whole" else None
+    diagnosis = diagnose_prediction_set(truth[task.target], predictions, groups=tissues)
     return Scored(
-        rows, images, resamples, tissue_rows(data), [] if whole is None else list(whole_rows(whole, task.name))
+        rows,
+        images,
+        resamples,
+        tissue_rows(data),
+        [] if whole is None else list(whole_rows(whole, task.name)),
+        gap_rows(diagnosis, task.name),
+        stratum_rows(diagnosis, task.name),
+        calibration_rows(diagnosis, task.name),
     )

@@ -9,10 +9,13 @@ from typing import TYPE_CHECKING, Any
 from segbench.engine.results.record import (
     METRICS,
     AttemptRow,
+    CalibrationRow,
     EvaluationRow,
+    GapRow,
     HistoryRow,
     Record,
     StageRow,
+    StratumRow,
     TissueRow,
     WholeRow,
 )
@@ -20,6 +23,7 @@ from segbench.engine.results.record import (
 if TYPE_CHECKING:
     import duckdb
     import polars as pl
+    from pydantic import BaseModel
 
 TABLES = (
     "attempts",
@@ -30,6 +34,9 @@ TABLES = (
     "resamples",
     "history",
     "whole_evaluations",
+    "gaps",
+    "cell_strata",
+    "calibration",
     "tissues",
 )
 _JSON_FIELDS = ("settings", "versions")
@@ -75,6 +82,18 @@ def _columns(records: Sequence[Record]) -> dict[str, dict[str, list[Any]]]:
         "whole_evaluations": {
             **_keys(records, [len(record.whole) for record in records]),
             **_fields(WholeRow, [row for record in records for row in record.whole]),
+        },
+        "gaps": {
+            **_keys(records, [len(record.gaps) for record in records]),
+            **_fields(GapRow, [row for record in records for row in record.gaps]),
+        },
+        "cell_strata": {
+            **_keys(records, [len(record.cell_strata) for record in records]),
+            **_fields(StratumRow, [row for record in records for row in record.cell_strata]),
+        },
+        "calibration": {
+            **_keys(records, [len(record.calibration) for record in records]),
+            **_fields(CalibrationRow, [row for record in records for row in record.calibration]),
         },
         "tissues": _fields(TissueRow, _tissues(records)),
     }
@@ -122,7 +141,5 @@ def _keys(records: Sequence[Record], lengths: Sequence[int]) -> dict[str, list[A
     }
 
 
-def _fields(
-    model: type[AttemptRow | EvaluationRow | HistoryRow | StageRow | TissueRow | WholeRow], rows: Sequence[Any]
-) -> dict[str, list[Any]]:
+def _fields(model: type[BaseModel], rows: Sequence[Any]) -> dict[str, list[Any]]:
     return {name: [getattr(row, name) for row in rows] for name in model.model_fields}
