@@ -18,7 +18,7 @@ from markdown_it import MarkdownIt
 from PIL import Image
 
 from segbench.engine.results.folder import ResultsFolder
-from segbench.engine.results.record import Record
+from segbench.engine.results.record import GapRow, Record
 from segbench.engine.results.store import StoreWriter, query
 
 Shell = Callable[[str, Path], None]
@@ -162,7 +162,10 @@ def asked(tmp_path_factory: pytest.TempPathFactory, make_record: Callable[..., R
     lung = make_record().evaluations[0].model_copy(update={"test_tissue": "lung"})
     done = make_record(settings={"flow_threshold": 0.4}, versions={"stardist": "0.9.2"})
     failed = make_record("b" * 12, status="failed", error="killed", log_tail="the end")
-    StoreWriter(ResultsFolder(folder)).add([done.model_copy(update={"evaluations": [*done.evaluations, lung]}), failed])
+    shares = {"score": 0.6, "gap": 0.4, "missed": 0.2, "split": 0.0, "merged": 0.1, "spurious": 0.0, "loose": 0.1}
+    gap = GapRow(test_task=lung.test_task, test_tissue="all", metric="ap50", **shares)
+    done = done.model_copy(update={"evaluations": [*done.evaluations, lung], "gaps": [gap]})
+    StoreWriter(ResultsFolder(folder)).add([done, failed])
     return folder
 
 
