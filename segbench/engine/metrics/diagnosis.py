@@ -308,7 +308,7 @@ def _density(centres: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
     k = min(_NEIGHBOURS, len(centres) - 1)
     if k < 1:
         return np.full(len(centres), np.nan)
-    distances = cKDTree(centres).query(centres, k=k + 1)[0][:, -1]
+    distances = np.asarray(cKDTree(centres).query(centres, k=k + 1)[0])[:, -1]
     return np.asarray(1e4 * k / (np.pi * np.maximum(distances, 1e-9) ** 2))
 
 
