@@ -5,6 +5,11 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
+_NEAR = 0.72
+"""Of difflib's ratio: two letters of a short word, or a letter of one of four, are still near."""
+_PIECE = 3
+"""Letters that tell which name is meant."""
+
 
 class SegbenchError(Exception):
     """Something the user can mend; the command line prints it as one line and exits with status 2.
@@ -46,7 +51,31 @@ def unknown_name(kind: str, found: object, allowed: Iterable[str]) -> SegbenchEr
     >>> str(unknown_name("method", "cellpos", ["cellpose", "stardist", "watershed"]))
     "unknown method 'cellpos'; did you mean cellpose? Known: cellpose, stardist, watershed"
     """
-    names = sorted(allowed)
-    near = difflib.get_close_matches(str(found).lower(), names, n=3, cutoff=0.5)
+    names = sorted(set(allowed))
+    near = near_names(str(found), names)
     hint = f"did you mean {' or '.join(near)}? " if near else ""
     return SegbenchError(f"unknown {kind} {found!r}; {hint}Known: {', '.join(names) or 'none'}")
+
+
+def near_names(found: str, allowed: Iterable[str]) -> list[str]:
+    """Return the names that somebody may have meant, the nearest first; none where none is near.
+
+    Near is a name that differs by a slip of the hand or two; else one of which a piece was given, or more than it.
+
+    Examples
+    --------
+    >>> near_names("papr", ["demo", "paper", "full"]), near_names("gpus", ["num_cpus", "num_gpus", "memory_gb"])
+    (['paper'], ['num_gpus'])
+    >>> near_names("nuclei", ["tissuenet", "livecell"])
+    []
+    """
+    names = sorted(set(allowed))
+    asked = found.lower()
+    alike = {name: difflib.SequenceMatcher(None, asked, name.lower()).ratio() for name in names}
+    best = max(alike.values(), default=0.0)
+    if best >= _NEAR:
+        return sorted((name for name in names if alike[name] >= best - 0.1), key=lambda name: -alike[name])[:3]
+    if len(asked) < _PIECE:
+        return []
+    pieces = [name for name in names if asked in name.lower() or (len(name) >= _PIECE and name.lower() in asked)]
+    return sorted(pieces, key=lambda name: -alike[name])[:3]

@@ -3,9 +3,58 @@
 from __future__ import annotations
 
 import os
+import tempfile
 from pathlib import Path
+
+from segbench.errors import SegbenchError
 
 
 def cache_folder() -> Path:
     """Return the cache folder: ``$SEGBENCH_CACHE``, else ``~/.cache/segbench``. It need not exist yet."""
     return Path(os.environ.get("SEGBENCH_CACHE") or Path.home() / ".cache" / "segbench").expanduser().absolute()
+
+
+def require_writable_folder(folder: Path, what: str) -> None:
+    """Make sure, before long work, that a folder can be written into, or made where it is missing; nothing is left.
+
+    Raises
+    ------
+    SegbenchError
+        It cannot: the line begins with ``what`` ("cannot write results to out") and says why.
+    """
+    try:
+        place = folder.absolute()
+        while not place.exists():  # an OSError of its own where a name is too long or a parent is a file
+            place = place.parent
+        if not place.is_dir():
+            raise NotADirectoryError(20, f"{place} is a file")
+        if not folder.exists() and len(os.fsencode(folder.name)) > 255:
+            raise OSError(36, "its name is too long")
+        with tempfile.TemporaryFile(dir=place):
+            pass
+    except OSError as error:
+        raise SegbenchError(f"{what}: {error.strerror or error}") from None
+
+
+def require_writable_file(path: Path, what: str) -> None:
+    """Make sure, before long work, that a file can be written in a folder that exists; what is there stays.
+
+    Raises
+    ------
+    SegbenchError
+        It cannot: the line begins with ``what`` ("cannot write figure.pdf") and says why.
+    """
+    try:
+        if path.is_dir():
+            raise IsADirectoryError(21, "it is a folder: name a file")
+        if not path.parent.exists():
+            raise FileNotFoundError(2, f"there is no folder {path.parent}")
+        if path.exists():
+            with path.open("ab"):
+                pass
+        elif len(os.fsencode(path.name)) > 255:
+            raise OSError(36, "its name is too long")
+        with tempfile.TemporaryFile(dir=path.parent):
+            pass
+    except OSError as error:
+        raise SegbenchError(f"{what}: {error.strerror or error}") from None

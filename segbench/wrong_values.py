@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
+
+from segbench.errors import near_names
 
 if TYPE_CHECKING:
     from pydantic import ValidationError
@@ -69,10 +72,22 @@ def first_wrong(error: ValidationError) -> WrongValue:
     epochs must be a whole number, found 'many'
     epochs is missing
     """
-    first = error.errors()[0]
-    found = "" if first["type"] == "missing" else f", found {repr(first['input'])[:_LONGEST]}"
+    # a misspelt name first: what is missing may stand under it
+    first = min(error.errors(), key=lambda one: one["type"] != "extra_forbidden")
+    kind, given, context = first["type"], first.get("input"), first.get("ctx", {})
+    found = "" if kind == "missing" else f", found {repr(given)[:_LONGEST]}"
     keys = tuple(str(key) for key in first["loc"])
-    return WrongValue(keys, first["type"], _problem(first["type"], first["msg"], first.get("ctx", {})) + found)
+    return WrongValue(keys, kind, _problem(kind, first["msg"], context) + found + _instead(kind, given, context))
+
+
+def _instead(kind: str, given: Any, context: Mapping[str, Any]) -> str:
+    """Return what would be right, where that can be told of what was given; empty else."""
+    if kind in ("tuple_type", "list_type") and isinstance(given, str | int | float):
+        return f": write [{given}]"
+    if kind in ("literal_error", "enum"):
+        near = near_names(str(given), re.findall(r"'([^']*)'", str(context.get("expected", ""))))
+        return f"; did you mean {' or '.join(near)}?" if near else ""
+    return ""
 
 
 def _problem(kind: str, message: str, context: Mapping[str, Any]) -> str:

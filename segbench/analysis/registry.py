@@ -76,7 +76,7 @@ class Analysis:
 
 def _metric(default: str = "accuracy") -> Option:
     about = "accuracy (mean of five), map, ap50, ap75, ar, ar50 or ar75."
-    return Option("metric", about, default, flags=("--metric", "-m"))
+    return Option("metric", about, default, flags=("--metric",))
 
 
 ANALYSES: Mapping[str, Analysis] = {

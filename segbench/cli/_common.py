@@ -62,7 +62,7 @@ def results_folder(out: str | os.PathLike[str] | ResultsFolder) -> ResultsFolder
 OutOption = Annotated[
     ResultsFolder,
     typer.Option(
-        "--out", "-o", envvar="SEGBENCH_OUT", parser=results_folder, metavar="DIR|URL",
+        "--out", envvar="SEGBENCH_OUT", parser=results_folder, metavar="DIR|URL",
         help="The results folder, for the store, the runs and the report; or a URL (s3://...).",
     ),
 ]  # fmt: skip

@@ -110,6 +110,10 @@ class Needs:
         ),
     ] = None
 
+    def asks_for_gpus(self) -> bool:
+        """Return whether one of these is about GPUs, and not that there are none."""
+        return bool(self.num_gpus) or self.gpu_memory_gb is not None
+
     def change(self) -> ResourceChange:
         """Return how this differs from what the methods ask for; raises SegbenchError where a figure is wrong."""
         from pydantic import ValidationError

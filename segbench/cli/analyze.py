@@ -15,11 +15,7 @@ from segbench.cli._common import DEFAULT_OUT, Format, FormatOption, OutOption, W
 if TYPE_CHECKING:
     from segbench.analysis.result import Result
 
-app = typer.Typer(
-    help="Turn results into answers: which method, what makes a tissue hard, what to train on.",
-    no_args_is_help=True,
-    rich_markup_mode="rich",
-)
+app = typer.Typer(no_args_is_help=True, rich_markup_mode="rich")
 
 
 class Store(enum.StrEnum):
@@ -33,7 +29,7 @@ StoreOption = Annotated[
     Store, typer.Option("--store", "-s", help="The results folder, or the published scores of 18 methods.")
 ]
 PartOption = Annotated[
-    str | None, typer.Option("--part", "-p", help="Print this further table of the analysis instead of the main one.")
+    str | None, typer.Option("--part", help="Print this further table of the analysis instead of the main one.")
 ]
 
 

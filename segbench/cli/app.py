@@ -1,40 +1,31 @@
-"""The command line's root: puts the command groups together and tells errors in one line."""
+"""The command line's root: finds the command that is asked for, and tells errors in one line."""
 
 from __future__ import annotations
 
 import os
 import sys
+from typing import Any
 
 import typer
 
 from segbench import __version__
-from segbench.cli import analyze, data, evaluate, gallery, grid, methods, models, plot, report, runs, sql, store, sweep
 from segbench.cli._common import tell_error
+from segbench.cli._lazy import RootGroup
+from segbench.cli._mistakes import UsageError, usage_line
 from segbench.errors import SegbenchError
 
 app = typer.Typer(
     name="segbench",
+    cls=RootGroup,
     help="Train, compare and publish cell segmentation methods on equal terms.\n\n"
     "Start with [bold]segbench grid launch[/bold]: three methods on synthetic data, in minutes, "
-    "then [bold]segbench report[/bold].",
+    "then [bold]segbench report[/bold]. "
+    "What the words mean: [bold]segbench help words[/bold].",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-app.add_typer(grid.app, name="grid")
-app.add_typer(data.app, name="data")
-app.add_typer(methods.app, name="methods")
-app.add_typer(models.app, name="models")
-app.add_typer(gallery.app, name="gallery")
-app.add_typer(analyze.app, name="analyze")
-app.add_typer(runs.app, name="runs")
-app.add_typer(store.app, name="store")
-app.command()(evaluate.evaluate)
-app.command()(sweep.sweep)
-app.command()(sql.sql)
-app.command()(report.report)
-app.command()(plot.plot)
 
 
 def _show_version(value: bool) -> None:
@@ -53,10 +44,20 @@ def root(
 def main() -> None:
     """Run the command line; a user's mistake ends in one line on standard error and exit status 2."""
     try:
-        app()
+        sys.exit(_status(app(prog_name="segbench", standalone_mode=False)))
     except SegbenchError as error:
         tell_error(str(error))
         sys.exit(2)
+    except UsageError as error:
+        line = usage_line(error)
+        if line is None:  # a group without a command: its help
+            error.show()
+        else:
+            tell_error(line)
+        sys.exit(2)
+    except typer.Abort:
+        tell_error("stopped")
+        sys.exit(1)
     except SystemExit as end:
         # Typer ends with 1 where the reader of a pipe (head, less) has gone, and leaves this behind: not an error
         sys.exit(0 if type(sys.stdout).__name__ == "PacifyFlushWrapper" else end.code)
@@ -68,3 +69,8 @@ def main() -> None:
         where = f" ({error.filename})" if error.filename else ""
         tell_error(f"{error.strerror or error}{where}")
         sys.exit(2)
+
+
+def _status(returned: Any) -> int:
+    """Return the exit status of what Typer gives back: a command's value, or the status that it has raised."""
+    return returned if isinstance(returned, int) else 0

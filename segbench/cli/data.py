@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from segbench.cli._common import Format, FormatOption, MaskKind, WideOption, print_table, tell_notes
-from segbench.errors import SegbenchError
+from segbench.errors import SegbenchError, unknown_name
 
 if TYPE_CHECKING:
     from segbench.engine.data import DatasetSpec, PreparationSettings, PreparedDataset
     from segbench.engine.data.source import ProgressCallback
 
-app = typer.Typer(help="Datasets: list them, prepare your own, look at them.", no_args_is_help=True)
+app = typer.Typer(no_args_is_help=True)
 
 
 class Kind(enum.StrEnum):
@@ -377,7 +377,10 @@ def show(
     png: Annotated[
         Path | None, typer.Option("--png", help="Also write a picture: a window of each tissue, and its outlines.")
     ] = None,
-    split: Annotated[str, typer.Option("--split", help="The picture's split.")] = "test",
+    split: Annotated[
+        str | None,
+        typer.Option("--split", help="Only this split: train, val or test.", show_default="all; test in the picture"),
+    ] = None,
     format: FormatOption = Format.TABLE,
     _wide: WideOption = False,
 ) -> None:
@@ -398,10 +401,12 @@ def show(
     from segbench.engine.data.summary import shapes
 
     prepared = open_prepared(name)
+    if split is not None and split not in prepared.splits:
+        raise unknown_name(f"split of {name}", split, prepared.splits)
     if png is not None:
         from segbench.engine.data.picture import mosaic, save_small
 
-        picture = mosaic(prepared, split)
+        picture = mosaic(prepared, split or prepared.splits[-1])
         try:
             save_small(picture, png)
         except OSError as error:
@@ -410,7 +415,8 @@ def show(
     if format is Format.TABLE:
         _describe(prepared)
     tell_notes(prepared.notes)
-    print_table(shapes(prepared), format)
+    table = shapes(prepared)
+    print_table(table if split is None else table.filter(table["split"] == split), format)
     tell_notes(list(diameter_lines(prepared)))
 
 
@@ -440,7 +446,6 @@ def _synthetic_specs(
 ) -> list[DatasetSpec]:
     from segbench.engine.data import DatasetSpec
     from segbench.engine.data.registry import BUILT_IN
-    from segbench.errors import unknown_name
 
     if layout is not None and layout not in ("tissuenet", "livecell"):
         raise unknown_name("layout", layout, ("tissuenet", "livecell"))

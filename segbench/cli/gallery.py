@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-app = typer.Typer(no_args_is_help=True, help="Show trained models as a static site, which programs read, too.")
+app = typer.Typer(no_args_is_help=True)
 
 
 @app.callback()

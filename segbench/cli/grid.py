@@ -13,7 +13,7 @@ from segbench.engine.results.folder import ResultsFolder
 if TYPE_CHECKING:
     from segbench.engine.scheduler import Summary
 
-app = typer.Typer(no_args_is_help=True, help="Plan, launch and follow a grid: method x task x training tissue x seed.")
+app = typer.Typer(no_args_is_help=True)
 
 
 @app.command()
@@ -33,7 +33,8 @@ def plan(
     hours are expected from the store's finished runs, else from what `segbench methods measure` found, else the
     study's published hours, else a rate of the method's family (expected_from). A run that asks for less memory than
     its method was measured to hold is told with what fits, or gets it with --fit. With --gpus or --address the runs are
-    placed on paper as the launch would place them. A run's id is final once its dataset is prepared (final_id).
+    placed on paper as the launch would place them. Without them the plan is for this machine: for its processor where
+    it has no GPU; --gpu plans for GPUs all the same. A run's id is final once its dataset is prepared (final_id).
 
     Examples:
 
@@ -46,15 +47,17 @@ def plan(
     from segbench.engine.scheduler import plan as make_plan
     from segbench.engine.scheduler.forecast import forecast, place_of
 
-    options = how.options()
-    place = place_of(options, gpus, gpus_per_node)
-    planned = make_plan(asked.request(needs.change()), out, place.device, fit=options.fit)
+    place = place_of(how.options(), gpus, gpus_per_node, on_gpus=how.cpu is False or needs.asks_for_gpus())
+    planned = make_plan(asked.request(needs.change()), out, place.device, fit=place.options.fit)
     expected = forecast(planned, place)
     print_table([one.row() for one in planned], format)
     if format is Format.TABLE:
         typer.echo(f"{len(planned):,} runs, {len(planned) - expected.runs:,} done")
         for line in (*expected.lines(), *dict.fromkeys(note for one in planned for note in one.notes)):
             typer.echo(line)
+        typer.echo(place.told())
+    elif place.assumed:
+        typer.echo(place.told(), err=True)
 
 
 @app.command()
@@ -165,7 +168,7 @@ def status(
     format: FormatOption = Format.TABLE,
     _wide: WideOption = False,
     watch: Annotated[
-        bool, typer.Option("--watch", "-w", help="Follow the launch until it ends; Ctrl-C leaves it running.")
+        bool, typer.Option("--watch", help="Follow the launch until it ends; Ctrl-C leaves it running.")
     ] = False,
     every: Annotated[float, typer.Option("--every", min=0.5, help="Seconds between two looks of --watch.")] = 2.0,
 ) -> None:
@@ -200,7 +203,7 @@ def status(
 @app.command()
 def logs(
     run: Annotated[str, typer.Argument(help="A run's id, or the beginning of it.")],
-    follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on until the attempt has ended.")] = False,
+    follow: Annotated[bool, typer.Option("--follow", help="Go on until the attempt has ended.")] = False,
     attempt: Annotated[int | None, typer.Option(min=1, help="Which attempt; default the newest.")] = None,
     path: Annotated[bool, typer.Option("--path", help="Print where the log lies, not the log.")] = False,
     out: OutOption = DEFAULT_OUT,
@@ -211,13 +214,13 @@ def logs(
 
       segbench grid logs 3fa9
 
-      segbench grid logs 3fa9 -f --out /shared/results
+      segbench grid logs 3fa9 --follow --out /shared/results
     """
     import contextlib
 
-    from segbench.engine.results.status import log_text
+    from segbench.engine.results.status import find_log, log_text
 
-    folder = out.find_attempt(run, attempt)
+    folder = find_log(out, run, attempt)
     if path:
         typer.echo(folder.job.log)
         return

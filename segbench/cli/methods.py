@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from segbench.engine.run.installed import Installed
     from segbench.methods.card import Card
 
-app = typer.Typer(help="List the methods, build their environments, check that they work here.", no_args_is_help=True)
+app = typer.Typer(no_args_is_help=True)
 
 GpuOption = Annotated[
     bool | None,

@@ -21,7 +21,7 @@ from segbench.engine.results.folder import ResultsFolder
 if TYPE_CHECKING:
     from segbench.engine.models.applying import Applied, ApplyOptions
 
-app = typer.Typer(no_args_is_help=True, help="Apply trained models to new images; package, check and share them.")
+app = typer.Typer(no_args_is_help=True)
 packages.add_to(app)
 
 ResultsOption = Annotated[

@@ -15,7 +15,7 @@ from segbench.engine.results.folder import ResultsFolder
 def report(
     out: OutOption = DEFAULT_OUT,
     output: Annotated[
-        Path | None, typer.Option("--output", help="The file to write; by default one in the results folder.")
+        Path | None, typer.Option("--output", "-o", help="The file to write; by default one in the results folder.")
     ] = None,
     title: Annotated[str | None, typer.Option("--title", help="The report's title.")] = None,
     sections: Annotated[

@@ -15,9 +15,7 @@ from segbench.engine.results.folder import ResultsFolder
 if TYPE_CHECKING:
     from segbench.engine.scheduler.repeat import Repeated, RunFacts
 
-app = typer.Typer(
-    no_args_is_help=True, help="List the runs of a results folder, show one, predict or score it again, repeat it."
-)
+app = typer.Typer(no_args_is_help=True)
 
 IdArgument = Annotated[str, typer.Argument(metavar="ID", help="A run's id, or as much of its beginning as names it.")]
 

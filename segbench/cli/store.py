@@ -10,7 +10,7 @@ import typer
 from segbench.cli._common import DEFAULT_OUT, Format, FormatOption, OutOption, WideOption, print_table, results_folder
 from segbench.engine.results.folder import ResultsFolder, is_url
 
-app = typer.Typer(no_args_is_help=True, help="Check the results against their records, rebuild, merge and export them.")
+app = typer.Typer(no_args_is_help=True)
 
 
 @app.command()
@@ -117,9 +117,7 @@ def merge(
             metavar="OTHER...", parser=results_folder, help="Results folders or URLs, of other clusters say."
         ),
     ],
-    out: Annotated[
-        str, typer.Option("--out", "-o", metavar="DIR", help="The folder to merge into; what it holds stays.")
-    ],
+    out: Annotated[str, typer.Option("--out", metavar="DIR", help="The folder to merge into; what it holds stays.")],
     link: Annotated[bool, typer.Option("--link", help="Hard-link the artifacts instead of copying them.")] = False,
     artifacts: Annotated[
         bool, typer.Option("--artifacts/--no-artifacts", help="Bring pictures, weights and logs, or the results only.")

@@ -73,7 +73,7 @@ def test_weights_and_usability_scores_change_the_ranking(tmp_path: Path) -> None
         (["ranking", "-s", "published", "-w", "usability"], "COMPONENT=NUMBER"),
         (["ranking", "-s", "published", "--part", "friedmann"], "did you mean friedman"),
         (["regression", "-s", "published", "-x", "Lung", "--exclude-none"], "contradict each other"),
-        (["channels", "-s", "published", "-m", "ap5"], "unknown metric 'ap5'"),
+        (["channels", "-s", "published", "--metric", "ap5"], "unknown metric 'ap5'"),
         (["ranking", "--out", "nowhere"], "no results in nowhere"),
     ],
 )

@@ -106,20 +106,29 @@ def grid_of(raw: Any, where: str) -> GridSpec:
     try:
         return GridSpec.model_validate(raw)
     except ValidationError as error:
-        wrong = first_wrong(error)
-        keys = list(wrong.keys)
-        if one_block and keys[:2] == ["blocks", "0"]:
-            del keys[:2]
-        if wrong.kind == "extra_forbidden":
-            *outer, name = keys
-            of = f" of {'.'.join(outer)}" if outer else ""
-            raise SegbenchError(f"{where}: {unknown_name(f'field{of}', name, _fields(outer))}") from None
-        raise SegbenchError(f"{where}: field {'.'.join(keys)} {wrong.problem}") from None
+        raise SegbenchError(f"{where}: {_problem(error, one_block=one_block)}") from None
 
 
-def _fields(outer: list[str]) -> list[str]:
+def _problem(error: ValidationError, *, one_block: bool) -> str:
+    """Return what is wrong in a line, by the keys as they stand in the file."""
+    wrong = first_wrong(error)
+    keys = list(wrong.keys)
+    if one_block and keys[:2] == ["blocks", "0"]:
+        del keys[:2]
+    if wrong.kind != "extra_forbidden":
+        return f"field {'.'.join(keys)} {wrong.problem}"
+    *outer, name = keys
+    if not outer and not one_block and name in Block.model_fields:
+        return f"field {name} belongs into each of the blocks: with 'blocks' there is none beside them"
+    of = f" of {'.'.join(outer)}" if outer else ""
+    return str(unknown_name(f"field{of}", name, _fields(outer, one_block=one_block)))
+
+
+def _fields(outer: list[str], *, one_block: bool) -> list[str]:
     """Return the names that are allowed where a path of keys leads."""
     for key, model in (("budget", BudgetChange), ("budgets", BudgetChange), ("resources", ResourceChange)):
         if key in outer:
             return list(model.model_fields)
-    return list(Block.model_fields) if outer else [*GridSpec.model_fields, *Block.model_fields]
+    if outer:
+        return list(Block.model_fields)
+    return [*GridSpec.model_fields, *(Block.model_fields if one_block else ())]

@@ -14,7 +14,7 @@ from typing import Any
 from segbench.engine.results.attempts import RUNS, AttemptFolder, attempt_number
 from segbench.engine.results.launch_files import LaunchFiles
 from segbench.errors import SegbenchError, unknown_name
-from segbench.paths import cache_folder
+from segbench.paths import cache_folder, require_writable_folder
 from segbench.small_files import read_json, write_whole
 
 STORE_NAME = "results.duckdb"
@@ -100,6 +100,10 @@ class ResultsFolder:
         except OSError as error:
             raise SegbenchError(f"cannot write results to {self}: {error.strerror}") from None
         return self
+
+    def require_writable(self) -> None:
+        """Raise SegbenchError where results cannot be written here; nothing is made."""
+        require_writable_folder(self.path, f"cannot write results to {self}")
 
     @property
     def store(self) -> Path:

@@ -12,7 +12,7 @@ from segbench.engine.results.attempts import AttemptFolder, progress_line
 from segbench.engine.results.folder import ResultsFolder
 from segbench.engine.results.statuses import Status
 from segbench.engine.results.store import query
-from segbench.errors import SegbenchError
+from segbench.errors import SegbenchError, unknown_name
 
 if TYPE_CHECKING:
     import polars as pl
@@ -161,6 +161,47 @@ def request_cancel(out: ResultsFolder) -> GridStatus:
         raise SegbenchError(f"no launch is running in {out}: there is nothing to cancel")
     out.launch.ask_to_end()
     return status
+
+
+def find_log(out: ResultsFolder, prefix: str, number: int | None = None) -> AttemptFolder:
+    """Return the folder of a run's newest attempt, or of the one with this number, for its log.
+
+    Parameters
+    ----------
+    out
+        The results folder.
+    prefix
+        The run's id or the beginning of it.
+    number
+        None for the newest.
+
+    Raises
+    ------
+    SegbenchError
+        No run's id begins so, several do, it has no such attempt, or it waits to be run: what it waits for is told.
+    """
+    ran = out.run_ids()
+    if not any(name.startswith(prefix) for name in ran):
+        listed = [run["run_id"] for run in out.launch.read_grid().get("runs", [])]
+        waiting = [name for name in listed if name.startswith(prefix)]
+        if len(waiting) > 1:
+            raise SegbenchError(
+                f"{len(waiting)} runs begin with {prefix!r}: give more of the id, {' or '.join(waiting[:5])}"
+            )
+        if waiting:
+            raise SegbenchError(_why_no_log(out, waiting[0]))
+        if not ran and listed:
+            raise unknown_name("run", prefix, listed if len(listed) <= 20 else [])
+    return out.find_attempt(prefix, number)
+
+
+def _why_no_log(out: ResultsFolder, run_id: str) -> str:
+    if out.launch.is_held():
+        return (
+            f"run {run_id} is queued: it has no log before it begins; "
+            f"'segbench grid status --watch --out {out}' shows when"
+        )
+    return f"run {run_id} was never begun: its launch has ended; launching the grid again takes it up"
 
 
 def log_text(attempt: AttemptFolder, follow: bool = False, goes_on: Callable[[], bool] = lambda: True) -> Iterator[str]:

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 
 from segbench.engine.order import CPU, GPU, Ask, simulate, uniform_nodes
 from segbench.engine.results.statuses import Status
+from segbench.engine.scheduler.gpus import visible_gpus
 from segbench.engine.scheduler.options import LaunchOptions
 from segbench.engine.scheduler.placement import Fitter, Host
 from segbench.engine.scheduler.planning import Planned
@@ -81,6 +82,28 @@ class Place:
     """None where they are not known: no end of the whole is expected then."""
     device: str | None = None
     """What they run on, as ``expected_seconds`` takes it."""
+    assumed: bool = False
+    """Nobody has said where: it is this machine, as it is."""
+
+    def told(self) -> str:
+        """Return in a line for which machine is planned.
+
+        Examples
+        --------
+        >>> Place(device="cpu", assumed=True).told().partition(":")[0]
+        'planned for the processor of this machine, which has no GPU'
+        """
+        if self.assumed and self.device == CPU:
+            return (
+                "planned for the processor of this machine, which has no GPU: "
+                "--gpu plans for GPUs, --gpus N for a cluster with so many"
+            )
+        if self.hosts is not None and self.options.address is not None:
+            return f"planned for the cluster at {self.options.address}"
+        if self.hosts is not None and not self.options.cpu:
+            return "planned for a cluster that is imagined (--gpus)"
+        where = "the processor" if self.device == CPU else f"GPUs ({self.device})" if self.device else "GPUs"
+        return f"planned for {where} of {'this machine' if self.assumed else 'a machine that has what runs ask for'}"
 
     @property
     def one_by_one(self) -> bool:
@@ -88,8 +111,18 @@ class Place:
         return self.hosts is None and (self.options.cpu or self.options.executor == "inline")
 
 
-def place_of(options: LaunchOptions, gpus: int | None = None, gpus_per_node: int = 8) -> Place:
+def place_of(options: LaunchOptions, gpus: int | None = None, gpus_per_node: int = 8, *, on_gpus: bool = True) -> Place:
     """Return where runs would go with these options of a launch: a running cluster, or so many imagined GPUs.
+
+    Parameters
+    ----------
+    options
+        How they would be run.
+    gpus, gpus_per_node
+        Imagined.
+    on_gpus
+        Somebody has said that there are GPUs. Else, with no cluster, it is this machine: without GPUs where it has
+        none.
 
     Raises
     ------
@@ -101,6 +134,10 @@ def place_of(options: LaunchOptions, gpus: int | None = None, gpus_per_node: int
             raise SegbenchError(f"{name} is {given}; expect the time on at least 1")
     if options.address is not None and gpus is not None:
         raise SegbenchError("give one of --address (that cluster) and --gpus (an imagined one), found both")
+    assumed = not on_gpus and not options.cpu and options.address is None and gpus is None
+    assumed = assumed and options.accelerator is None
+    if assumed and not visible_gpus():
+        return Place(options.changed(cpu=True), device=CPU, assumed=True)
     device = CPU if options.cpu else options.accelerator
     if options.executor == "inline":
         return Place(options, device=device)
@@ -114,7 +151,7 @@ def place_of(options: LaunchOptions, gpus: int | None = None, gpus_per_node: int
             Host(node, options.accelerator, math.inf, options.labels) for node in uniform_nodes(gpus, gpus_per_node)
         ]
         return Place(options, imagined, device or GPU)
-    return Place(options, device=device)
+    return Place(options, device=device, assumed=assumed)
 
 
 def forecast(planned: Sequence[Planned], place: Place | None = None) -> Forecast:

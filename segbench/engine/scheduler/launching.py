@@ -61,6 +61,7 @@ def launch(
         another launch holds, and machines that cannot hold a run. Nothing is run then.
     """
     runs = runs_of(request, known_datasets())
+    out.require_writable()
     for method in sorted({run.method for run in runs}):
         method_object(method)
     datasets = known_datasets()

@@ -43,7 +43,12 @@ class Planned:
     @property
     def gpu_hours(self) -> float:
         """Expected."""
-        return self.expected.seconds / 3600 * self.run.resources.num_gpus
+        return self.expected.seconds / 3600 * self.num_gpus
+
+    @property
+    def num_gpus(self) -> float:
+        """GPUs that it would get: none on a processor, whatever it asks for elsewhere."""
+        return 0.0 if self.on_cpu else self.run.resources.num_gpus
 
     def row(self) -> dict[str, Any]:
         """Return the plan's row, flat."""
@@ -56,13 +61,14 @@ class Planned:
             "seed": run.seed,
             "status": self.status.value,
             "budget": describe(run.budget) if get_card(run.method).trained else "untrained",
-            "num_gpus": run.resources.num_gpus,
-            "num_cpus": run.resources.cores(0 if self.on_cpu else run.resources.num_gpus),
+            "num_gpus": self.num_gpus,
+            "num_cpus": run.resources.cores(self.num_gpus),
             "memory_gb": run.resources.memory_gb,
             "hours": self.expected.seconds / 3600,
             "gpu_hours": self.gpu_hours,
             "expected_from": self.expected.source,
             "final_id": run.final,
+            "device": "gpu" if self.num_gpus else "cpu",
         }
 
 

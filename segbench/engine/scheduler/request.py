@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from os import PathLike
 from pathlib import Path
@@ -143,9 +143,9 @@ def _grid_spec(request: GridRequest, datasets: Datasets) -> tuple[GridSpec, Filt
     if request.preset is not None:
         return preset(request.preset), request.filters
     if request.grid_file is not None:
-        return _checked(read_grid(request.grid_file), str(request.grid_file)), request.filters
+        return _checked(read_grid(request.grid_file), str(request.grid_file), datasets), request.filters
     if request.grid is not None:
-        return _checked(request.grid, "grid"), request.filters
+        return _checked(request.grid, "grid", datasets), request.filters
     filters = request.filters
     if request.dataset is None and not filters.tasks:
         return _demo(filters), filters
@@ -167,12 +167,24 @@ def _grid_spec(request: GridRequest, datasets: Datasets) -> tuple[GridSpec, Filt
     return GridSpec(blocks=(block,)), Filters()
 
 
-def _checked(spec: GridSpec, where: str) -> GridSpec:
+def _checked(spec: GridSpec, where: str, datasets: Datasets) -> GridSpec:
     try:
         check_changes(spec)
+        for number, block in enumerate(spec.blocks):
+            key = f"blocks.{number}." if len(spec.blocks) > 1 else ""
+            _check_names(f"{key}methods", block.methods, get_card)
+            _check_names(f"{key}tasks", block.tasks, datasets.catalogue.task)
     except SegbenchError as error:
         raise SegbenchError(f"{where}: {error}") from None
     return spec
+
+
+def _check_names(key: str, names: Iterable[str], find: Callable[[str], object]) -> None:
+    for name in names:
+        try:
+            find(name)
+        except SegbenchError as error:
+            raise SegbenchError(f"{key}: {error}") from None
 
 
 def _demo(filters: Filters) -> GridSpec:

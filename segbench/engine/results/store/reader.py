@@ -58,6 +58,8 @@ def query(out: ResultsFolder, sql: str, parameters: Sequence[Any] = ()) -> pl.Da
 
     with read_connection(out) as connection:
         try:
+            if len(connection.extract_statements(sql)) > 1:
+                raise SegbenchError("the query has two statements or more: ask them one at a time")
             relation = connection.sql(sql, params=list(parameters))
             if relation is None:
                 raise SegbenchError("the query returns nothing: write a select")
