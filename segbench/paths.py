@@ -58,3 +58,16 @@ def require_writable_file(path: Path, what: str) -> None:
             pass
     except OSError as error:
         raise SegbenchError(f"{what}: {error.strerror or error}") from None
+
+
+def require_new_file(path: Path, option: str) -> None:
+    """Make sure, before long work, that a file can be written where there is none yet.
+
+    Raises
+    ------
+    SegbenchError
+        There is something, or it cannot be written: the line says to give another ``option``.
+    """
+    if path.exists() or path.is_symlink():
+        raise SegbenchError(f"{path} exists already: give another {option}, or remove it first")
+    require_writable_file(path, f"cannot write {path}")

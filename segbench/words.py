@@ -46,7 +46,7 @@ WORDS: Mapping[str, str] = {
     "training tissue": "the tissue whose images a run is trained on, or all",
     "window": "a piece of 256 x 256 pixels of a prepared image: what methods see",
 }
-"""In the order of the alphabet."""
+"""As docs/words.md has them, which links to more."""
 
 
 def plain_word(text: str) -> str:

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 COMMANDS = {
+    "init": "Begin with your own images: a prepared dataset, and a grid file whose budgets fit this machine's time.",
     "grid": "Plan, launch and follow a grid: method x task x training tissue x seed.",
     "data": "Datasets: list them, prepare your own, look at them.",
     "methods": "List the methods, build their environments, check that they work here.",

@@ -1,17 +1,20 @@
-"""How a launch is followed from elsewhere: a live table on a terminal, plain lines elsewhere."""
+"""How long work is followed: live on a terminal, in plain lines elsewhere."""
 
 from __future__ import annotations
 
 import contextlib
 import time
-from typing import TYPE_CHECKING
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
 
+import typer
 from rich.console import Console, Group
 from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
 if TYPE_CHECKING:
+    from segbench.engine.data.source import ProgressCallback
     from segbench.engine.results.folder import ResultsFolder
     from segbench.engine.results.status import LaunchState
 
@@ -48,3 +51,42 @@ def _watched(state: LaunchState) -> Group:
         table.add_row(*(Text("-" if cell is None else str(cell)) for cell in cells))
     silent = f"; silent for {state.age_s:.0f} s" if state.driven and state.age_s > _SILENT_S else ""
     return Group(table, Text(state.line() + silent, style="bold"))
+
+
+@contextlib.contextmanager
+def split_progress(name: str, doing: str = "preparing", did: str = "prepared") -> Iterator[ProgressCallback]:
+    """Show a bar for each split on a terminal, and a line for each finished split elsewhere; on standard error."""
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
+
+    console = Console(stderr=True, soft_wrap=True)
+    if not console.is_terminal:
+
+        def tell(split: str, done: int, total: int) -> None:
+            if done == total:
+                typer.echo(f"{did} {name} {split}: {total} images", err=True)
+
+        yield tell
+        return
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=console) as progress:
+        bars: dict[str, Any] = {}
+
+        def draw(split: str, done: int, total: int) -> None:
+            if split not in bars:
+                bars[split] = progress.add_task(f"{doing} {name} {split}", total=total)
+            progress.update(bars[split], completed=done)
+
+        yield draw

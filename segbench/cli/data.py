@@ -4,19 +4,17 @@ from __future__ import annotations
 
 import enum
 import re
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from segbench.cli._common import Format, FormatOption, MaskKind, WideOption, print_table, tell_notes
+from segbench.cli._progress import split_progress
 from segbench.errors import SegbenchError, unknown_name
 
 if TYPE_CHECKING:
     from segbench.engine.data import DatasetSpec, PreparationSettings, PreparedDataset
-    from segbench.engine.data.source import ProgressCallback
 
 app = typer.Typer(no_args_is_help=True)
 
@@ -233,7 +231,7 @@ def prepare(
         specs = [_spec(kind.value, path, name, options, pixel_size, preparation)]
     tables = []
     for spec in specs:
-        with _progress(spec.name) as progress:
+        with split_progress(spec.name) as progress:
             prepared = ensure_prepared(spec, progress, workers)
         register(spec)
         tell_notes(prepared.notes)
@@ -347,7 +345,7 @@ def import_data(
         keep_empty=keep_empty,
         nuclei=nuclei,
     )
-    with _progress(to.name, "importing", "imported") as progress:
+    with split_progress(to.name, "importing", "imported") as progress:
         imported = import_annotations(kind.value, path, to, options, progress)
     tell_notes(imported.notes)
     print_table(imported.rows, format)
@@ -474,43 +472,3 @@ def _describe(prepared: PreparedDataset) -> None:
     typer.echo(f"{prepared.spec.name}: {prepared.spec.kind}, channels {', '.join(prepared.channels)}{size}")
     typer.echo(f"tasks: {', '.join(task.name for task in prepared.tasks)}")
     typer.echo(f"folder: {prepared.folder}")
-
-
-@contextmanager
-def _progress(name: str, doing: str = "preparing", did: str = "prepared") -> Iterator[ProgressCallback]:
-    """Show a bar for each split on a terminal, and a line for each finished split elsewhere; on standard error."""
-    from rich.console import Console
-    from rich.progress import (
-        BarColumn,
-        MofNCompleteColumn,
-        Progress,
-        TextColumn,
-        TimeElapsedColumn,
-        TimeRemainingColumn,
-    )
-
-    console = Console(stderr=True, soft_wrap=True)
-    if not console.is_terminal:
-
-        def tell(split: str, done: int, total: int) -> None:
-            if done == total:
-                typer.echo(f"{did} {name} {split}: {total} images", err=True)
-
-        yield tell
-        return
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        TimeRemainingColumn(),
-    )
-    with Progress(*columns, console=console) as progress:
-        bars: dict[str, Any] = {}
-
-        def draw(split: str, done: int, total: int) -> None:
-            if split not in bars:
-                bars[split] = progress.add_task(f"{doing} {name} {split}", total=total)
-            progress.update(bars[split], completed=done)
-
-        yield draw

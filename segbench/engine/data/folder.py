@@ -248,12 +248,22 @@ def _read_row(values: dict[str, str], more: tuple[str, ...], where: str) -> _Row
 
 
 def _default_channels(folder: Path, row: _Row, more: tuple[str, ...], take: Take) -> tuple[str, ...]:
-    picture = read_picture(folder / row.image, take)
+    return default_channels(read_picture(folder / row.image, take)) + more
+
+
+def default_channels(picture: Picture) -> tuple[str, ...]:
+    """Return the names that channels get where nobody names them: the file's own, image, or ch0, ch1, ..."""
     pixels = picture.pixels
     n = 1 if pixels.shape[0] == 3 and not is_colour(pixels) else pixels.shape[0]
     if picture.channels is not None and len(picture.channels) == n:
-        return picture.channels + more
-    return (("image",) if n == 1 else tuple(f"ch{i}" for i in range(n))) + more
+        return picture.channels
+    return ("image",) if n == 1 else tuple(f"ch{i}" for i in range(n))
+
+
+def first_image(folder: Path) -> Path:
+    """Return the first image of a folder dataset's index."""
+    rows, _ = _read_index(folder)
+    return folder / rows[0].image
 
 
 def _fit(pixels: npt.NDArray[Any], n: int, path: Path) -> npt.NDArray[Any]:

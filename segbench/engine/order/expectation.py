@@ -95,13 +95,19 @@ class History:
     sizes: Sizes = field(default_factory=dict)
     profiles: Profiles = field(default_factory=Profiles)
     """What ``methods measure`` found."""
+    test_windows: Mapping[str, int] = field(default_factory=dict)
+    """By dataset fingerprint."""
     _alike: dict[tuple[str, str, str, str | None], Sequence[Measured]] = field(
         default_factory=dict, init=False, repr=False, compare=False
     )
 
     @classmethod
     def of(
-        cls, measured: Iterable[tuple[str, Measured]], sizes: Sizes | None = None, profiles: Profiles | None = None
+        cls,
+        measured: Iterable[tuple[str, Measured]],
+        sizes: Sizes | None = None,
+        profiles: Profiles | None = None,
+        test_windows: Mapping[str, int] | None = None,
     ) -> History:
         """Return a history of (method, what was measured); the sizes of the data that were trained on are added."""
         by_method: dict[str, list[Measured]] = defaultdict(list)
@@ -110,7 +116,7 @@ class History:
             by_method[method].append(one)
             if one.n_train_images:
                 known[one.dataset_fingerprint, one.train_tissue] = one.n_train_images
-        return cls(by_method, {**known, **(sizes or {})}, profiles or Profiles())
+        return cls(by_method, {**known, **(sizes or {})}, profiles or Profiles(), test_windows or {})
 
     def alike(self, method: str, task: str, train_tissue: str, device: str | None) -> Sequence[Measured]:
         """Return the newest measurements that are nearest in device, then task, then training tissue; newest first."""
@@ -167,7 +173,7 @@ def expected_seconds(
         hours = _published_hours(run, history.sizes, study.scores() if published is None else tuple(published))
         if hours:
             return Expectation(hours * 3600, "published")
-    return Expectation(_from_family(run, history.sizes, device), "default")
+    return Expectation(_from_family(run, history, device), "default")
 
 
 def _from_history(run: Run, history: History, device: str | None) -> float | None:
@@ -186,7 +192,7 @@ def _from_profile(run: Run, history: History, device: str | None) -> float | Non
     profile = history.profiles.of(run, CPU if on_cpu else device)
     if profile is None or "predict" not in profile.windows_per_s:
         return None
-    seconds = _FIXED_S + _TEST_WINDOWS / profile.windows_per_s["predict"]
+    seconds = _FIXED_S + _tested(run, history) / profile.windows_per_s["predict"]
     if not get_card(run.method).trained:
         return seconds
     n_train = _windows(run, history.sizes) or round(_UNKNOWN_WINDOWS * _share(run, history.sizes))
@@ -215,6 +221,11 @@ def _images(budget: Budget, n_train: int | None) -> float | None:
     if budget.steps_per_epoch is not None:
         return float(budget.epochs * budget.steps_per_epoch * budget.batch_size)
     return float(budget.epochs * n_train) if n_train else None
+
+
+def _tested(run: Run, history: History) -> int:
+    """Return the test windows of a run's dataset, or TissueNet's where they are not known."""
+    return history.test_windows.get(run.fingerprint or "", _TEST_WINDOWS)
 
 
 def _windows(run: Run, sizes: Sizes) -> int | None:
@@ -253,13 +264,14 @@ def _share(run: Run, sizes: Sizes) -> float:
     return 1.0 / _STUDY_TISSUES.get(run.task.dataset, 1)
 
 
-def _from_family(run: Run, sizes: Sizes, device: str | None) -> float:
+def _from_family(run: Run, history: History, device: str | None) -> float:
     card = get_card(run.method)
     rate = _RATES.get(card.family, _UNKNOWN_FAMILY)
     on_cpu = device == CPU or run.resources.num_gpus == 0
-    predict = _TEST_WINDOWS * (rate.predict_cpu if on_cpu else rate.predict_gpu)
+    predict = _tested(run, history) * (rate.predict_cpu if on_cpu else rate.predict_gpu)
     if not card.trained:
         return _FIXED_S + predict
+    sizes = history.sizes
     images = _images(run.budget, _windows(run, sizes) or round(_UNKNOWN_WINDOWS * _share(run, sizes))) or 0.0
     train = images * (rate.train_cpu if on_cpu else rate.train_gpu / max(run.resources.num_gpus, 1.0))
     return _FIXED_S + predict + train

@@ -22,6 +22,8 @@ class Datasets:
     """Their tasks and tissues, and the study's."""
     sizes: Mapping[tuple[str, str], int] = field(default_factory=dict)
     """Training windows of those that are prepared, by (fingerprint, training tissue)."""
+    test_windows: Mapping[str, int] = field(default_factory=dict)
+    """Test windows of those that are prepared, by fingerprint."""
 
 
 def known_datasets() -> Datasets:
@@ -32,6 +34,7 @@ def known_datasets() -> Datasets:
     facts: dict[str, DatasetFacts] = {}
     absent: dict[str, str] = {}
     sizes: dict[tuple[str, str], int] = {}
+    test_windows: dict[str, int] = {}
     for name, spec in specs.items():
         fingerprint = None
         try:
@@ -40,8 +43,9 @@ def known_datasets() -> Datasets:
                 windows = prepared.index("train")["tissue"].value_counts().rows()
                 fingerprint = prepared.fingerprint
                 of_tissue = [*windows, (ALL_TISSUES, sum(n for _, n in windows))]
+                test_windows[fingerprint] = prepared.n_windows("test")
                 sizes |= {(fingerprint, tissue): n for tissue, n in of_tissue}
             facts[name] = DatasetFacts(dataset_tasks(spec), dataset_tissues(spec), fingerprint)
         except (SegbenchError, OSError, pl.exceptions.PolarsError) as error:
             absent[name] = " ".join(str(error).split())
-    return Datasets(specs, Catalogue(facts, absent).with_study(), sizes)
+    return Datasets(specs, Catalogue(facts, absent).with_study(), sizes, test_windows)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from segbench.engine.order import CPU, History, Measured, Sizes
 from segbench.engine.order.measured import Point, Profiles
 from segbench.engine.results.folder import ResultsFolder
@@ -24,7 +26,9 @@ order by a.ended_at
 """
 
 
-def read_history(out: ResultsFolder, sizes: Sizes | None = None) -> History:
+def read_history(
+    out: ResultsFolder, sizes: Sizes | None = None, test_windows: Mapping[str, int] | None = None
+) -> History:
     """Read the finished runs of a results folder; an empty history where there is no store.
 
     Raises
@@ -33,7 +37,7 @@ def read_history(out: ResultsFolder, sizes: Sizes | None = None) -> History:
         The store cannot be read.
     """
     if not out.has_store():
-        return History(sizes=sizes or {})
+        return History(sizes=sizes or {}, test_windows=test_windows or {})
     found = []
     for row in query(out, _SQL).iter_rows(named=True):
         budget = Budget(row["batch_size"], row["epochs"], row["iterations"], row["steps_per_epoch"])
@@ -49,7 +53,7 @@ def read_history(out: ResultsFolder, sizes: Sizes | None = None) -> History:
             other_s=row["other_s"],
         )
         found.append((row["method"], measured))
-    return History.of(found, sizes, read_profiles(out))
+    return History.of(found, sizes, read_profiles(out), test_windows)
 
 
 def read_profiles(out: ResultsFolder) -> Profiles:

@@ -169,7 +169,7 @@ def _run_left(
         left = [run for run in runs if run.id not in finished]
         if not left:
             return None
-        history = read_history(out, datasets.sizes)
+        history = read_history(out, datasets.sizes, datasets.test_windows)
 
         device = CPU if options.cpu else options.accelerator
         if options.fit:

@@ -108,7 +108,7 @@ def plan(request: GridRequest, out: ResultsFolder, device: str | None = None, *,
     datasets = known_datasets()
     runs = runs_of(request, datasets)
     statuses = latest_statuses(out)
-    history = read_history(out, datasets.sizes)
+    history = read_history(out, datasets.sizes, datasets.test_windows)
     planned = []
     for asked in runs:
         run, notes = fitted(asked, history.profiles, device) if fit else (asked, ())

@@ -32,7 +32,8 @@ from segbench.wrong_values import first_wrong
 
 _T = TypeVar("_T", str, int)
 _Change = TypeVar("_Change", BudgetChange, ResourceChange)
-_EXAMPLE_METHODS = ("watershed", "stardist", "cellpose")
+EXAMPLE_METHODS = ("watershed", "stardist", "cellpose")
+"""What a dataset is run with where nobody names methods: the baseline, and two that train on a processor."""
 
 
 @dataclass(frozen=True)
@@ -159,7 +160,7 @@ def _grid_spec(request: GridRequest, datasets: Datasets) -> tuple[GridSpec, Filt
                 raise unknown_name(f"task of {request.dataset}", task, held)
         tasks = tasks or held
     block = Block(
-        methods=filters.methods or _EXAMPLE_METHODS,
+        methods=filters.methods or EXAMPLE_METHODS,
         tasks=tasks,
         tissues=filters.tissues or (ALL_TISSUES,),
         seeds=filters.seeds or (0,),
