@@ -10,7 +10,7 @@ import typer
 
 from segbench.errors import near_names
 
-UsageError = typer.BadParameter.__mro__[1]
+UsageError: type[Exception] = typer.BadParameter.__mro__[1]
 """Typer's error for what was typed wrongly. It brings a Click of its own or takes Click's: this is either's."""
 _TAKEN_BACK = {
     "-o": "the results folder is --out; -o is the file that 'plot' and 'report' write",

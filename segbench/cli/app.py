@@ -51,7 +51,7 @@ def main() -> None:
     except UsageError as error:
         line = usage_line(error)
         if line is None:  # a group without a command: its help
-            error.show()
+            error.show()  # type: ignore[attr-defined]
         else:
             tell_error(line)
         sys.exit(2)
