@@ -63,7 +63,7 @@ class RootGroup(CommandGroup):
         if cmd_name not in COMMANDS:
             return None
         if cmd_name not in self.commands:
-            self.commands[cmd_name] = _made(cmd_name)
+            self.commands[cmd_name] = make_command(cmd_name)
         return self.commands[cmd_name]
 
     def shell_complete(self, ctx: Any, incomplete: str) -> list[Any]:
@@ -84,7 +84,7 @@ class RootGroup(CommandGroup):
 def every_command() -> Iterator[tuple[tuple[str, ...], Any]]:
     """Yield every command that does something, with its name's words."""
     for name in COMMANDS:
-        yield from _below((name,), _made(name))
+        yield from _below((name,), make_command(name))
 
 
 def _below(words: tuple[str, ...], command: Any) -> Iterator[tuple[tuple[str, ...], Any]]:
@@ -95,7 +95,8 @@ def _below(words: tuple[str, ...], command: Any) -> Iterator[tuple[tuple[str, ..
         yield words, command
 
 
-def _made(name: str) -> Any:
+def make_command(name: str) -> Any:
+    """Return a command, or a group of commands, having imported its module."""
     module = importlib.import_module(f"segbench.cli.{_MODULES.get(name, name)}")
     holder = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode="rich")
     holder.callback()(_hold)

@@ -43,7 +43,11 @@ def plot(
     from segbench.errors import SegbenchError
 
     if name is None:
-        print_table(Results(out).figures())
+        from segbench.cli._completion_values import keep_figures
+
+        figures = Results(out).figures()
+        keep_figures(str(out), figures.rows())
+        print_table(figures)
         return
     if output is None:
         raise SegbenchError("name the file: segbench plot NAME -o FILE.svg (or .png, .pdf, .html)")
