@@ -74,8 +74,9 @@ def near_names(found: str, allowed: Iterable[str]) -> list[str]:
     alike = {name: difflib.SequenceMatcher(None, asked, name.lower()).ratio() for name in names}
     best = max(alike.values(), default=0.0)
     if best >= _NEAR:
-        return sorted((name for name in names if alike[name] >= best - 0.1), key=lambda name: -alike[name])[:3]
+        near = [name for name in names if alike[name] >= best - 0.1]
+        return sorted(near, key=lambda name: (alike[name], name), reverse=True)[:3]
     if len(asked) < _PIECE:
         return []
     pieces = [name for name in names if asked in name.lower() or (len(name) >= _PIECE and name.lower() in asked)]
-    return sorted(pieces, key=lambda name: -alike[name])[:3]
+    return sorted(pieces, key=lambda name: (alike[name], name), reverse=True)[:3]

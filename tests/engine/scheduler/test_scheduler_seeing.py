@@ -98,7 +98,7 @@ def test_what_failed_is_tried_again_alone_and_its_log_is_read(tmp_path: Path) ->
     assert row["status"] == "failed"
     assert row["log"] == f"runs/{name}/attempt-002/log.txt"
     assert "told to fail" in ask("logs", name[:8], "--out", str(out))
-    assert "told to fail" in ask("logs", name[:8], "-f", "--attempt", "1", "--out", str(out))
+    assert "told to fail" in ask("logs", name[:8], "--follow", "--attempt", "1", "--out", str(out))
     assert ask("logs", name, "--path", "--out", str(out)).strip().endswith("attempt-002/log.txt")
 
 
