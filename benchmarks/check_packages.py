@@ -1,10 +1,10 @@
 """Train every method for a few steps with its check's network, and export, check, import and apply its package.
 
 Run ``python benchmarks/check_packages.py OUT [METHOD ...]`` with the methods' environments built. Each method gets one
-attempt on windows of drawn cell cultures, as a launch would run it but with the budget of ``segbench methods check``;
-its package is written, validated by bioimageio.spec, predicts its test window again, and is imported into another
-results folder. A row a method is printed and kept in ``OUT/packages.json``; one that fails is a row with the reason.
-Segment Anything gets small weights drawn at random: the published ones are 2.4 GB.
+attempt on eight windows of drawn cell cultures, as a launch would run it but with the budget of ``segbench methods
+check``; its package is written, validated by bioimageio.spec, predicts its test window again, and is imported into
+another results folder. A row a method is printed and kept in ``OUT/packages.json``; one that fails is a row with the
+reason. Segment Anything gets small weights drawn at random: the published ones are 2.4 GB.
 """
 
 from __future__ import annotations
@@ -17,7 +17,11 @@ import time
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import tifffile
+
 from segbench.engine.data import DatasetSpec, ensure_prepared
+from segbench.engine.data.opening import open_source
 from segbench.engine.data.registry import register
 from segbench.engine.data.spec import PreparationSettings
 from segbench.engine.grid import Run
@@ -37,6 +41,7 @@ from segbench.engine.run.request import AttemptRequest
 from segbench.errors import SegbenchError
 from segbench.methods.card import Resources
 
+SIDE = 128
 SAM = {"image_size": 128, "embed_dim": 32, "depth": 2, "num_heads": 2}
 _DRAW = """
 import sys, torch
@@ -64,12 +69,37 @@ def settings_of(method: str, folder: Path) -> dict[str, Any]:
     return settings
 
 
+def drawn(folder: Path) -> DatasetSpec:
+    """Draw four windows to train on, two to validate and two to test with, and register them as a dataset."""
+    folder.mkdir(parents=True, exist_ok=True)
+    source = open_source(DatasetSpec("drawn", "synthetic", None, {"layout": "livecell", "seed": 3, "scale": 0.01}))
+    lines = ["image,mask,split"]
+    for split, n in (("train", 4), ("val", 2), ("test", 2)):
+        image = next(load for load in source.images(split) if "bv2" in str(load.args[0]))()
+        for k in range(n):
+            place = np.s_[SIDE * (k // 2) :, SIDE * (k % 2) :]
+            pixels, labels = (
+                np.ascontiguousarray(array[place][:SIDE, :SIDE])
+                for array in (image.pixels[0], image.labels["wholecell"])
+            )
+            tifffile.imwrite(folder / f"{split}{k}.tif", pixels)
+            tifffile.imwrite(folder / f"{split}{k}.labels.tif", labels.astype(np.uint16))
+            lines.append(f"{split}{k}.tif,{split}{k}.labels.tif,{split}")
+    (folder / "index.csv").write_text("\n".join(lines) + "\n")
+    spec = DatasetSpec(
+        "packages", "folder", str(folder), {"target": "wholecell", "channels": ["phase"]},
+        PreparationSettings(window=SIDE, step=SIDE),
+    )  # fmt: skip
+    register(spec)
+    return spec
+
+
 def attempt(method: str, number: int, out: ResultsFolder, spec: DatasetSpec) -> str:
     """Run a method for a few steps, as an attempt of a results folder; return the run's id."""
     data = ensure_prepared(spec)
     task = next(task for task in data.tasks if task.target == "wholecell")
     run = Run(
-        id=f"{number:012x}", method=method, task=task, train_tissue="BV2", seed=0,
+        id=f"{number:012x}", method=method, task=task, train_tissue="all", seed=0,
         budget=few_steps(get_card(method).budget), settings=settings_of(method, out.path), fingerprint=data.fingerprint,
         resources=Resources(num_gpus=0, num_cpus=1), final=True,
     )  # fmt: skip
@@ -111,11 +141,7 @@ def main() -> None:
     given = parser.parse_args()
     out = ResultsFolder(given.out.absolute()).make()
     (out.path / "packages").mkdir(exist_ok=True)
-    spec = DatasetSpec(
-        "packages", "synthetic", None, {"layout": "livecell", "seed": 3, "scale": 0.01},
-        PreparationSettings(window=128, step=128),
-    )  # fmt: skip
-    register(spec)
+    spec = drawn(out.path / "drawn")
     kept = out.path / "packages.json"
     rows: dict[str, Any] = {}
     with contextlib.suppress(FileNotFoundError):

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
+import tifffile
+from unannotated import write_unannotated
 
 from segbench.engine.results.folder import ResultsFolder
 from segbench.engine.results.store import query
@@ -14,10 +18,36 @@ from segbench.engine.results.store import query
 
 def segbench(*arguments: str, out: Path) -> str:
     """Run the command line in a process of its own, and return what it printed."""
-    command = [sys.executable, "-c", "from segbench.cli.app import main; main()", *arguments, "--out", str(out)]
+    return _run(*arguments, "--out", str(out))
+
+
+def models(*arguments: str) -> str:
+    """Run a command of the models, as ``segbench``."""
+    return _run("models", *arguments)
+
+
+def _run(*arguments: str) -> str:
+    command = [sys.executable, "-c", "from segbench.cli.app import main; main()", *arguments]
     found = subprocess.run(command, capture_output=True, text=True, timeout=1500, check=False)
     assert found.returncode == 0, found.stderr[-4000:]
     return found.stdout
+
+
+def assert_that_the_best_model_is_the_same_elsewhere(out: Path) -> None:
+    """Apply the best model to ten images that nobody has annotated, here and, as a package, elsewhere."""
+    best = "select run_id from accuracy where test_tissue = 'all' order by ap50 desc limit 1"
+    run_id = segbench("sql", best, "--format", "csv", out=out).splitlines()[-1]
+    images, package, elsewhere = str(write_unannotated(out / "unseen", 10)), str(out / "best.zip"), str(out / "other")
+    to = ("--cpu", "--to")
+    models("apply", run_id, images, *to, str(out / "here"), "--write", "all", "--results", str(out))
+    models("export", run_id, "--to", package, "--licence", "CC0-1.0", "--author", "A. Person", "--results", str(out))
+    assert "added to" in models("import", package, "--results", elsewhere)
+    (row,) = json.loads(models("list", "--results", elsewhere, "--format", "json"))
+    models("apply", row["name"], images, *to, str(out / "there"), "--write", "tiff", "--results", elsewhere)
+    names = sorted(path.name for path in (out / "here").glob("*.labels.tif"))
+    assert len(names) == 10
+    for name in names:
+        assert np.array_equal(*(tifffile.imread(out / folder / name) for folder in ("here", "there")))
 
 
 @pytest.mark.heavy
@@ -47,5 +77,6 @@ def test_the_demo_trains_scores_ranks_and_shows_three_methods(tmp_path: Path) ->
     segbench("report", out=tmp_path)
     page = (tmp_path / "report.html").read_text()
     assert all(title in page for title in ("StarDist", "Cellpose", "Watershed"))
+    assert_that_the_best_model_is_the_same_elsewhere(tmp_path)
     ranked = segbench("sql", "select method from leaderboard order by place", "--format", "csv", out=tmp_path)
     assert ranked.splitlines()[0] == "method"

@@ -28,6 +28,8 @@ class ApplyDisplay:
         self._task = None if self._bars is None else self._bars.add_task("", total=1.0, left="")
         self._last = time.monotonic()
         self._left: float | None = None
+        self._noted: set[str] = set()
+        self._repeated = 0
 
     def __enter__(self) -> ApplyDisplay:
         if self._bars is not None:
@@ -39,6 +41,8 @@ class ApplyDisplay:
     ) -> None:
         if self._bars is not None:
             self._bars.stop()
+        if self._repeated:
+            self.note(f"note: the same was noted {self._repeated:,} times more: images.csv has each image's notes")
 
     def note(self, text: str) -> None:
         """Tell a line of its own."""
@@ -66,7 +70,10 @@ class ApplyDisplay:
         elif not one.earlier:
             self.note(f"{one.name}: {one.cells:,} cells in {one.seconds:.1f} s")
             for note in one.notes:
-                self.note(f"  note: {note}")
+                self._repeated += note in self._noted
+                if note not in self._noted:
+                    self._noted.add(note)
+                    self.note(f"  note: {note}")
         return one
 
     def agreed(self, one: Agreed) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -39,8 +40,9 @@ def apply(
         list[str],
         typer.Argument(
             metavar="MODEL... IMAGE...",
-            help="One model or several: finished runs by their ids or beginnings of them, packages, imported models "
-            "by their names. Then the images: files, folders, patterns ('scans/*.tif'), or a .txt file of paths.",
+            help="One model or several: finished runs by their ids or beginnings of them, packages, imported models and "
+            "those of a gallery by their names. Then the images: files, folders, patterns ('scans/*.tif'), or a .txt "
+            "file of paths.",
         ),
     ],
     to: Annotated[Path, typer.Option("--to", metavar="DIR", help="A new folder for the results.")],
@@ -78,6 +80,15 @@ def apply(
     rank_images: Annotated[
         bool, typer.Option("--rank-images", help="List the images, those first on which the models agree least.")
     ] = False,
+    gallery: Annotated[
+        str | None,
+        typer.Option(
+            "--from",
+            envvar="SEGBENCH_GALLERY",
+            metavar="URL|DIR",
+            help="A gallery, whose models can be named, too: they are fetched once.",
+        ),
+    ] = None,
     results: ResultsOption = DEFAULT_OUT,
     format: FormatOption = Format.TABLE,
 ) -> None:
@@ -101,24 +112,23 @@ def apply(
 
       segbench models apply nuclei.zip list.txt --to cells --write all
 
+      segbench models apply swin-s-tissuenet-nuclear-1ch-all-0caf473b scans/ --to cells --from https://example.org/models
+
       segbench models apply 28832d 9fa0c1 scans/ --to compared --rank-images
     """
     from segbench.cli._applying import ApplyDisplay
     from segbench.engine.models.applying import apply as apply_one
+    from segbench.engine.models.asked import models_and_images
     from segbench.engine.models.images import image_files
     from segbench.engine.models.several import agree, apply_several
-    from segbench.engine.models.trained import find_model, is_named_model
     from segbench.errors import SegbenchError
 
-    first_image = next((n for n, text in enumerate(arguments[1:], start=1) if not is_named_model(text, results)), None)
-    if first_image is None:
-        raise SegbenchError("name the images after the model: files, folders, patterns, or a .txt file of paths")
     options = _options(write, pixel_size, channels, no_rescale, overlap, gpu, project, plane)
-    models = [find_model(text, results) for text in arguments[:first_image]]
+    models, images = models_and_images(arguments, results, gallery, partial(typer.echo, err=True))
     if rank_images and len(models) < 2:
         raise SegbenchError("--rank-images compares models: name two or more")
-    files = image_files(arguments[first_image:])
     with ApplyDisplay() as display:
+        files = image_files(images, to, display.note)
         follow = display.progress, display.note
         if len(models) == 1:
             done = [display.told(one) for one in apply_one(models[0], files, to, options, *follow)]

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from segbench.cli._common import DEFAULT_OUT, Format, FormatOption, print_table, results_folder
+from segbench.cli._common import DEFAULT_OUT, Format, FormatOption, print_table, results_folder, tell_error
 from segbench.engine.results.folder import ResultsFolder
 
 ResultsOption = Annotated[
@@ -77,7 +77,7 @@ def check(
 
     Nothing in a package is run: the method comes from segbench, its environment from segbench's lock, and weights that
     are more than data are refused. Instances agree where each overlaps its own by an IoU of 0.98 or more. Ends with
-    status 1 where one does not.
+    status 1 where one does not, or is no package.
 
     Examples:
 
@@ -89,13 +89,19 @@ def check(
 
     from segbench.engine.models.packages import opened
     from segbench.engine.models.reproduce import reproduce_package
+    from segbench.errors import SegbenchError
 
     rows = []
     for path in packages:
-        with opened(path) as package:
-            rows.append(dataclasses.asdict(reproduce_package(package, gpu=gpu, progress=_note)))
+        try:
+            with opened(path) as package:
+                rows.append(dataclasses.asdict(reproduce_package(package, gpu=gpu, progress=_note)))
+        except SegbenchError as error:
+            if len(packages) == 1:
+                raise
+            tell_error(str(error))
     print_table(rows, format)
-    if not all(row["agrees"] for row in rows):
+    if len(rows) < len(packages) or not all(row["agrees"] for row in rows):
         raise typer.Exit(1)
 
 
@@ -123,8 +129,11 @@ def list_(results: ResultsOption = DEFAULT_OUT, format: FormatOption = Format.TA
 
       segbench models list --results elsewhere --format json
     """
-    from segbench.engine.models.importing import model_rows
+    from segbench.engine.models.importing import imported_names, model_rows
+    from segbench.errors import SegbenchError
 
+    if not results.has_store() and not imported_names(results):
+        raise SegbenchError(f"no models in {results}: launch a grid, import a package, or name another --results")
     print_table(list(model_rows(results)), format)
 
 

@@ -93,5 +93,9 @@ def check_pixels(pixels: npt.NDArray[Any], where: str) -> npt.NDArray[Any]:
     if pixels.dtype.kind not in "biuf":
         raise SegbenchError(f"{where}: pixels must be numbers, found {pixels.dtype}")
     if pixels.dtype.kind == "f" and not np.isfinite(pixels).all():
-        raise SegbenchError(f"{where}: the image holds NaN or infinite pixels")
+        n = int(np.size(pixels) - np.isfinite(pixels).sum())
+        raise SegbenchError(
+            f"{where}: the image holds NaN or infinite pixels, {n:,} of {np.size(pixels):,}: give them a value, "
+            "such as that of the background, and save it again"
+        )
     return pixels

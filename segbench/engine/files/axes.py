@@ -53,6 +53,7 @@ def channel_planes(
     array: npt.NDArray[Any], axes: str, names: tuple[str, ...] | None, take: Take, named: int | None, path: Path
 ) -> tuple[npt.NDArray[Any], tuple[str, ...] | None]:
     """Return (C, H, W), and the channels' names where the file gives them."""
+    array, axes = _as_asked(array, axes, take, named)
     others = [axis for axis in axes if axis not in "YXSC" + UNNAMED]
     alone = len(others) == 1 and not set(axes) & set("SC" + UNNAMED) and take == Take()
     if alone and named is not None and array.shape[axes.index(others[0])] == named:
@@ -66,7 +67,19 @@ def channel_planes(
         )
     if not rest:
         return np.moveaxis(array, axes.index("Y"), 0)[None], names if names and len(names) == 1 else None
-    array = np.moveaxis(array, axes.index(rest[0]), 0)
-    if rest[0] == "Q" and array.shape[-1] < array.shape[0]:
-        array = np.moveaxis(array, -1, 0)  # no axis has a name: the shortest of the first and the last are channels
+    array = _shorter_first(np.moveaxis(array, axes.index(rest[0]), 0), rest[0])
     return array, names if names is not None and len(names) == array.shape[0] else None
+
+
+def _as_asked(array: npt.NDArray[Any], axes: str, take: Take, named: int | None) -> tuple[npt.NDArray[Any], str]:
+    """Return a stack whose one axis has no name with that of the axis that is asked for: depth, or what is said."""
+    asked = [axis for axis in take.planes if axis not in axes] or (["Z"] if take.project and "Z" not in axes else [])
+    if len(axes) != 3 or axes[0] not in UNNAMED or len(asked) != 1:
+        return array, axes
+    array = _shorter_first(array, axes[0])
+    return array, axes if array.shape[0] == named else asked[0] + axes[1:]
+
+
+def _shorter_first(array: npt.NDArray[Any], axis: str) -> npt.NDArray[Any]:
+    """Return (N, H, W): where no axis has a name, planes are the shorter one of the first and the last."""
+    return np.moveaxis(array, -1, 0) if axis == "Q" and array.shape[-1] < array.shape[0] else array

@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 import numpy as np
 import numpy.typing as npt
 
+from segbench.engine.files.axes import channel_planes
 from segbench.engine.files.limits import check_npy, check_room
 from segbench.engine.files.microscopy import is_zarr, labels_of, picture_of, reader_of
 from segbench.engine.files.picture import Picture, Take
@@ -34,7 +35,8 @@ def read_picture(path: Path, take: Take | None = None, named: int | None = None,
     """Return an image file as planes (C, H, W) with what it says of them.
 
     A plane is one channel. Of a stack the channel axis is the one that the file names; where it names none, the
-    shorter one of the first and the last axis. Colour pictures give red, green and blue; a sample is left out as alpha
+    shorter one of the first and the last axis; with a ``take`` that asks for depth or time, that axis is what is asked
+    for. Colour pictures give red, green and blue; a sample is left out as alpha
     only where the file calls it that; palettes are looked up.
 
     Parameters
@@ -64,10 +66,11 @@ def read_picture(path: Path, take: Take | None = None, named: int | None = None,
 
         picture = guarded(path, lambda: read_tiff(path, take, named, large))
     elif head.startswith(_NPY):
-        picture = Picture(_channels_first(_squeezed(_load_npy(path), path)))
+        array = _squeezed(_load_npy(path), path)
+        picture = Picture(channel_planes(array, "QYX"[3 - array.ndim :], None, take, named, path)[0])
     else:
         picture = guarded(path, lambda: _read_picture(path, head))
-    if of_microscope is None and not head.startswith(_TIFF):
+    if of_microscope is None and not head.startswith((*_TIFF, _NPY)):
         take.check_absent("", path)
     pixels = picture.pixels
     if pixels.dtype.kind not in "biuf":
@@ -149,13 +152,6 @@ def _squeezed(array: npt.NDArray[Any], path: Path) -> npt.NDArray[Any]:
     if squeezed.ndim not in (2, 3):
         raise SegbenchError(f"{path}: expected (height, width) or a stack of channels, found shape {array.shape}")
     return squeezed
-
-
-def _channels_first(pixels: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    """Return (C, H, W) of an array whose axes have no names: the channels are the shorter of the first and the last."""
-    if pixels.ndim == 2:
-        return pixels[None]
-    return np.moveaxis(pixels, -1, 0) if pixels.shape[-1] < pixels.shape[0] else pixels
 
 
 def _read_picture(path: Path, head: bytes) -> Picture:

@@ -19,7 +19,7 @@ from segbench.engine.files.picture import Take
 from segbench.engine.files.pictures import read_picture
 from segbench.engine.grid.cards import get_card
 from segbench.engine.models.channels import planes_for
-from segbench.engine.models.images import ImageFile
+from segbench.engine.models.images import APPLY, ImageFile
 from segbench.engine.models.outputs import USUAL, Result, checked_forms, free_memory, notes_on, write_result
 from segbench.engine.models.predictor import BrokenModelError, Predictor
 from segbench.engine.models.scale import scale_of
@@ -31,7 +31,6 @@ from segbench.small_files import read_json, write_whole
 if TYPE_CHECKING:
     import polars as pl
 
-_APPLY = "apply.json"
 _MARKS = ".apply"
 """A folder in that of the results: the marks of images that are done, and what is not yet whole."""
 _TABLE = "images.csv"
@@ -169,7 +168,7 @@ def opened_folder(to: Path, launch: dict[str, Any]) -> Iterator[None]:
     """
     if to.exists() and not to.is_dir():
         raise SegbenchError(f"{to} is a file: name a folder for the results")
-    before = read_json(to / _APPLY)
+    before = read_json(to / APPLY)
     if to.is_dir() and not before and any(one.name != _MARKS for one in to.iterdir()):
         raise SegbenchError(f"{to} is not empty: results go into a new folder, name another --to")
     if before and (what := _difference(before, launch)) is not None:
@@ -184,7 +183,7 @@ def opened_folder(to: Path, launch: dict[str, Any]) -> Iterator[None]:
         raise SegbenchError(f"cannot write results to {to}: {error.strerror or error}") from None
     try:
         if not before:
-            write_whole(to / _APPLY, json.dumps(launch, indent=1))
+            write_whole(to / APPLY, json.dumps(launch, indent=1))
         yield
     finally:
         lock.release()

@@ -68,9 +68,10 @@ def planes_for(picture: Picture, wanted: Sequence[str], recipe: Recipe, chosen: 
         return Seen(_taken(picture.pixels, places), f"channels by their order: {told}")
     named = f" ({', '.join(names)})" if names else ""
     has = f"{n} channel{'s' if n > 1 else ''}{named}"
+    stack = "" if names or n == 1 else "; of a stack of planes --plane Z=0 takes one, --project max joins them"
     raise SegbenchError(
         f"{image} has {has}, the model sees {', '.join(wanted)}: say which they are with --channels, by name or number "
-        "from 1"
+        f"from 1{stack}"
     )
 
 

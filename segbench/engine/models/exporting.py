@@ -18,7 +18,7 @@ import numpy.typing as npt
 
 from segbench.engine.data.cache import find_prepared
 from segbench.engine.data.prepared import PreparedDataset
-from segbench.engine.files.archives import file_sha256, write_archive
+from segbench.engine.files.archives import file_sha256, read_member, write_archive
 from segbench.engine.files.weights import check_weights
 from segbench.engine.grid.cards import get_card
 from segbench.engine.models.cover import cover_png
@@ -32,6 +32,9 @@ from segbench.engine.models.description import (
 )
 from segbench.engine.models.facts import (
     FACTS,
+    LONGEST_LINE,
+    LONGEST_NAME,
+    NAME,
     DataFacts,
     ModelFacts,
     accuracy_intervals,
@@ -122,7 +125,7 @@ def export_model(
     SegbenchError
         There is no such model, its files are not plain data, or it cannot predict.
     """
-    told, report = told or Told(), progress or (lambda _line: None)
+    told, report = checked(told or Told()), progress or (lambda _line: None)
     model = model_of_run(out, run)
     attempt = _finished(out, model)
     record = attempt.read_record()
@@ -132,8 +135,10 @@ def export_model(
     notes = _missing(told, data, record)
     if data is not None:
         report("scoring again, for intervals")
+    target = _target(to, model, told)
+    if target.exists():
+        notes.append(f"{target} held a package of this run already: it is replaced")
     facts = _facts(model, attempt, record, data, told)
-    target = to / f"{facts.name}.zip" if to.is_dir() or to.suffix != ".zip" else to
     with TemporaryDirectory(prefix="segbench-export-") as scratch:
         report(f"predicting the test window with {model.method}")
         files, empty = _files(model, attempt, facts, told, Path(scratch), gpu=gpu, progress=progress)
@@ -141,6 +146,55 @@ def export_model(
             notes.append("the model finds no cell in the test window: its expected output is empty")
         digest = write_archive(target, files)
     return Exported(target, digest, facts, tuple(notes))
+
+
+def checked(told: Told) -> Told:
+    """Return what people told, with the licence spelt as in the list of SPDX; SegbenchError where it cannot be meant.
+
+    Examples
+    --------
+    >>> checked(Told(licence="cc-by-4.0")).licence
+    'CC-BY-4.0'
+    """
+    from packaging.licenses import InvalidLicenseExpression, canonicalize_license_expression
+
+    if told.name is not None and (NAME.fullmatch(told.name) is None or len(told.name) > LONGEST_NAME):
+        raise SegbenchError(
+            f"--name {told.name[:100]!r}: a package's name is lower-case letters and digits, parts joined by hyphens, "
+            f"{LONGEST_NAME} characters at most"
+        )
+    texts = {"--data-licence": told.data_licence, "--data-url": told.data_url}
+    for option, text in (*texts.items(), *(("--author", author) for author in told.authors)):
+        if text is not None and (not text.strip() or not text.isprintable() or len(text) > LONGEST_LINE):
+            raise SegbenchError(f"{option} is one line of text, up to {LONGEST_LINE:,} characters, found {text[:60]!r}")
+    if told.data_url is not None and not told.data_url.startswith(("http://", "https://")):
+        raise SegbenchError(f"--data-url is an address, https://..., found {told.data_url[:100]!r}")
+    if told.licence is None:
+        return told
+    try:
+        licence = str(canonicalize_license_expression(told.licence))
+    except InvalidLicenseExpression:
+        licence = " "
+    if " " in licence or licence.startswith("LicenseRef-"):  # bioimage.io takes one of the list, no expression
+        raise SegbenchError(
+            f"--licence takes an identifier of the SPDX list, such as CC-BY-4.0, MIT or Apache-2.0, found "
+            f"{told.licence[:60]!r}"
+        )
+    return dataclasses.replace(told, licence=licence)
+
+
+def _target(to: Path, model: TrainedModel, told: Told) -> Path:
+    """Return the package's file; SegbenchError where it is there, and is anything but a package of the same run."""
+    name = told.name or package_name(model.method, model.task.name, model.train_tissue, model.run_id or model.name)
+    target = to / f"{name}.zip" if to.is_dir() or to.suffix.lower() != ".zip" else to
+    if target.exists():
+        try:
+            run_id = ModelFacts.read(read_member(target, FACTS), str(target)).run_id
+        except SegbenchError:
+            run_id = None
+        if run_id != model.run_id:
+            raise SegbenchError(f"{target} is there, and is no package of this run: move it, or name another --to")
+    return target
 
 
 def _missing(told: Told, data: PreparedDataset | None, record: Record) -> list[str]:

@@ -26,7 +26,8 @@ OF_ACCURACY = ("map", "ap50", "ap75", "ar50", "ar75")
 RESAMPLES = 500
 NAME = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
 """What a package's name looks like: it becomes a file's name and a part of an address."""
-_LONGEST_NAME = 100
+LONGEST_NAME = 100
+LONGEST_LINE = 2000
 
 
 def _line(text: str) -> str:
@@ -36,12 +37,12 @@ def _line(text: str) -> str:
 
 
 def _name(text: str) -> str:
-    if not NAME.fullmatch(text) or len(text) > _LONGEST_NAME:
+    if not NAME.fullmatch(text) or len(text) > LONGEST_NAME:
         raise ValueError("it must be lower-case letters and digits, parts joined by hyphens")
     return text
 
 
-Line = Annotated[str, Field(max_length=2000), AfterValidator(_line)]
+Line = Annotated[str, Field(max_length=LONGEST_LINE), AfterValidator(_line)]
 Name = Annotated[str, AfterValidator(_name)]
 Share = Annotated[float, Field(ge=0, le=1)]
 
@@ -166,7 +167,7 @@ def package_name(method: str, task: str, train_tissue: str, run_id: str) -> str:
     'swin-s-tissuenet-nuclear-1ch-lymph-node-0caf473b'
     """
     words = f"{method}-{task}-{train_tissue}-{run_id[:8]}".lower()
-    return re.sub(r"[^a-z0-9]+", "-", words).strip("-")[:_LONGEST_NAME].strip("-")
+    return re.sub(r"[^a-z0-9]+", "-", words).strip("-")[:LONGEST_NAME].strip("-")
 
 
 def accuracy_of(row: EvaluationRow) -> float | None:

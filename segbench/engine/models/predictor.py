@@ -8,12 +8,14 @@ import os
 import shutil
 import subprocess
 import tempfile
+import time
 from collections import deque
 from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+import filelock
 import numpy as np
 import numpy.typing as npt
 
@@ -28,6 +30,24 @@ from segbench.methods.job import Asked, Devices, Job
 from segbench.methods.predictions import Instances, LabelInstances, MaskInstances, PredictionSet
 from segbench.paths import cache_folder
 from segbench.small_files import read_json
+
+_PREFIX, _LOCK = "apply-", "alive.lock"
+_SETTLED_S = 60.0
+"""A folder that is younger may not have its lock yet."""
+_OLD_S = 86400.0
+"""One without a lock is of an older segbench, or was never used: this long after its last change it is nobody's."""
+
+
+def clear_the_dead(folder: Path) -> None:
+    """Remove the working folders of predictors that were killed; those of the living hold a lock."""
+    for work in folder.glob(f"{_PREFIX}*"):
+        with contextlib.suppress(OSError, filelock.Timeout):
+            lock = work / _LOCK
+            there = lock.exists()
+            if time.time() - (lock if there else work).stat().st_mtime < (_SETTLED_S if there else _OLD_S):
+                continue
+            with filelock.FileLock(lock, timeout=0) if there else contextlib.nullcontext():
+                shutil.rmtree(work, ignore_errors=True)
 
 
 class BrokenModelError(SegbenchError):
@@ -59,8 +79,11 @@ class Predictor:
         self._model, self._gpu = model, use_gpu and card.resources.num_gpus > 0
         self._environment = environments.ensure(card.environment, gpu=self._gpu, progress=note)
         cache_folder().mkdir(parents=True, exist_ok=True)
+        clear_the_dead(cache_folder())
         # a temporary folder may itself be memory
-        self._work = Path(tempfile.mkdtemp(prefix="apply-", dir=cache_folder()))
+        self._work = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=cache_folder()))
+        self._alive = filelock.FileLock(self._work / _LOCK, timeout=60)
+        self._alive.acquire()
         self._files = JobFolder(self._work / "job")
         self._process: subprocess.Popen[bytes] | None = None
         self._open: deque[str] = deque()
@@ -115,6 +138,7 @@ class Predictor:
         """End the process."""
         if self._process is not None:
             end(self._process)
+        self._alive.release()
         shutil.rmtree(self._work, ignore_errors=True)
 
     def __enter__(self) -> Predictor:

@@ -104,9 +104,10 @@ def is_named_model(text: str, out: ResultsFolder) -> bool:
     from segbench.engine.models.importing import imported_folder
 
     path = Path(text)
-    if path.exists():
+    if os.path.exists(path):  # noqa: PTH110 - False, too, where it may not be looked at
         return is_model_folder(path) or path.suffix.lower() == ".zip"
-    return re.fullmatch(r"[0-9a-fA-F]{3,12}", text) is not None or imported_folder(text, out) is not None
+    looks_like_run = re.fullmatch(r"[0-9a-fA-F]{3,12}", text) is not None
+    return looks_like_run or imported_folder(text, out) is not None or _pulled(text) is not None
 
 
 def find_model(text: str | os.PathLike[str], out: ResultsFolder) -> TrainedModel:
@@ -115,7 +116,8 @@ def find_model(text: str | os.PathLike[str], out: ResultsFolder) -> TrainedModel
     Parameters
     ----------
     text
-        A folder, the file of a package, the name of an imported model, or the beginning of the id of a finished run.
+        A folder, the file of a package, the name of an imported model or of a package in the working folder, or the
+        beginning of the id of a finished run.
     out
         The results folder of that run, or into which the model was imported.
 
@@ -127,14 +129,25 @@ def find_model(text: str | os.PathLike[str], out: ResultsFolder) -> TrainedModel
     from segbench.engine.models.importing import imported_folder, unpacked  # they read descriptions by this module
 
     path = Path(text)
-    if path.is_dir():
+    if os.path.isdir(path):  # noqa: PTH112 - False, too, where it may not be looked at
         return read_description(path)
-    if path.is_file():
+    if os.path.isfile(path):  # noqa: PTH113 - as above
         return read_description(unpacked(path))
+    if path.suffix.lower() == ".zip":
+        raise SegbenchError(f"there is no package {path}, or it may not be read")
     imported = imported_folder(os.fspath(text), out)
     if imported is not None:
         return read_description(imported)
-    return model_of_run(out, os.fspath(text))
+    pulled = _pulled(os.fspath(text))
+    return model_of_run(out, os.fspath(text)) if pulled is None else read_description(unpacked(pulled))
+
+
+def _pulled(text: str) -> Path | None:
+    """Return the package of a name, where 'models pull' has left it in the working folder."""
+    from segbench.engine.models.facts import NAME
+
+    path = Path(f"{text}.zip")
+    return path if "-" in text and NAME.fullmatch(text) and path.is_file() else None
 
 
 def model_of_run(out: ResultsFolder, prefix: str) -> TrainedModel:
@@ -249,7 +262,12 @@ def _finished(out: ResultsFolder, prefix: str) -> tuple[AttemptFolder, AttemptRo
     if len(found) > 1:
         raise SegbenchError(f"{len(found)} runs begin with {prefix!r}: {', '.join(found[:5])}; give more of the id")
     if not found:
-        near = difflib.get_close_matches(prefix.lower(), known, n=3, cutoff=0.4)
+        from segbench.engine.models.importing import imported_names
+
+        imported = imported_names(out)
+        if prefix in imported:
+            raise SegbenchError(f"{prefix} is an imported model, not a run: its package is the file that it came from")
+        near = difflib.get_close_matches(prefix.lower(), [*known, *imported], n=3, cutoff=0.4)
         hint = f"did you mean {' or '.join(near)}?" if near else f"see 'segbench runs list --out {out}'"
         where = f"no run in {out} begins so" if known else f"there is no run in {out}; --results names another folder"
         raise SegbenchError(f"no model {prefix!r}: it is no folder of one, and {where}; {hint}")

@@ -156,6 +156,24 @@ class TestTiff:
         with pytest.raises(SegbenchError, match=r"lossy.tif is compressed by JPEG"):
             read_numbers(path)
 
+    def test_a_stack_whose_axis_has_no_name_is_joined_or_taken_apart_as_asked(self, tmp_path: Path) -> None:
+        array = pixels(7, 40, 50)
+        with tifffile.TiffWriter(tmp_path / "pages.tif") as file:
+            for plane in array:
+                file.write(plane, metadata=None, contiguous=False)
+        written(tmp_path / "shaped.tif", array)
+        np.save(tmp_path / "stack.npy", array)
+        np.save(tmp_path / "last.npy", np.moveaxis(array, 0, -1))
+        for name in ("pages.tif", "shaped.tif", "stack.npy", "last.npy"):
+            path = tmp_path / name
+            assert np.array_equal(read_picture(path).pixels, array), name
+            assert np.array_equal(read_picture(path, Take("max")).pixels, array.max(axis=0)[None]), name
+            assert np.array_equal(read_picture(path, Take(None, {"Z": 3})).pixels, array[3:4]), name
+            assert np.array_equal(read_picture(path, Take(None, {"T": 0})).pixels, array[:1]), name
+            assert np.array_equal(read_picture(path, Take("max"), named=7).pixels, array), name
+            with pytest.raises(SegbenchError, match="--plane Z=7, but Z goes from 0 to 6"):
+                read_picture(path, Take(None, {"Z": 7}))
+
     def test_a_plane_that_is_not_there_is_refused(self, tmp_path: Path) -> None:
         path = written(tmp_path / "c.ome.tif", pixels(2, 40, 50), metadata={"axes": "CYX"})
         with pytest.raises(SegbenchError, match=r"c.ome.tif has no axis Z: --plane Z=3"):
