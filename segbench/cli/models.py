@@ -40,9 +40,9 @@ def apply(
         list[str],
         typer.Argument(
             metavar="MODEL... IMAGE...",
-            help="One model or several: finished runs by their ids or beginnings of them, packages, imported models and "
-            "those of a gallery by their names. Then the images: files, folders, patterns ('scans/*.tif'), or a .txt "
-            "file of paths.",
+            help="One model or several: finished runs by their ids or beginnings of them, packages, imported models "
+            "and those of a gallery by their names. Then the images: files, folders, patterns ('scans/*.tif'), or a "
+            ".txt file of paths.",
         ),
     ],
     to: Annotated[Path, typer.Option("--to", metavar="DIR", help="A new folder for the results.")],

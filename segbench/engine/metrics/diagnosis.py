@@ -364,7 +364,7 @@ def _diagnosis(images: Sequence[_Image], groups: tuple[str, ...] | None, limit: 
     for name, members in subsets.items():
         gaps += _gap_rows(name, cells, order, members)
         strata.append(
-            {"subset": name, "parted_by": "all", "stratum": 0}
+            {"subset": name, "parted_by": "all", "stratum": 0, "low": None, "high": None}
             | _told(cells, members[cells.truth_image], members[cells.image])
         )
         bins += _calibration_rows(name, cells, members[cells.image] & (cells.of_predictions[AP50] != BEYOND))
