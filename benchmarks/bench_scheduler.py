@@ -251,7 +251,7 @@ def tuned(config: dict[str, int]) -> dict[str, int]:
 def only_record(request: AttemptRequest) -> None:
     """Leave the record of a finished attempt, and do nothing else."""
     row = attempt_row(request, Status.DONE, None, datetime.now(UTC), {})
-    request.folder.make().write_record(Record(attempt=row, phases={"wait": 0.0, "predict": 0.0}))
+    request.folder.make().write_record(Record(attempt=row, phases={"wait": 0.0, "predict": 0.0}), request.claim)
 
 
 def runs_of(method: str, n: int) -> list[Run]:

@@ -195,6 +195,8 @@ def records(scratch: Path, rng: random.Random, failures: Failures) -> Iterator[s
 def other_value(content: bytes, rng: random.Random) -> tuple[str, bytes]:
     """Return a JSON file with another value, or without one, somewhere in it."""
     found = json.loads(content)
+    if rng.random() < 0.7:
+        found.pop("digest", None)  # which would tell of every change, so that no other guard were tried
     places: list[tuple[Any, Any, str]] = []
 
     def walk(part: Any, path: str) -> None:

@@ -138,6 +138,8 @@ class Job:
     """Once the method is ready, further predictions are asked for on standard input, as JSON lines: see ``Asked``."""
     formats: str | None = None
     """An empty folder for the weights in other programs' formats, written after the predictions; None to write none."""
+    hidden: tuple[str, ...] = ()
+    """Folders that the process hides from itself before it imports the method, where the system lets it."""
     schema: int = JOB_SCHEMA
 
     def rank(self) -> int:
@@ -201,6 +203,7 @@ class Job:
                 checkpoints=raw.get("checkpoints"),
                 checkpoint_every_s=float(raw.get("checkpoint_every_s", 600.0)),
                 parent_pid=raw.get("parent_pid"),
+                hidden=tuple(map(str, raw.get("hidden", ()))),
             )
         except KeyError as error:
             raise ValueError(f"{path}: field {error} is missing") from None

@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 from segbench.methods.folder import JobFolder
 from segbench.methods.job import Arrays, Asked, Job
 from segbench.methods.stages import PREDICT, TRAIN, stage
+from segbench.methods.wall import hide
 from segbench.own_memory import OwnMemory
 
 # Nothing here may import numpy before the thread counts are set: job and card are plain Python.
@@ -67,6 +68,7 @@ def main(argv: Sequence[str]) -> int:
         sys.stderr.write(f"error: {error}\n")
         return 2
     stream = _redirect(folder.log)
+    hide(job.hidden)  # before any thread runs
     _set_threads(job)
     _watch_parent(job)
     if job.rank() == 0:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +48,18 @@ def what_is_wrong(folder: Path) -> str | None:
     if seen != checked:
         _note_checked(folder, seen)
     return None
+
+
+def note_linked(folder: Path, names: Sequence[str]) -> None:
+    """Tell that files which were just looked at got another link: that changes a time of theirs, and no content."""
+    checked = read_json(folder / CHECKED)
+    for name in names:
+        with contextlib.suppress(OSError, ValueError, TypeError):
+            now = _touched(folder / name)
+            if checked.get(name, [])[:2] == now[:2]:
+                checked[name] = now
+    if checked:
+        _note_checked(folder, checked)
 
 
 def _wrong_array(folder: Path) -> str | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 from dataclasses import dataclass
@@ -9,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from segbench.methods.folder import JobFolder
-from segbench.small_files import read_json
+from segbench.small_files import read_json, write_whole
 
 if TYPE_CHECKING:
     from segbench.engine.results.record import Record
@@ -119,6 +120,11 @@ class AttemptFolder:
         return self.path / f"{RECORD_NAME}.broken"
 
     @property
+    def claim(self) -> Path:
+        """Beside the folder: the SHA-256 of what the attempt's record must hold, where a driver has begun it."""
+        return self.run_path / f"{self.name}.claim"
+
+    @property
     def example_arrays(self) -> Path:
         """Test windows with truth and prediction, for people to look at."""
         return self.path / "examples.npz"
@@ -162,19 +168,39 @@ class AttemptFolder:
         """Return whether the method's process has been started, or is about to be."""
         return self.job.job.exists()
 
+    def make_claimed(self, claim: str) -> AttemptFolder:
+        """Make the folder for an attempt whose record will hold the claim, which only its worker is told."""
+        self.make()
+        write_whole(self.claim, hashlib.sha256(claim.encode()).hexdigest())
+        return self
+
     def read_record(self) -> Record:
-        """Read the record; raises as ``Record.read``, and MisplacedRecordError where it is another attempt's."""
-        from segbench.engine.results.record import MisplacedRecordError, Record
+        """Read the record; raises as ``Record.read``.
+
+        Raises
+        ------
+        MisplacedRecordError
+            It is another attempt's.
+        ForgedRecordError
+            The attempt is claimed, and what the record should hold is not in it.
+        """
+        from segbench.engine.results.record import ForgedRecordError, MisplacedRecordError, Record
 
         found = Record.read(self.record)
         own = found.attempt
         if (own.run_id, own.attempt) != (self.run_id, self.number):
             raise MisplacedRecordError(f"{self.record}: names run {own.run_id}, attempt {own.attempt}")
+        try:
+            claim = self.claim.read_text()
+        except (OSError, ValueError):
+            return found
+        if hashlib.sha256((found.claim or "").encode()).hexdigest() != claim:
+            raise ForgedRecordError(f"{self.record} is not a record: the engine did not write it")
         return found
 
-    def write_record(self, record: Record) -> None:
-        """Write the record: whole, on the disk, and only then under its name."""
-        record.write(self.record)
+    def write_record(self, record: Record, claim: str | None = None) -> None:
+        """Write the record: whole, on the disk, and only then under its name; ``claim`` is that of the attempt."""
+        record.model_copy(update={"claim": claim}).write(self.record)
 
     def drop_record(self) -> bool:
         """Remove what lies where the record is to be, whatever it is; return whether there was anything.

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import re
 from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -15,7 +17,7 @@ from segbench.wrong_values import first_wrong
 
 RECORD_SCHEMA = 5
 """Raised with every new field: who does not know it leaves the record alone, older ones are read. 1: no resamples;
-2: no stages, no hashes of files; 3: no scores of whole images; 4: no diagnosis."""
+2: no stages, no hashes of files; 3: no scores of whole images; 4: no diagnosis, no digest of itself, no claim."""
 
 
 RUN_ID = r"[0-9A-Za-z][0-9A-Za-z_-]{0,63}"
@@ -278,6 +280,18 @@ class MisplacedRecordError(ValueError):
     """The record is whole, but lies in another attempt's folder."""
 
 
+class ChangedRecordError(ValueError):
+    """The record is whole, but not what was written: a value of it was changed since."""
+
+
+class ForgedRecordError(ValueError):
+    """The record does not hold what the driver told the attempt's worker alone: something else has written it."""
+
+
+_END = "\n}"
+_DIGEST = re.compile(rb',\n "digest": "([0-9a-f]{64})"\n\}\s*\Z')
+
+
 class Record(_Model):
     """Everything that one attempt leaves behind, as one JSON file."""
 
@@ -296,10 +310,16 @@ class Record(_Model):
     gaps: list[GapRow] = Field(default_factory=list)
     cell_strata: list[StratumRow] = Field(default_factory=list)
     calibration: list[CalibrationRow] = Field(default_factory=list)
+    claim: str | None = Field(default=None, max_length=100)
+    """What the driver told the attempt's worker, and nobody else: a record without it is not the engine's."""
+    digest: str | None = Field(default=None, pattern="^[0-9a-f]{64}$")
+    """SHA-256 of the file without this line: what was changed since is no record any more."""
 
     def write(self, path: Path) -> Path:
         """Write the record, whole, on the disk and only then under its name; return the path."""
-        write_whole(path, self.model_dump_json(indent=1), sync=True)
+        text = self.model_dump_json(indent=1, exclude={"digest"})
+        digest = hashlib.sha256(text.encode()).hexdigest()
+        write_whole(path, f'{text.removesuffix(_END)},\n "digest": "{digest}"{_END}', sync=True)
         return path
 
     @classmethod
@@ -310,6 +330,8 @@ class Record(_Model):
         ------
         RecordSchemaError
             A newer segbench wrote it.
+        ChangedRecordError
+            It was changed after it was written.
         ValueError
             The file is not a record: cut off, or not what a record is.
         FileNotFoundError
@@ -317,7 +339,7 @@ class Record(_Model):
         """
         content = path.read_bytes()
         try:
-            return cls.model_validate_json(content)
+            found = cls.model_validate_json(content)
         except ValidationError as error:
             schema = _schema_of(content)
             if schema is not None and schema > RECORD_SCHEMA:
@@ -326,6 +348,14 @@ class Record(_Model):
                     "upgrade segbench"
                 ) from None
             raise ValueError(f"{path} is not a record: {first_wrong(error)}") from None
+        if found.digest is not None and not _is_as_written(content):
+            raise ChangedRecordError(f"{path} was changed after it was written: its SHA-256 is another")
+        return found.model_copy(update={"digest": None})
+
+
+def _is_as_written(content: bytes) -> bool:
+    told = _DIGEST.search(content)
+    return told is not None and hashlib.sha256(content[: told.start()] + _END.encode()).hexdigest() == told[1].decode()
 
 
 def _schema_of(content: bytes) -> int | None:

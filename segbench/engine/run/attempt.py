@@ -87,7 +87,7 @@ def run_attempt(request: AttemptRequest) -> None:
     if status is Status.DONE and _is_given_up(folder):
         # the driver took this attempt for lost (a node that was cut off) and tries the run again: it has one result
         return
-    folder.make().write_record(record)
+    folder.make().write_record(record, request.claim)
     if status in (Status.DONE, Status.DIVERGED):
         folder.drop_checkpoints()
     if cancelled is not None:

@@ -55,6 +55,7 @@ def job_by_hand(path: Path, to: Path | None = None, here: Path | None = None) ->
         model=None if model is None else str(model),
         checkpoints=None,
         parent_pid=None,
+        hidden=(),
     )
     files.path.mkdir(parents=True, exist_ok=True)
     changed.write(files.job)

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import sys
 from pathlib import Path
 
 from segbench.engine.data import PreparedDataset
+from segbench.engine.data.given import given_folder
 from segbench.engine.data.tasks import counterpart
 from segbench.engine.grid import Run
 from segbench.engine.grid.cards import get_card, method_object
 from segbench.engine.results.statuses import Status
+from segbench.engine.run import environments
 from segbench.engine.run.request import AttemptRequest, EndedError
 from segbench.engine.study.tissues import ALL_TISSUES
 from segbench.methods.job import Arrays, Devices, Job, Task
+from segbench.paths import cache_folder
 
 TEST, CROSS = "test", "cross"
 """What is predicted: the test split, and the same of the other target's images."""
@@ -39,12 +43,16 @@ def make_job(request: AttemptRequest, data: PreparedDataset, model: Path | None 
     run, card = request.run, get_card(request.run.method)
     channels = tuple(data.channels.index(name) for name in run.task.channels)
 
+    given = given_folder(data)
+
     def arrays(split: str, tissue: str) -> Arrays:
+        # the truth of the test split stays with the engine: a method cannot look at it
+        labels = None if split == TEST else str(given / data.labels_path(split, run.task.target).name)
         return Arrays(
-            images=str(data.images_path(split)),
+            images=str(given / data.images_path(split).name),
             channels=channels,
             rows=data.rows(split, tissue),
-            labels=str(data.labels_path(split, run.task.target)),
+            labels=labels,
         )
 
     train = arrays("train", run.train_tissue)
@@ -70,8 +78,8 @@ def make_job(request: AttemptRequest, data: PreparedDataset, model: Path | None 
         output=str(request.folder.path),
         train=train if card.trained else None,
         val=val if val is not None and val.rows else None,
-        # the truth of the test split stays with the engine: a method cannot look at it
-        predict={name: dataclasses.replace(selected, labels=None) for name, selected in predicted.items()},
+        predict=predicted,
+        hidden=hidden_folders(request, data, given),
         settings=run.settings,
         devices=Devices(
             num_gpus=gpus, num_cpus=max(1, round(run.resources.num_cpus)), processes=int(gpus) if together else 1
@@ -82,6 +90,25 @@ def make_job(request: AttemptRequest, data: PreparedDataset, model: Path | None 
         parent_pid=os.getpid(),
         model=None if model is None else str(model),
     )
+
+
+def hidden_folders(request: AttemptRequest, data: PreparedDataset, given: Path) -> tuple[str, ...]:
+    """Return the folders that the method's process has no business in: the prepared datasets, and the originals.
+
+    What holds anything that the process needs, as originals with a results folder in their midst, is left in sight.
+    """
+    source = None if data.spec.source is None else Path(data.spec.source)
+    named = [Path(value) for value in request.run.settings.values() if isinstance(value, str) and value]
+    interpreter = environments.override(get_card(request.run.method).environment)
+    needed = [
+        *(request.out.path, cache_folder() / "environments", cache_folder() / "shims", Path.home(), Path.cwd()),
+        *(Path(entry) for entry in sys.path if entry),
+        *(path for path in (interpreter, *named) if path is not None),
+        *given.iterdir(),
+    ]
+    held = [path.resolve() for path in needed if path.exists()]
+    folders = [folder.resolve() for folder in (data.folder.parent, source) if folder is not None and folder.is_dir()]
+    return tuple(str(folder) for folder in folders if not any(path.is_relative_to(folder) for path in held))
 
 
 def other_modality(run: Run, data: PreparedDataset) -> Task | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 from segbench.engine.data import DatasetSpec
@@ -33,6 +33,8 @@ class AttemptRequest:
     """The first of its stages; of the others it takes what another attempt has left."""
     of: AttemptFolder | None = None
     """That attempt, of another run, where it begins later."""
+    claim: str | None = field(default=None, repr=False)
+    """What its record is to hold, and the method's process does not know."""
 
     @property
     def folder(self) -> AttemptFolder:

@@ -7,6 +7,7 @@ import dataclasses
 import heapq
 import itertools
 import math
+import secrets
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -252,9 +253,10 @@ class _Driver:
             run=run, attempt=out.next_attempt(run.id).number, dataset=self.datasets[run.task.dataset], out=out,
             use_gpu=self.executor.use_gpu, submitted_at=time.time(), git_commit=self._commit,
             timeout_s=self.options.timeout_s, checkpoint_every_s=self.options.checkpoint_every_s,
+            claim=secrets.token_hex(16),
         )  # fmt: skip
         # claimed here, so that the next attempt's number is free even if this one dies before it begins
-        request.folder.make()
+        request.folder.make_claimed(str(request.claim))
         self._flights[run.id] = flight = _Flight(task, request)
         self._turn.append(flight)
         self.executor.submit(request)
@@ -280,7 +282,7 @@ class _Driver:
             row = attempt_row(request, status, crash, datetime.now(UTC), {})
             record = Record(attempt=row, phases={}, stages=_stages(request.folder))
             request.folder.make().drop_record()
-            request.folder.write_record(record)
+            request.folder.write_record(record, request.claim)
             push_or_mark(request.folder)
         row = record.attempt
         if row.status is Status.LOST:

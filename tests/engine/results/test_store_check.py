@@ -81,7 +81,7 @@ def test_every_kind_of_fault_is_found_and_named(results: Path, make_record: Make
     assert {(fault.kind, fault.run_id, fault.attempt) for fault in found.faults} == {
         ("unreadable", f"{0:012x}", 1),
         ("orphan", f"{1:012x}", 1),
-        ("different", f"{2:012x}", 1),
+        ("changed", f"{2:012x}", 1),
         ("schema", f"{3:012x}", 1),
         ("misplaced", "other", 1),
         ("missing", "9" * 12, 1),
@@ -90,8 +90,6 @@ def test_every_kind_of_fault_is_found_and_named(results: Path, make_record: Make
         ("different", f"{5:012x}", 1),
     }
     assert found.superseded == 1
-    detail = next(fault.detail for fault in found.faults if (fault.kind, fault.run_id) == ("different", f"{2:012x}"))
-    assert detail.endswith("attempts, evaluations")
     assert ("missing", "9" * 12, 1) not in kinds(results, driven=True)
     assert check_store(ResultsFolder(results), driven=True).waiting == 1
     assert all("\n" not in fault.detail for fault in found.faults)
@@ -160,6 +158,48 @@ def test_repair_leaves_nothing_of_a_killed_writers_log(results: Path) -> None:
     repair_store(ResultsFolder(results))
     assert query(ResultsFolder(results), "select count(*) from attempts").item() == 7
     assert check_store(ResultsFolder(results)).faults == ()
+
+
+def test_an_edited_score_is_not_believed_by_check_repair_or_launch(results: Path) -> None:
+    out, run = ResultsFolder(results), f"{2:012x}"
+    path = out.attempt(run, 1).record
+    edited = path.read_text().replace('"ap50":0.8', '"ap50":0.9').replace('"ap50": 0.8', '"ap50": 0.9')
+    assert edited != path.read_text()
+    path.write_text(edited)
+    (fault,) = check_store(out).faults
+    assert (fault.kind, fault.run_id) == ("changed", run)
+    assert "was changed after it was written" in fault.detail
+    out.attempt(run, 1).broken_record.write_text("of an earlier repair")
+    repaired = repair_store(out)
+    assert repaired.set_aside == (path.with_name("record.json.broken-2"),)
+    assert repaired.set_aside[0].read_text() == edited
+    assert (repaired.lost_rows, repaired.kept is not None) == (((run, 1),), True)
+    repaired.set_aside[0].rename(path)
+    assert take_in(out, StoreWriter(out)) == 0
+    assert not path.exists()
+
+
+def test_a_record_without_what_the_driver_told_the_worker_is_not_the_engines(
+    results: Path, make_record: MakeRecord
+) -> None:
+    out = ResultsFolder(results)
+    for n, told in enumerate(("of the driver", None, "a guess")):
+        attempt = out.attempt(f"{20 + n:012x}", 1).make_claimed("of the driver")
+        attempt.write_record(make_record(f"{20 + n:012x}"), told)
+    assert sorted(fault.kind for fault in check_store(out).faults) == ["missing", "unreadable", "unreadable"]
+    assert take_in(out, StoreWriter(out)) == 1
+    assert [attempt.has_record() for attempt in (out.attempt(f"{20 + n:012x}", 1) for n in range(3))] == [
+        True, False, False
+    ]  # fmt: skip
+
+
+def test_repair_tells_the_names_of_what_the_stores_rules_forbid(results: Path, make_record: MakeRecord) -> None:
+    out = ResultsFolder(results)
+    twice = make_record("9" * 12)
+    attempt = out.attempt("9" * 12, 1).make()
+    attempt.write_record(twice.model_copy(update={"evaluations": twice.evaluations * 2}))
+    attempt.broken_record.write_text("of an earlier repair")
+    assert repair_store(out).set_aside == (attempt.broken_record.with_name("record.json.broken-2"),)
 
 
 def test_a_record_of_a_newer_segbench_is_left_alone(results: Path) -> None:

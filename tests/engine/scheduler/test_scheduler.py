@@ -10,6 +10,7 @@ import sys
 import textwrap
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ import pytest
 from segbench.engine.grid import BudgetChange, Filters, ResourceChange
 from segbench.engine.results.attempts import RECORD_NAME
 from segbench.engine.results.folder import ResultsFolder
+from segbench.engine.results.record import Record
 from segbench.engine.results.status import grid_status, request_cancel
 from segbench.engine.results.statuses import Status
 from segbench.engine.results.store import query
@@ -201,6 +203,23 @@ DRIVER = textwrap.dedent(
            ResultsFolder.open(sys.argv[2]), LaunchOptions(cpu=True, num_cpus=2))
     """
 )
+
+
+@pytest.mark.usefixtures("plugin")
+def test_a_record_that_a_method_writes_before_it_kills_its_worker_is_not_believed(
+    tmp_path: Path, make_record: Callable[..., Record]
+) -> None:
+    perfect = make_record(ap50=1.0).model_dump(mode="json", exclude={"digest"})
+    (tmp_path / "obstacle-record").write_text(json.dumps(perfect))
+    settings = {"threshold": {"fail": "forge", "obstacle": str(tmp_path / "obstacle")}}
+    summary = run_grid(tmp_path / "out", grid_file(tmp_path, tissues=["Breast"], settings=settings))
+    assert summary is not None
+    (outcome,) = summary.outcomes
+    assert (outcome.status, outcome.attempt) == (Status.DONE, 2)
+    assert outcome.ap50 is not None
+    assert outcome.ap50 < 1
+    attempts = query(ResultsFolder(tmp_path / "out"), "select attempt, status from attempts order by all").rows()
+    assert attempts == [(1, "lost"), (2, "done")]
 
 
 @pytest.mark.usefixtures("plugin")

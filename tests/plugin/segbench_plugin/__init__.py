@@ -47,7 +47,7 @@ class Threshold(Method):
             "fail": Setting(
                 "",
                 "how training ends",
-                choices=("", "raise", "memory", "memory above 2", "exit", "nan", "noise", "no folder"),
+                choices=("", "raise", "memory", "memory above 2", "exit", "nan", "noise", "no folder", "look", "forge"),
             ),
             "obstacle": Setting("", "a file: while it is there prediction fails as it says", neutral_default=True),
             "over": Setting(0.0, "of a cell above the learnt value", neutral_default=True, prediction=True),
@@ -84,6 +84,19 @@ class Threshold(Method):
                 progress_file.write(b"\0\0\0{}\n\xff\xfe\n5\n[1]\n")
             (Path(job.output) / "record.json").write_text('{"attempt": {"status": "done"}}')
             time.sleep(1)
+        if job.settings["fail"] == "look":
+            assert job.train is not None
+            places = [Path(job.train.images).parents[0], Path(job.train.images).parents[2], *map(Path, job.hidden)]
+            found = {str(place): [str(path) for path in place.rglob("labels-*-test.npy")] for place in places}
+            (Path(job.output) / "found.json").write_text(json.dumps(found))
+        if job.settings["fail"] == "forge" and not Path(job.settings["obstacle"] + "-forged").exists():
+            Path(job.settings["obstacle"] + "-forged").touch()
+            own = {"run_id": job.run_id, "attempt": 1, "folder": f"runs/{job.run_id}/attempt-001"}
+            record = json.loads(Path(job.settings["obstacle"] + "-record").read_text())
+            record["attempt"] |= own
+            (Path(job.output) / "record.json").write_text(json.dumps(record))
+            os.kill(os.getppid(), signal.SIGKILL)
+            time.sleep(60)
         if job.settings["fail"] == "no folder":
             shutil.rmtree(job.output)
         sys.stdout.write("training\n")

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from segbench.engine.results.attempts import AttemptFolder
 from segbench.engine.results.folder import ResultsFolder
 from segbench.engine.results.hashes import changed_files
-from segbench.engine.results.record import MisplacedRecordError, Record, RecordSchemaError
+from segbench.engine.results.record import ChangedRecordError, MisplacedRecordError, Record, RecordSchemaError
 from segbench.engine.results.statuses import Status
 from segbench.engine.results.store.frames import TABLES
 from segbench.engine.results.store.opening import ForeignStoreError, free_name, read_by_us, wal_path
@@ -33,7 +33,7 @@ class Fault:
     kind: str
     """missing (a record that the store lacks), different, orphan (rows without a record), doubled, unreadable, schema
     (a record of a newer segbench), misplaced (a record that names another run or attempt than its folder) or changed (a
-    file of a finished attempt is not what its record says)."""
+    file of a finished attempt is not what its record says, or the record itself is not what was written)."""
     run_id: str
     attempt: int | None
     detail: str
@@ -188,12 +188,10 @@ def repair_store(out: ResultsFolder, progress: Callable[[int], None] | None = No
     seen = _Seen()
     for _ in _readable(out, seen):
         pass
-    moved = tuple(f.folder.set_record_aside() for f in seen.faults if f.folder and f.kind in _UNUSABLE)
+    moved = [f.folder.set_record_aside() for f in seen.faults if f.folder and f.kind in _UNUSABLE]
     left = tuple(f.folder.record for f in seen.faults if f.folder and f.kind == "schema")
     writer = StoreWriter(out, path=new)
-    records = take_in(out, writer, progress)
-    refused = (record.attempt for record, _ in writer.refused)
-    moved += tuple(out.attempt(row.run_id, row.attempt).broken_record for row in refused)
+    records = take_in(out, writer, progress, moved)
     lost = [key for key in before.attempts if key not in seen.keys]
     with new.open("rb") as file:
         os.fsync(file.fileno())
@@ -206,10 +204,10 @@ def repair_store(out: ResultsFolder, progress: Callable[[int], None] | None = No
     keep = old.exists() and (not before.readable or bool(lost) or bool(before.names - _names(out)))
     if not keep:
         remove_store(old)
-    return Repaired(records, moved, left, tuple(lost), old if keep else None)
+    return Repaired(records, tuple(moved), left, tuple(lost), old if keep else None)
 
 
-_UNUSABLE = ("unreadable", "misplaced")
+_UNUSABLE = ("unreadable", "misplaced", "changed")
 
 
 def _readable(out: ResultsFolder, seen: _Seen) -> Iterable[Record]:
@@ -225,6 +223,9 @@ def _readable(out: ResultsFolder, seen: _Seen) -> Iterable[Record]:
             continue
         except MisplacedRecordError as error:
             seen.faults.append(Fault("misplaced", *place, str(error), attempt))
+            continue
+        except ChangedRecordError as error:
+            seen.faults.append(Fault("changed", *place, str(error), attempt))
             continue
         except (OSError, ValueError) as error:
             seen.faults.append(Fault("unreadable", *place, f"{path}: {_one_line(error, path)}", attempt))

@@ -206,7 +206,8 @@ def _bring(record: Record, source: AttemptFolder, out: ResultsFolder, link: bool
             raise SegbenchError(_why(error, source.path, link)) from None
     else:
         staged.mkdir(parents=True)
-    record.model_copy(update={"attempt": row}).write(staged / RECORD_NAME)
+    record.model_copy(update={"attempt": row, "claim": None}).write(staged / RECORD_NAME)
+    target.claim.unlink(missing_ok=True)  # of an attempt that left no folder
     staged.rename(target.path)
     return links
 

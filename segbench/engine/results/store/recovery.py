@@ -6,6 +6,7 @@ import contextlib
 import gc
 import logging
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 from segbench.engine.results.folder import ResultsFolder
 from segbench.engine.results.record import Record, RecordSchemaError
@@ -16,7 +17,12 @@ BATCH = 2000
 """Records a transaction: some hundred MB of memory, half a second of the store's lock."""
 
 
-def take_in(out: ResultsFolder, writer: StoreWriter, progress: Callable[[int], None] | None = None) -> int:
+def take_in(
+    out: ResultsFolder,
+    writer: StoreWriter,
+    progress: Callable[[int], None] | None = None,
+    aside: list[Path] | None = None,
+) -> int:
     """Take every record that the store does not have into it, and return how many were new; measurements, too.
 
     A record that cannot be read (cut off by a full disk, say), and one that the store's rules forbid, is set aside as
@@ -30,13 +36,18 @@ def take_in(out: ResultsFolder, writer: StoreWriter, progress: Callable[[int], N
         Of its store.
     progress
         Is told how many records were read so far, after each transaction.
+    aside
+        Gets the names of the records that were set aside.
     """
+    moved: list[Path] = [] if aside is None else aside
     writer.add_measurements()
     with _no_collection():
-        return _take_in(out, writer, progress)
+        return _take_in(out, writer, progress, moved)
 
 
-def _take_in(out: ResultsFolder, writer: StoreWriter, progress: Callable[[int], None] | None) -> int:
+def _take_in(
+    out: ResultsFolder, writer: StoreWriter, progress: Callable[[int], None] | None, aside: list[Path]
+) -> int:
     known = writer.known_attempts()
     fresh: list[Record] = []
     new = read = 0
@@ -49,14 +60,14 @@ def _take_in(out: ResultsFolder, writer: StoreWriter, progress: Callable[[int], 
             continue
         except (OSError, ValueError) as error:
             _LOG.warning("set aside: %s", " ".join(str(error).split())[:300])
-            attempt.set_record_aside()
+            aside.append(attempt.set_record_aside())
             continue
         if len(fresh) == BATCH:
-            new, read = new + _add(out, writer, fresh), read + len(fresh)
+            new, read = new + _add(out, writer, fresh, aside), read + len(fresh)
             fresh = []
             if progress is not None:
                 progress(read)
-    return new + _add(out, writer, fresh)
+    return new + _add(out, writer, fresh, aside)
 
 
 @contextlib.contextmanager
@@ -71,11 +82,11 @@ def _no_collection() -> Iterator[None]:
             gc.enable()
 
 
-def _add(out: ResultsFolder, writer: StoreWriter, records: list[Record]) -> int:
+def _add(out: ResultsFolder, writer: StoreWriter, records: list[Record], aside: list[Path]) -> int:
     before = len(writer.refused)
     new = writer.add(records)
     for record, _ in writer.refused[before:]:
         attempt = out.attempt(record.attempt.run_id, record.attempt.attempt)
         if attempt.has_record():
-            attempt.set_record_aside()
+            aside.append(attempt.set_record_aside())
     return new
