@@ -17,7 +17,7 @@ setup: $(VENV)/.done  ## make the engine's virtual environment
 $(VENV)/.done: requirements.lock pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "segbench needs Python 3.11 or newer: make PYTHON=python3.11")'
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps -r requirements.lock
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r requirements.lock
 	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps -e .
 	touch $@
 
@@ -54,6 +54,7 @@ browser:
 
 lock: setup  ## resolve pyproject.toml into requirements.lock anew
 	$(BIN)/uv pip compile pyproject.toml --extra dev --extra docs --python-version 3.11 --quiet -o requirements.lock
+	$(BIN)/python scripts/hash_locks.py requirements.lock
 
 clean:  ## remove the virtual environment, the site and the demo's results
 	rm -rf $(VENV) segbench-results site .cache

@@ -61,5 +61,5 @@ def _hide(folders: Sequence[str]) -> None:
     call("mount", b"none", b"/", None, ctypes.c_ulong(_SLAVE | _RECURSIVE), None)
     for folder in folders:
         call("mount", b"none", os.fsencode(folder), b"tmpfs", ctypes.c_ulong(_READ_ONLY), b"size=4k")
-        if os.listdir(folder):
+        if any(Path(folder).iterdir()):
             raise OSError(f"{folder} is still seen")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import hashlib
 import importlib.metadata
@@ -13,6 +14,7 @@ import shlex
 import shutil
 import subprocess
 import sys
+import tempfile
 import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -21,7 +23,10 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from segbench.engine.run.lock_files import ANY, ENGINE, FOREIGN, UNRESOLVED, lock_files
+from segbench.engine.run import guarded
+from segbench.engine.run.complete import what_is_missing
+from segbench.engine.run.lock_files import ANY, ENGINE, FOREIGN, UNRESOLVED, LockFiles, lock_files, pins
+from segbench.engine.run.package_index import SECRET_VARIABLES, Index, pip_settings, uv_options
 from segbench.errors import SegbenchError
 from segbench.paths import cache_folder
 from segbench.small_files import write_whole
@@ -108,7 +113,7 @@ def find(environment: str, *, gpu: bool) -> Environment | None:
         if not gpu and not files.has(variant):
             continue
         folder, built = _describe(environment, variant)
-        if (folder / _MARKER).exists():
+        if _is_ready(folder, built):
             return built
     return None
 
@@ -196,7 +201,7 @@ def subprocess_env(environment: Environment, modules: Sequence[str] = ("segbench
     modules
         Modules that the subprocess must be able to import, such as ``my_methods.fancy``.
     """
-    env = {key: value for key, value in os.environ.items() if key not in _NOT_PASSED_ON}
+    env = {key: value for key, value in os.environ.items() if key not in _NOT_PASSED_ON | SECRET_VARIABLES}
     env["PYTHONPATH"] = str(_shim(("segbench", *modules)))
     env["PYTHONNOUSERSITE"] = "1"
     env |= SAFE_PATH
@@ -257,11 +262,9 @@ def _other(variant: str) -> str:
 
 
 def _parse(lock: str) -> dict[str, str]:
-    pins = (line.strip() for line in lock.splitlines())
     return {
         _canonical(name): version
-        for pin in pins
-        if pin and pin[0] != "#"
+        for _, pin in pins(lock)
         for name, version in [pin.split(" ", maxsplit=1)[0].split("==", maxsplit=1)]
     }
 
@@ -315,7 +318,7 @@ def _build(environment: str, variant: str, report: Report) -> Environment:
             report(f"{label}: waiting for another process that is building it")
             lock.acquire()
         try:
-            if not (folder / _MARKER).exists():
+            if not _is_ready(folder, built):
                 _build_locked(folder, built, report)
         finally:
             lock.release()
@@ -324,11 +327,22 @@ def _build(environment: str, variant: str, report: Report) -> Environment:
     return built
 
 
+def _is_ready(folder: Path, built: Environment) -> bool:
+    """Return whether an environment was built to its end, and what it was built of is still there."""
+    return (folder / _MARKER).is_file() and what_is_missing(folder, built.versions) is None
+
+
 def _build_locked(folder: Path, built: Environment, report: Report) -> None:
     label = f"{built.name}-{built.variant}"
+    for left in folder.parent.glob(f".{folder.name}.gone-*"):
+        shutil.rmtree(left, ignore_errors=True)
     if folder.exists():
-        report(f"{label}: removing a build that did not finish")
-        shutil.rmtree(folder)
+        missing = what_is_missing(folder, built.versions) if (folder / _MARKER).exists() else None
+        report(f"{label}: removing a build that {f'lacks {missing}' if missing else 'did not finish'}")
+        # under another name first: whatever still writes into it writes there
+        gone = folder.with_name(f".{folder.name}.gone-{uuid.uuid4().hex[:8]}")
+        folder.rename(gone)
+        shutil.rmtree(gone, ignore_errors=True)
     try:
         _install(folder, built, report)
     except BaseException:  # also on Ctrl-C: nothing half-built stays
@@ -338,50 +352,19 @@ def _build_locked(folder: Path, built: Environment, report: Report) -> None:
 
 def _install(folder: Path, built: Environment, report: Report) -> None:
     label = f"{built.name}-{built.variant}"
-    files = lock_files(built.name)
-    unresolved, foreign = files.beside(UNRESOLVED), files.beside(FOREIGN)
-    locks = [str(path) for path in (files.lock(built.variant), unresolved) if path.exists()]
-    from_locks = [part for path in locks for part in ("-r", path)]
-    own = folder / FOREIGN
-    uv, options = _find_uv(), _pip_settings()
+    files, uv = lock_files(built.name), _find_uv()
+    index = Index.of(pip_settings(SAFE_PATH))
     start = time.monotonic()
     report(f"{label}: installing {len(built.versions)} packages with {'uv' if uv else 'pip'} into {folder}")
-    if uv:
-        env = {**os.environ, **SAFE_PATH, **({"SSL_CERT_FILE": options["cert"]} if "cert" in options else {})}
-        steps = [
-            [uv, "venv", "--quiet", "--no-project", "--python", sys.executable, str(folder)],
-            [
-                *[uv, "pip", "install", "--python", str(built.python), "--no-deps", "--no-progress"],
-                *["--index-strategy", "unsafe-best-match", *_uv_options(options), *from_locks],
-            ],
-        ]
-    else:
-        env = {**os.environ, **SAFE_PATH, "PIP_DISABLE_PIP_VERSION_CHECK": "1", "PIP_NO_INPUT": "1"}
-        steps = [
-            [sys.executable, "-m", "venv", str(folder)],
-            [
-                *[str(built.python), "-m", "pip", "install", "--no-deps", "--no-compile", "--progress-bar", "off"],
-                *(["--ignore-requires-python"] if unresolved.exists() else []),
-                *from_locks,
-            ],
-        ]
-    if foreign.exists():
-        python = [sys.executable, "-m", "pip"] if importlib.util.find_spec("pip") else [str(built.python), "-m", "pip"]
-        steps.append([
-            *[*python, "install", "--no-deps", "--no-compile", "--only-binary=:all:", "--python-version", "3.10"],
-            *["--require-hashes", "--progress-bar", "off", "--target", str(own), "-r", str(foreign)],
-        ])  # fmt: skip
-    for step in steps:
-        _run(step, env, label, report)
-    if foreign.exists():
-        packages = next((folder / "lib").glob("python3*")) / "site-packages"
-        (packages / f"{FOREIGN}.pth").write_text(f"{own}\n")
-    report(f"{label}: byte-compiling")
-    # some distributions ship files that do not compile (templates, Python 2): that
-    # is theirs, and no failure of the build
-    folders = [str(path) for path in (folder / "lib", own) if path.exists()]
-    compile_all = [str(built.python), "-m", "compileall", "-q", "-j", "2", *folders]
-    subprocess.run(compile_all, capture_output=True, check=False, env={**os.environ, **SAFE_PATH})
+    with tempfile.TemporaryDirectory(prefix="segbench-build-") as scratch:
+        env = {**os.environ, **SAFE_PATH, **index.variables(Path(scratch))}
+        if uv and "cert" in index.settings:
+            env["SSL_CERT_FILE"] = index.settings["cert"]
+        if not uv:
+            env |= {"PIP_DISABLE_PIP_VERSION_CHECK": "1", "PIP_NO_INPUT": "1"}
+        for step in _steps(folder, built, files, uv, index, Path(scratch)):
+            _run(step, env, label, report, index)
+    _compile(folder, built, files, label, report)
     seconds = round(time.monotonic() - start, 1)
     about = {"name": built.name, "variant": built.variant, "lock_hash": built.lock_hash, "seconds": seconds}
     told = {**about, "installer": "uv" if uv else "pip", "versions": built.versions}
@@ -389,24 +372,95 @@ def _install(folder: Path, built: Environment, report: Report) -> None:
     report(f"{label}: ready after {seconds:.0f} s")
 
 
-def _run(command: list[str], env: Mapping[str, str], label: str, report: Report) -> None:
+def _steps(
+    folder: Path, built: Environment, files: LockFiles, uv: str | None, index: Index, scratch: Path
+) -> Iterator[list[str]]:
+    """Yield the commands that make an environment, in order."""
+    unresolved, foreign = files.beside(UNRESOLVED), files.beside(FOREIGN)
+    yield (
+        [uv, "venv", "--quiet", "--no-project", "--python", sys.executable, str(folder)]
+        if uv
+        else [sys.executable, "-m", "venv", str(folder)]
+    )
+    for lock in _by_hashes([path for path in (files.lock(built.variant), unresolved) if path.exists()], scratch):
+        hashed = ["--require-hashes"] if lock.name.startswith(_HASHED) else []
+        if uv:
+            options = [
+                "--no-deps",
+                "--no-progress",
+                "--index-strategy",
+                "unsafe-best-match",
+                *uv_options(index.settings),
+            ]
+            yield [uv, "pip", "install", "--python", str(built.python), *options, *hashed, "-r", str(lock)]
+        else:
+            options = ["--no-deps", "--no-compile", "--progress-bar", "off"]
+            options += ["--ignore-requires-python"] if unresolved.exists() else []
+            yield [str(built.python), "-m", "pip", "install", *options, *hashed, "-r", str(lock)]
+    if foreign.exists():
+        python = [sys.executable, "-m", "pip"] if importlib.util.find_spec("pip") else [str(built.python), "-m", "pip"]
+        yield [
+            *[*python, "install", "--no-deps", "--no-compile", "--only-binary=:all:", "--python-version", "3.10"],
+            *["--require-hashes", "--progress-bar", "off", "--target", str(folder / FOREIGN), "-r", str(foreign)],
+        ]  # fmt: skip
+
+
+_HASHED = "hashed"
+
+
+def _by_hashes(locks: Sequence[Path], scratch: Path) -> Iterator[Path]:
+    """Yield the pins of locks as files: those with hashes, for which the installer insists on them, and the others.
+
+    Installers take one way for a whole file, and a build that is on no index (``torch==2.13.0+cpu``) has no hash there.
+    """
+    lines = [pin for lock in locks for _, pin in pins(lock.read_text())]
+    with_hash = [line for line in lines if "--hash=" in line]
+    for name, some in ((_HASHED, with_hash), ("bare", [line for line in lines if line not in with_hash])):
+        if some:
+            path = scratch / f"{name}.txt"
+            path.write_text("\n".join(some) + "\n")
+            yield path
+
+
+def _compile(folder: Path, built: Environment, files: LockFiles, label: str, report: Report) -> None:
+    own = folder / FOREIGN
+    if files.beside(FOREIGN).exists():
+        packages = next((folder / "lib").glob("python3*")) / "site-packages"
+        (packages / f"{FOREIGN}.pth").write_text(f"{own}\n")
+    report(f"{label}: byte-compiling")
+    # some distributions ship files that do not compile (templates, Python 2): that
+    # is theirs, and no failure of the build
+    folders = [str(path) for path in (folder / "lib", own) if path.exists()]
+    compile_all = [str(built.python), "-m", "compileall", "-q", "-j", "2", *folders]
+    with _guarded(compile_all, {**os.environ, **SAFE_PATH}) as process:
+        for _ in process.stdout or ():
+            pass
+
+
+@contextlib.contextmanager
+def _guarded(command: Sequence[str], env: Mapping[str, str]) -> Iterator[subprocess.Popen[str]]:
+    """Start a command that ends with this process, however that ends; its output is one stream."""
+    with subprocess.Popen(
+        guarded.command(command), env=env, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+        text=True, errors="replace",
+    ) as process:  # fmt: skip
+        try:
+            yield process
+        except BaseException:
+            process.terminate()
+            raise
+
+
+def _run(command: list[str], env: Mapping[str, str], label: str, report: Report, index: Index) -> None:
     """Run one step of a build, reporting the lines that tell how far it is; a failure is told by its last lines."""
     lines: list[str] = []
-    with subprocess.Popen(
-        command, env=env, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-        errors="replace",
-    ) as process:  # fmt: skip
-        assert process.stdout is not None
-        try:
-            for raw in process.stdout:
-                line = raw.strip()
-                if line:
-                    lines.append(line)
-                if line.startswith(("Downloading", "Prepared", "Installing", "Building", "Built")):
-                    report(f"{label}: {line if len(line) < 100 else line[:97] + '...'}")
-        except BaseException:
-            process.kill()
-            raise
+    with _guarded(command, env) as process:
+        for raw in process.stdout or ():
+            line = index.hidden(raw.strip())
+            if line:
+                lines.append(line)
+            if line.startswith(("Downloading", "Prepared", "Installing", "Building", "Built")):
+                report(f"{label}: {line if len(line) < 100 else line[:97] + '...'}")
     if process.returncode == 0:
         return
     output = "\n".join(lines)
@@ -426,39 +480,6 @@ def _last_lines(text: str, n: int) -> str:
 def _find_uv() -> str | None:
     beside = Path(sys.executable).parent / "uv"
     return str(beside) if beside.exists() else shutil.which("uv")
-
-
-def _pip_settings() -> dict[str, str]:
-    """Return pip's own settings (files and environment variables) of the options that decide where packages come from.
-
-    uv does not read them; a user who has told pip of a mirror or a folder of wheels has told segbench.
-    """
-    listed = subprocess.run(
-        [sys.executable, "-m", "pip", "config", "list"],
-        capture_output=True,
-        text=True,
-        check=False,
-        env={**os.environ, **SAFE_PATH},
-    )
-    settings: dict[str, str] = {}
-    order = {"global": 0, "install": 1, ":env:": 2}
-    lines = [
-        re.fullmatch(r"(global|install|:env:)\.([\w-]+)=(['\"])(.*)\3", line) for line in listed.stdout.splitlines()
-    ]
-    for match in sorted((m for m in lines if m), key=lambda m: order[m[1]]):
-        settings[match[2]] = match[4].replace("\\n", " ")
-    if listed.returncode != 0:  # an engine without pip: its variables still count
-        names = ("index-url", "extra-index-url", "find-links", "cert")
-        variables = {name: os.environ.get("PIP_" + name.upper().replace("-", "_")) for name in names}
-        settings.update({name: value for name, value in variables.items() if value})
-    return settings
-
-
-def _uv_options(settings: Mapping[str, str]) -> Iterator[str]:
-    for name in ("index-url", "extra-index-url", "find-links", "trusted-host"):
-        option = "allow-insecure-host" if name == "trusted-host" else name
-        for value in settings.get(name, "").split():
-            yield f"--{option}={value}"
 
 
 def _shim(modules: Sequence[str]) -> Path:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
@@ -11,7 +12,8 @@ from pathlib import Path
 from segbench.errors import SegbenchError, unknown_name
 
 LOCKS = Path(__file__).parent / "locks"
-"""The locks: ``NAME-cpu.txt`` and ``NAME-gpu.txt``, or one ``NAME.txt`` for both; lines are ``distribution==version``.
+"""The locks: ``NAME-cpu.txt`` and ``NAME-gpu.txt``, or one ``NAME.txt`` for both; lines are ``distribution==version``,
+with the SHA-256 of its files behind them (``--hash=sha256:...``, on the same line or behind backslashes).
 
 Two more kinds of file may stand beside them. ``NAME.unresolved.txt`` pins distributions whose own metadata refuse this
 Python or each other, though they run. ``NAME.cp310.txt`` pins wheels, with their hash, that are
@@ -24,6 +26,28 @@ ENGINE = "engine"
 """The name of the environment that is the engine's own interpreter."""
 ANY, FOREIGN, UNRESOLVED = "any", "cp310", "unresolved"
 _PIN = re.compile(r"([A-Za-z0-9][\w.-]*)==([^\s;=]+)( --hash=sha256:[0-9a-f]{64})*")
+
+
+def pins(text: str) -> Iterator[tuple[int, str]]:
+    """Yield the pins of a lock with the number of the line that each begins on, and its hashes on that line.
+
+    Examples
+    --------
+    >>> list(pins("# of two\\na==1 \\\\\\n    --hash=sha256:00\\nb==2\\n"))
+    [(2, 'a==1 --hash=sha256:00'), (4, 'b==2')]
+    """
+    begun, parts = 0, list[str]()
+    for number, line in enumerate(text.splitlines(), start=1):
+        stripped = line.strip()
+        if not parts and (not stripped or stripped.startswith("#")):
+            continue
+        begun = begun if parts else number
+        parts.append(stripped.removesuffix("\\").strip())
+        if not stripped.endswith("\\"):
+            yield begun, " ".join(parts)
+            parts = []
+    if parts:
+        yield begun, " ".join(parts)
 
 
 @dataclass(frozen=True)
@@ -56,10 +80,10 @@ class LockFiles:
             raise SegbenchError(f"environment {self.environment!r} has no {variant} variant")
         paths = [self.lock(variant), *(p for p in map(self.beside, (UNRESOLVED, FOREIGN)) if p.is_file())]
         for path in paths:
-            for number, line in enumerate(path.read_text().splitlines(), start=1):
-                if line.strip() and not line.startswith("#") and not _PIN.fullmatch(line.strip()):
+            for number, line in pins(path.read_text()):
+                if not _PIN.fullmatch(line):
                     raise SegbenchError(
-                        f"{path}, line {number}: found {line.strip()!r}; a lock's lines are DISTRIBUTION==VERSION"
+                        f"{path}, line {number}: found {line!r}; a lock's lines are DISTRIBUTION==VERSION"
                     )
         return "\n".join(path.read_text() for path in paths)
 

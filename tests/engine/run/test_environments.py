@@ -2,21 +2,29 @@
 
 from __future__ import annotations
 
+import base64
+import contextlib
+import functools
 import hashlib
+import http.server
 import importlib.util
 import json
+import netrc
 import re
 import shutil
 import subprocess
 import sys
+import threading
+import time
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
+import psutil
 import pytest
 
 from segbench.engine.grid.cards import all_cards
-from segbench.engine.run import environments, lock_files
+from segbench.engine.run import environments, guarded, lock_files, package_index
 from segbench.errors import SegbenchError
 
 UV = environments._find_uv()
@@ -243,8 +251,11 @@ def test_the_packaged_locks_are_fully_pinned_and_hold_the_methods_libraries(
     name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.undo()
-    lines = (lock_files.LOCKS / f"{name}.txt").read_text().splitlines()
-    assert all(line.count("==") == 1 and ";" not in line for line in lines if not line.startswith("#"))
+    lines = [pin for _, pin in lock_files.pins((lock_files.LOCKS / f"{name}.txt").read_text())]
+    assert all(line.count("==") == 1 and ";" not in line for line in lines)
+    assert [line for line in lines if "--hash=sha256:" not in line] == [
+        line for line in lines if "+" in line.partition(" ")[0]
+    ], "what is on no index alone has no hash"
     environment, _, variant = name.partition("-")
     versions = environments.lock_versions(environment, variant or "cpu")
     cards = [c for c in all_cards().values() if c.environment == environment]
@@ -259,7 +270,7 @@ def test_the_packaged_locks_are_fully_pinned_and_hold_the_methods_libraries(
 def test_uv_is_told_what_pip_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PIP_FIND_LINKS", "/one /two")
     monkeypatch.setenv("PIP_INDEX_URL", "https://mirror/simple")
-    options = list(environments._uv_options(environments._pip_settings()))
+    options = list(package_index.uv_options(package_index.pip_settings(environments.SAFE_PATH)))
     assert {"--find-links=/one", "--find-links=/two", "--index-url=https://mirror/simple"} <= set(options)
 
 
@@ -354,3 +365,140 @@ def test_an_interpreter_without_distutils_and_setuptools_is_refused_before_a_run
     monkeypatch.setenv("SEGBENCH_ENV_TINY", str(shutil.copy2(python, tmp_path / "another")))
     if any(map(importlib.util.find_spec, ("distutils", "setuptools"))):
         assert environments.problem_of("tiny") is None
+
+
+@pytest.mark.slow
+def test_a_file_that_is_not_what_the_lock_hashed_is_not_installed(own_locks: Path, installer: str) -> None:  # noqa: ARG001
+    wheel = own_locks.parent / "wheels" / "segbench_tiny-1.0-py3-none-any.whl"
+    digest = hashlib.sha256(wheel.read_bytes()).hexdigest()
+    (own_locks / "tiny-cpu.txt").write_text(f"# pinned\n{NAME}==1.0 \\\n    --hash=sha256:{digest}\n")
+    good = environments.ensure("tiny", gpu=False)
+    assert good.versions == {NAME: "1.0"}
+    shutil.rmtree(good.python.parents[1])
+    (own_locks / "tiny-cpu.txt").write_text(f"{NAME}==1.0 --hash=sha256:{'0' * 64}\n")
+    with pytest.raises(SegbenchError, match=r"(?i)hash") as caught:
+        environments.ensure("tiny", gpu=False)
+    assert "\n" not in str(caught.value)
+
+
+class Locked(http.server.SimpleHTTPRequestHandler):
+    """An index that asks for a name and a password."""
+
+    def do_GET(self) -> None:
+        """Serve those who log in."""
+        if self.headers.get("Authorization") != "Basic " + base64.b64encode(b"some.one:s3cr3t%word").decode():
+            self.send_response(401)
+            self.send_header("WWW-Authenticate", 'Basic realm="index"')
+            self.end_headers()
+            return
+        super().do_GET()
+
+    def log_message(self, *_: object) -> None:
+        """Say nothing."""
+
+
+@pytest.mark.slow
+def test_the_password_of_an_index_is_on_no_command_line_and_in_nothing_that_is_told(
+    own_locks: Path,
+    installer: str,  # noqa: ARG001
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    simple = own_locks.parent / "index" / "simple" / NAME
+    simple.mkdir(parents=True)
+    wheel = write_wheel(simple, "1.0")
+    (simple / "index.html").write_text(
+        f'<!DOCTYPE html><html><body><a href="{wheel.name}">{wheel.name}</a></body></html>'
+    )
+    server = http.server.ThreadingHTTPServer(
+        ("127.0.0.1", 0), functools.partial(Locked, directory=str(own_locks.parent / "index"))
+    )
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    for name in ("PIP_NO_INDEX", "UV_NO_INDEX", "PIP_FIND_LINKS"):
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("PIP_CONFIG_FILE", "/dev/null")
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    monkeypatch.setenv("UV_CACHE_DIR", str(own_locks.parent / "uv-cache"))
+    monkeypatch.setenv("PIP_INDEX_URL", f"http://some.one:s3cr3t%25word@127.0.0.1:{server.server_port}/simple/")
+    seen: set[str] = set()
+    over = threading.Event()
+
+    def look() -> None:
+        while not over.wait(0.01):
+            for process in psutil.Process().children(recursive=True):
+                with contextlib.suppress(psutil.Error):
+                    seen.add(" ".join(process.cmdline()))
+
+    looker = threading.Thread(target=look)
+    looker.start()
+    said: list[str] = []
+    try:
+        environment = environments.ensure("tiny", gpu=False, progress=said.append)
+        (own_locks / "tiny-cpu.txt").write_text(f"{NAME}==3.0\n")
+        with pytest.raises(SegbenchError, match="could not build") as caught:
+            environments.ensure("tiny", gpu=False, progress=said.append)
+    finally:
+        over.set()
+        looker.join()
+        server.shutdown()
+        server.server_close()
+    assert ask(environment, "import segbench_tiny, os; print('PIP_INDEX_URL' in os.environ)").stdout == "False\n"
+    assert any(NAME in line or "-r" in line for line in seen), "an installer was seen"
+    marker = (environment.python.parents[1] / "environment.json").read_text()
+    for text in (*seen, *said, str(caught.value), marker):
+        assert "s3cr3t" not in text
+
+
+def test_what_is_secret_of_an_index_is_taken_out_wherever_it_stands(tmp_path: Path) -> None:
+    urls = "https://one:pa%40ss@a.org/s https://token@b.org/s https://c.org/s"
+    index = package_index.Index.of({"index-url": urls})
+    assert index.settings == {"index-url": "https://a.org/s https://b.org/s https://c.org/s"}
+    told = index.variables(tmp_path)
+    assert Path(told["NETRC"]).stat().st_mode & 0o777 == 0o600
+    assert netrc.netrc(told["NETRC"]).authenticators("a.org") == ("one", "", "pa@ss")
+    line = index.hidden(f"failed: {urls} pa@ss https://other:word@d.org/x")
+    assert not any(secret in line for secret in ("pa%40ss", "pa@ss", "token", "word"))
+    assert package_index.Index.of({"index-url": "https://c.org/s"}).variables(tmp_path) == {}
+
+
+def test_an_environment_that_lost_a_library_is_not_ready_and_is_built_again() -> None:
+    built = environments.ensure("tiny", gpu=False)
+    (packages,) = (built.python.parents[1] / "lib").glob("python3*/site-packages")
+    for lost in (packages / "segbench_tiny.py", packages / "segbench_tiny-1.0.dist-info", built.python):
+        if lost.is_dir():
+            shutil.rmtree(lost)
+        else:
+            lost.unlink()
+        assert environments.find("tiny", gpu=False) is None
+        said: list[str] = []
+        environments.ensure("tiny", gpu=False, progress=said.append)
+        assert said[0].startswith("tiny-cpu: removing a build that lacks")
+        assert environments.find("tiny", gpu=False) == built
+    assert not list(built.python.parents[2].glob(".*gone*"))
+
+
+@pytest.mark.parametrize("how", ["killed", "the command ends"])
+def test_what_a_build_has_started_ends_with_it(tmp_path: Path, how: str) -> None:
+    told = tmp_path / "pid"
+    daemon = "import os, sys, time; open(sys.argv[1], 'w').write(str(os.getpid())); time.sleep(60)"
+    installer = (
+        "import subprocess, sys, time; subprocess.Popen([sys.executable, '-c', sys.argv[1], sys.argv[2]], "
+        "start_new_session=True); time.sleep(float(sys.argv[3]))"
+    )
+    lasting = "60" if how == "killed" else "1"
+    command = guarded.command([sys.executable, "-c", installer, daemon, str(told), lasting])
+    starter = subprocess.Popen(
+        [sys.executable, "-c", f"import subprocess; subprocess.Popen({command!r}, stdin=subprocess.PIPE).wait()"]
+        if how == "killed"
+        else command,
+        stdin=subprocess.PIPE,
+    )
+    deadline = time.monotonic() + 60
+    while not (told.exists() and told.read_text()) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    left = psutil.Process(int(told.read_text()))
+    if how == "killed":
+        starter.kill()
+    starter.wait()
+    while left.is_running() and left.status() != psutil.STATUS_ZOMBIE and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert not left.is_running() or left.status() == psutil.STATUS_ZOMBIE

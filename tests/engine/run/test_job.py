@@ -19,7 +19,9 @@ from segbench.engine.scheduler import GridRequest, LaunchOptions, launch
 from segbench.methods.job import Job
 
 SMALL = DatasetSpec("given", "synthetic", None, {"layout": "livecell", "seed": 9, "scale": 0.01})
-HIDE = "import os, sys; from segbench.methods.wall import hide; print(hide(sys.argv[1:]), *map(os.listdir, sys.argv[1:]))"
+HIDE = (
+    "import os, sys; from segbench.methods.wall import hide; print(hide(sys.argv[1:]), *map(os.listdir, sys.argv[1:]))"
+)
 
 
 @pytest.fixture(scope="module")
@@ -64,7 +66,7 @@ def test_a_hidden_folder_is_empty_for_the_process_alone(tmp_path: Path) -> None:
     assert told in ("True []", "False ['labels.npy']")
     if os.getuid() == 0 and Path("/proc/self/ns/mnt").exists() and told.startswith("False"):
         pytest.skip("this system gives no mount namespace")
-    assert os.listdir(folder) == ["labels.npy"]
+    assert [path.name for path in folder.iterdir()] == ["labels.npy"]
 
 
 @pytest.mark.usefixtures("plugin", "data")

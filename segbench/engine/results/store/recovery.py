@@ -45,9 +45,7 @@ def take_in(
         return _take_in(out, writer, progress, moved)
 
 
-def _take_in(
-    out: ResultsFolder, writer: StoreWriter, progress: Callable[[int], None] | None, aside: list[Path]
-) -> int:
+def _take_in(out: ResultsFolder, writer: StoreWriter, progress: Callable[[int], None] | None, aside: list[Path]) -> int:
     known = writer.known_attempts()
     fresh: list[Record] = []
     new = read = 0
