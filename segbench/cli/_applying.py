@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from types import TracebackType
 from typing import TYPE_CHECKING
@@ -10,6 +11,8 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, TaskProgressColumn, TextColumn
 from rich.progress import Progress as Bars
+
+from segbench.terminal import drawn, plain
 
 if TYPE_CHECKING:
     from segbench.engine.models.applying import Applied, Progress
@@ -22,8 +25,9 @@ class ApplyDisplay:
     """Tells on standard error which image is segmented, how far all is, and how long the rest takes."""
 
     def __init__(self) -> None:
-        console = Console(stderr=True, soft_wrap=True)
-        columns = TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TextColumn("{task.fields[left]}")
+        console = Console(file=drawn(sys.stderr), soft_wrap=True)
+        what, left = TextColumn("{task.description}", markup=False), TextColumn("{task.fields[left]}")
+        columns = what, BarColumn(), TaskProgressColumn(), left
         self._bars = Bars(*columns, console=console, transient=True) if console.is_terminal else None
         self._task = None if self._bars is None else self._bars.add_task("", total=1.0, left="")
         self._last = time.monotonic()
@@ -47,14 +51,14 @@ class ApplyDisplay:
     def note(self, text: str) -> None:
         """Tell a line of its own."""
         if self._bars is not None:
-            self._bars.console.print(text, markup=False, highlight=False)
+            self._bars.console.print(plain(text), markup=False, highlight=False)
         else:
             typer.echo(text, err=True)
 
     def progress(self, how: Progress) -> None:
         """Take in how far the work is."""
         self._left = how.left_s
-        what = f"{how.number}/{how.n_images} {how.image.path.name}"
+        what = plain(f"{how.number}/{how.n_images} {how.image.path.name}")
         if self._bars is not None and self._task is not None:
             left = "" if how.left_s is None else f"{_time(how.left_s)} left"
             self._bars.update(self._task, description=what, completed=how.share, left=left)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import sys
 import time
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
@@ -12,6 +13,8 @@ from rich.console import Console, Group
 from rich.live import Live
 from rich.table import Table
 from rich.text import Text
+
+from segbench.terminal import drawn, plain
 
 if TYPE_CHECKING:
     from segbench.engine.data.source import ProgressCallback
@@ -25,7 +28,7 @@ def watch_launch(out: ResultsFolder, every_s: float) -> None:
     """Show where the launch of a results folder stands until it has ended, or the user has seen enough."""
     from segbench.engine.results.status import launch_state
 
-    console = Console(soft_wrap=True)
+    console = Console(file=drawn(sys.stdout), soft_wrap=True)
     state = launch_state(out)
     live = Live(_watched(state), console=console, auto_refresh=False) if console.is_terminal else None
     told = ""
@@ -35,7 +38,7 @@ def watch_launch(out: ResultsFolder, every_s: float) -> None:
                 live.update(_watched(state), refresh=True)
             elif state.line() != told:
                 told = state.line()
-                console.print(told, markup=False, highlight=False)
+                console.print(plain(told), markup=False, highlight=False)
             if not state.driven:
                 return
             time.sleep(every_s)
@@ -48,9 +51,9 @@ def _watched(state: LaunchState) -> Group:
         table.add_column(column, overflow="fold")
     for row in state.running:
         cells = [row[key] for key in ("run_id", "method", "task", "train_tissue", "seed", "doing", "log")]
-        table.add_row(*(Text("-" if cell is None else str(cell)) for cell in cells))
+        table.add_row(*(Text("-" if cell is None else plain(str(cell))) for cell in cells))
     silent = f"; silent for {state.age_s:.0f} s" if state.driven and state.age_s > _SILENT_S else ""
-    return Group(table, Text(state.line() + silent, style="bold"))
+    return Group(table, Text(plain(state.line() + silent), style="bold"))
 
 
 @contextlib.contextmanager
@@ -65,7 +68,7 @@ def split_progress(name: str, doing: str = "preparing", did: str = "prepared") -
         TimeRemainingColumn,
     )
 
-    console = Console(stderr=True, soft_wrap=True)
+    console = Console(file=drawn(sys.stderr), soft_wrap=True)
     if not console.is_terminal:
 
         def tell(split: str, done: int, total: int) -> None:
@@ -75,7 +78,7 @@ def split_progress(name: str, doing: str = "preparing", did: str = "prepared") -
         yield tell
         return
     columns = (
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(),
         MofNCompleteColumn(),
         TimeElapsedColumn(),
@@ -86,7 +89,7 @@ def split_progress(name: str, doing: str = "preparing", did: str = "prepared") -
 
         def draw(split: str, done: int, total: int) -> None:
             if split not in bars:
-                bars[split] = progress.add_task(f"{doing} {name} {split}", total=total)
+                bars[split] = progress.add_task(plain(f"{doing} {name} {split}"), total=total)
             progress.update(bars[split], completed=done)
 
         yield draw

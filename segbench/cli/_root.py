@@ -13,6 +13,7 @@ from segbench.cli._common import tell_error
 from segbench.cli._lazy import RootGroup
 from segbench.cli._mistakes import UsageError, usage_line
 from segbench.errors import SegbenchError
+from segbench.terminal import guard
 
 app = typer.Typer(
     name="segbench",
@@ -43,6 +44,7 @@ def root(
 
 def run() -> None:
     """Run the command line; a user's mistake ends in one line on standard error and exit status 2."""
+    guard()
     try:
         sys.exit(_status(app(prog_name="segbench", standalone_mode=False)))
     except SegbenchError as error:

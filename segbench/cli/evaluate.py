@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import enum
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from segbench.cli._common import Format, FormatOption, MaskKind, WideOption, print_table, tell_notes
+from segbench.terminal import drawn, plain
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -175,13 +177,14 @@ def progress_bar(what: str) -> AbstractContextManager[Progress]:
     from contextlib import contextmanager
 
     from rich.console import Console
+    from rich.markup import escape
     from rich.progress import Progress as Bar
 
     @contextmanager
     def bar() -> Iterator[Progress]:
-        console = Console(stderr=True)
+        console = Console(file=drawn(sys.stderr))
         with Bar(console=console, transient=True, disable=not console.is_terminal) as shown:
-            task = shown.add_task(what, total=None)
+            task = shown.add_task(escape(plain(what)), total=None)
             yield lambda done: shown.update(task, completed=done)
 
     return bar()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from types import TracebackType
 
@@ -14,6 +15,7 @@ from rich.text import Text
 from segbench.engine.grid import Run
 from segbench.engine.results.status import describe_progress
 from segbench.engine.scheduler.events import Event, Finished, Note, Opened, Progressed, Started
+from segbench.terminal import drawn, plain
 
 _PLAIN_EVERY_S = 20.0
 
@@ -22,7 +24,7 @@ class LaunchDisplay:
     """Shows the events of a launch; use it as a context manager and hand ``observe`` to the launch."""
 
     def __init__(self) -> None:
-        self.console = Console(stderr=True, soft_wrap=True)
+        self.console = Console(file=drawn(sys.stderr), soft_wrap=True)
         self._live: Live | None = None
         self._progress = Progress(
             TextColumn("[bold]runs[/bold]"),
@@ -54,6 +56,7 @@ class LaunchDisplay:
 
     def prepare(self, what: str, done: int, total: int) -> None:
         """Show how far the preparation of a dataset is."""
+        what = plain(what)
         self._preparing = f"preparing {what}: {done}/{total}" if done < total else ""
         if self._live is None and (done == total or self._due(f"prepare {what}")):
             self.console.print(f"preparing {what}: {done}/{total}", markup=False, highlight=False)
@@ -103,7 +106,7 @@ class LaunchDisplay:
         )
 
     def _say(self, text: str, style: str | None = None) -> None:
-        self.console.print(Text(text, style=style or ""))
+        self.console.print(Text(plain(text), style=style or ""))
 
     def _due(self, key: str) -> bool:
         now = time.monotonic()
@@ -121,4 +124,4 @@ class LaunchDisplay:
 
 def _title(run: Run) -> str:
     seed = f" seed {run.seed}" if run.seed else ""
-    return f"{run.method} / {run.task.name} / {run.train_tissue}{seed} ({run.id})"
+    return plain(f"{run.method} / {run.task.name} / {run.train_tissue}{seed} ({run.id})")
