@@ -157,20 +157,59 @@ class PredictionWriter:
 
 
 class PredictionSet:
-    """The predictions of one folder, memory-mapped; indexing gives one image's instances."""
+    """The predictions of one folder, memory-mapped; indexing gives one image's instances.
+
+    Parameters
+    ----------
+    folder
+        As ``PredictionWriter`` leaves it.
+
+    Raises
+    ------
+    ValueError
+        A file of it is cut off, or does not hold what the others say.
+    OSError
+        A file cannot be read.
+    """
 
     def __init__(self, folder: Path) -> None:
         self.folder = Path(folder)
+        try:
+            self._open()
+        except (ValueError, TypeError, KeyError, EOFError, OverflowError, SyntaxError, RecursionError) as error:
+            told = " ".join(str(error).split())[:200] or type(error).__name__
+            raise ValueError(f"{self.folder} holds no whole predictions: {told}") from None
+
+    def _open(self) -> None:
         meta = json.loads((self.folder / "predictions.json").read_text())
+        if meta["kind"] not in ("labels", "masks"):
+            raise ValueError(f"kind is {meta['kind']!r}")
         self.kind: Kind = meta["kind"]
-        self.n_images, self.height, self.width = int(meta["n_images"]), int(meta["height"]), int(meta["width"])
-        self.offsets: npt.NDArray[np.int64] = np.load(self.folder / "offsets.npy")
-        self.scores: npt.NDArray[np.float64] = np.load(self.folder / "scores.npy")
+        sizes = tuple(int(meta[name]) for name in ("n_images", "height", "width"))
+        self.n_images, self.height, self.width = sizes
+        self.scores: npt.NDArray[np.float64] = self._array("scores", "f", 1)
+        self.offsets = self._cuts("offsets", self.n_images, self.scores.size)
+        if not np.isfinite(self.scores).all():
+            raise ValueError("scores that are no numbers")
         if self.kind == "labels":
-            self.labels = np.load(self.folder / "labels.npy", mmap_mode="r" if self.n_images else None)
+            self.labels = self._array("labels", "iu", 3, mmap=self.n_images > 0)
+            if self.labels.shape != sizes:
+                raise ValueError(f"label maps of shape {self.labels.shape}, expected {sizes}")
         else:
-            self.counts: npt.NDArray[np.uint32] = np.load(self.folder / "counts.npy")
-            self.mask_offsets: npt.NDArray[np.int64] = np.load(self.folder / "mask_offsets.npy")
+            self.counts: npt.NDArray[np.uint32] = self._array("counts", "iu", 1)
+            self.mask_offsets = self._cuts("mask_offsets", self.scores.size, self.counts.size)
+
+    def _array(self, name: str, kinds: str, dimensions: int, *, mmap: bool = False) -> npt.NDArray[Any]:
+        found = np.load(self.folder / f"{name}.npy", mmap_mode="r" if mmap else None, allow_pickle=False)
+        if found.dtype.kind not in kinds or found.ndim != dimensions:
+            raise ValueError(f"{name}.npy holds {found.dtype} of shape {found.shape}")
+        return np.asarray(found) if not mmap else found
+
+    def _cuts(self, name: str, parts: int, total: int) -> npt.NDArray[np.int64]:
+        cuts = self._array(name, "iu", 1)
+        if cuts.size != parts + 1 or cuts[0] != 0 or cuts[-1] != total or (np.diff(cuts.astype(np.int64)) < 0).any():
+            raise ValueError(f"{name}.npy does not cut {total} values into {parts} parts")
+        return cuts
 
     def __len__(self) -> int:
         return self.n_images

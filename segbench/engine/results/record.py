@@ -105,38 +105,29 @@ class AttemptRow(_Model):
         return self
 
 
-class EvaluationRow(_Model):
+class _Scores(_Model):
+    test_task: str
+    test_tissue: str
+    map: Score | None
+    ap50: Score | None
+    ap75: Score | None
+    ar: Score | None
+    ar50: Score | None
+    ar75: Score | None
+    n_images: Count
+    n_truth: Count
+    n_predictions: Count
+
+
+class EvaluationRow(_Scores):
     """One row of the table ``evaluations``; a metric is None where the subset has no truth."""
 
-    test_task: str
-    test_tissue: str
     operation: str = Field(default="none", pattern="^(none|dilate|erode)$")
     radius: Whole = 0
-    map: Score | None
-    ap50: Score | None
-    ap75: Score | None
-    ar: Score | None
-    ar50: Score | None
-    ar75: Score | None
-    n_images: Count
-    n_truth: Count
-    n_predictions: Count
 
 
-class WholeRow(_Model):
+class WholeRow(_Scores):
     """One row of the table ``whole_evaluations``; a metric is None where the subset has no truth."""
-
-    test_task: str
-    test_tissue: str
-    map: Score | None
-    ap50: Score | None
-    ap75: Score | None
-    ar: Score | None
-    ar50: Score | None
-    ar75: Score | None
-    n_images: Count
-    n_truth: Count
-    n_predictions: Count
 
 
 _IMAGE_COLUMNS = frozenset(

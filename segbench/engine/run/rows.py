@@ -18,6 +18,7 @@ from segbench.engine.data import PreparedDataset
 from segbench.engine.grid.cards import get_card
 from segbench.engine.metrics import Evaluation
 from segbench.engine.metrics.diagnosis import Diagnosis
+from segbench.engine.metrics.evaluation import Scores
 from segbench.engine.results.record import (
     AttemptRow,
     CalibrationRow,
@@ -130,34 +131,24 @@ def evaluation_rows(
 ) -> Iterator[EvaluationRow]:
     """Yield the pooled row and one row a test tissue; COCO's -1 (no truth) becomes None."""
     for tissue, scores in ((ALL_TISSUES, evaluation.pooled), *evaluation.groups.items()):
-        yield EvaluationRow(
-            test_task=task.name,
-            test_tissue=tissue,
-            operation=operation,
-            radius=radius,
-            map=metric(scores.map),
-            ap50=metric(scores.ap50),
-            ap75=metric(scores.ap75),
-            ar=metric(scores.ar),
-            ar50=metric(scores.ar50),
-            ar75=metric(scores.ar75),
-            n_images=scores.n_images,
-            n_truth=scores.n_truth,
-            n_predictions=scores.n_predictions,
-        )
+        yield EvaluationRow(operation=operation, radius=radius, **_scored(scores, task.name, tissue))
 
 
 def whole_rows(evaluation: Evaluation, test_task: str) -> Iterator[WholeRow]:
     """Yield the pooled row and one row a test tissue of whole images."""
     for tissue, scores in ((ALL_TISSUES, evaluation.pooled), *evaluation.groups.items()):
-        yield WholeRow(
-            test_task=test_task,
-            test_tissue=tissue,
-            **{name: metric(value) for name, value in scores.metrics().items()},
-            n_images=scores.n_images,
-            n_truth=scores.n_truth,
-            n_predictions=scores.n_predictions,
-        )
+        yield WholeRow(**_scored(scores, test_task, tissue))
+
+
+def _scored(scores: Scores, test_task: str, tissue: str) -> dict[str, Any]:
+    return {
+        "test_task": test_task,
+        "test_tissue": tissue,
+        **{name: metric(value) for name, value in scores.metrics().items()},
+        "n_images": scores.n_images,
+        "n_truth": scores.n_truth,
+        "n_predictions": scores.n_predictions,
+    }
 
 
 def gap_rows(diagnosis: Diagnosis, test_task: str) -> list[GapRow]:

@@ -8,12 +8,13 @@ from collections.abc import Callable, Collection, Sequence
 from segbench.engine.data import ensure_prepared
 from segbench.engine.grid import ResourceChange, Run, run_from_dict
 from segbench.engine.grid.cards import method_object
-from segbench.engine.order import CPU, expected_seconds
+from segbench.engine.order import CPU, History, expected_seconds
 from segbench.engine.results.folder import ResultsFolder
 from segbench.engine.results.mirrored_launch import launching
 from segbench.engine.results.statuses import Status
 from segbench.engine.results.store import StoreWriter
-from segbench.engine.results.store.recovery import take_in
+from segbench.engine.results.store.opening import StoreBusyError
+from segbench.engine.results.store.recovery import finished_on_disk, take_in
 from segbench.engine.run.attempt import run_attempt
 from segbench.engine.scheduler.catalogue import Datasets, known_datasets
 from segbench.engine.scheduler.driver import execute
@@ -25,6 +26,9 @@ from segbench.engine.scheduler.planning import latest_statuses
 from segbench.engine.scheduler.request import GridRequest, runs_of
 from segbench.engine.scheduler.uploads import pushing
 from segbench.errors import SegbenchError
+
+_PATIENCE_S = 5.0
+"""For another process that holds the store, before a launch goes on without it."""
 
 
 def launch(
@@ -148,6 +152,25 @@ def retry(
     return runs, _run_left(runs, out, datasets, options, observe, listed)
 
 
+def _known(
+    out: ResultsFolder, writer: StoreWriter, datasets: Datasets, observe: Observer
+) -> tuple[Collection[str], History]:
+    """Return which runs are finished and how long they took: by the records where another process holds the store."""
+    try:
+        recovered = take_in(out, writer)
+        if recovered:
+            observe(Note(f"took in {recovered} records that an interrupted launch had left"))
+        return writer.finished_runs(), read_history(out, datasets.sizes, datasets.test_windows)
+    except StoreBusyError as error:
+        observe(
+            Note(
+                f"another process{error.held_by} holds {out.store}: the launch goes on, records wait on disk until "
+                "that DuckDB client is closed"
+            )
+        )
+        return finished_on_disk(out), History(sizes=datasets.sizes)
+
+
 def _run_left(
     runs: Sequence[Run],
     out: ResultsFolder,
@@ -157,19 +180,14 @@ def _run_left(
     listed: Sequence[Run] | None = None,
 ) -> Summary | None:
     """Run what is not done of these; ``listed`` are the runs that a status shows, where they are more."""
-    writer = StoreWriter(out)
     with out.launch.hold(), launching(out, lambda text: observe(Note(text))) as remote:
-        if out.url is not None:  # the store that was fetched may be of an older schema
-            writer = StoreWriter(out)
+        # opened after it was fetched, if it was: it may be of an older schema
+        writer = StoreWriter(out, patience_s=_PATIENCE_S, later=True)
         remote.keep(writer)
-        recovered = take_in(out, writer)
-        if recovered:
-            observe(Note(f"took in {recovered} records that an interrupted launch had left"))
-        finished = writer.finished_runs()
+        finished, history = _known(out, writer, datasets, observe)
         left = [run for run in runs if run.id not in finished]
         if not left:
             return None
-        history = read_history(out, datasets.sizes, datasets.test_windows)
 
         device = CPU if options.cpu else options.accelerator
         if options.fit:

@@ -64,11 +64,20 @@ def connected(options: LaunchOptions) -> Iterator[Session]:
         except Exception as error:  # Ray raises Exception itself where a node does not start in time
             where = f"reach Ray at {options.address}" if options.address else "start a local Ray"
             raise SegbenchError(f"cannot {where}: {str(error).splitlines()[0] if str(error) else error!r}") from None
+    keep_token()
     try:
         yield Session(f"http://{dashboard}" if dashboard else None)
     finally:
         if began:
             ray.shutdown()
+
+
+def keep_token() -> None:
+    """Let the file with Ray's token be read by its owner alone: whoever has it can run code on the cluster."""
+    path = Path(os.environ.get("RAY_AUTH_TOKEN_PATH") or Path.home() / ".ray" / "auth_token")
+    with contextlib.suppress(OSError):
+        if path.is_file() and path.stat().st_mode & 0o077:
+            path.chmod(0o600)
 
 
 def connected_cluster(address: str) -> tuple[list[Host], str]:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from segbench.engine.results.folder import ResultsFolder
 from segbench.engine.results.record import Record, RecordSchemaError
+from segbench.engine.results.statuses import Status
 from segbench.engine.results.store.writer import StoreWriter
 
 _LOG = logging.getLogger(__name__)
@@ -66,6 +67,18 @@ def _take_in(out: ResultsFolder, writer: StoreWriter, progress: Callable[[int], 
             if progress is not None:
                 progress(read)
     return new + _add(out, writer, fresh, aside)
+
+
+def finished_on_disk(out: ResultsFolder) -> set[str]:
+    """Return the runs of which a record says that they are done; nothing of the store is read."""
+    found: set[str] = set()
+    for attempt in out.recorded():
+        if attempt.recorded_attempt().get("status") != Status.DONE:
+            continue
+        with contextlib.suppress(OSError, ValueError):  # what cannot be used is set aside when the store is free
+            attempt.read_record()
+            found.add(attempt.run_id)
+    return found
 
 
 @contextlib.contextmanager

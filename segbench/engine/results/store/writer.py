@@ -36,9 +36,13 @@ class StoreWriter:
         How long to wait for a reader before giving up; the records stay on disk and are taken in the next time.
     path
         The store's file; None for the results folder's own.
+    later
+        Open the store at the first transaction alone: a launch goes on while another process holds it.
     """
 
-    def __init__(self, out: ResultsFolder, patience_s: float = 30.0, path: Path | None = None) -> None:
+    def __init__(
+        self, out: ResultsFolder, patience_s: float = 30.0, path: Path | None = None, *, later: bool = False
+    ) -> None:
         self.out = out.make()
         self.path = out.store if path is None else path
         self.refused: list[tuple[Record, str]] = []
@@ -46,7 +50,9 @@ class StoreWriter:
         self._patience_s = patience_s
         # a process's second connection to the file would share or lose the first one's lock
         self._one_at_a_time = threading.RLock()
-        self._transact(self._bring_up)
+        self._is_up = False
+        if not later:
+            self._transact(lambda _: None)
 
     def _bring_up(self, connection: duckdb.DuckDBPyConnection) -> None:
         require_own(connection, self.path, may_be_new=True)
@@ -113,8 +119,11 @@ class StoreWriter:
             opened(self.path, read_only=False, patience_s=patience) as connection,
         ):
             connection.begin()
+            if not self._is_up:
+                self._bring_up(connection)
             result = work(connection)
             connection.commit()
+            self._is_up = True
             return result
 
 
