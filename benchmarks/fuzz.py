@@ -1,28 +1,30 @@
 """Damages what segbench keeps on disk, hundreds of times, and looks that nothing is lost and all is told in one line.
 
-Run: python benchmarks/fuzz.py store|records [--n 300] [--seed 0]
+Run: python benchmarks/fuzz.py KIND [--n 300] [--seed 0]
 
-Each round begins with a sound folder, damages one file of it (a bit, a page of zeros or of noise, a cut, an empty file,
-or a value for another) and lets segbench at it. Prints how the rounds ended; ends with 1 where an error was no
-SegbenchError in one line, a round took longer than a minute, or a record was changed or lost.
+Kinds are store, records, checkpoints, progress, npz, prepared, packages, grids and predictions. Each round begins with
+a sound folder, damages one file of it (a bit, a page of zeros or of noise, a cut, no content, or a value for another) and
+lets segbench at it. Prints how the rounds ended; ends with 1 where an error was no SegbenchError in one line, a
+round took longer than a minute, a record was changed or lost, or anything was written outside the folder of the round.
 """
 
 from __future__ import annotations
 
 import argparse
 import faulthandler
-import json
 import logging
+import os
 import random
 import shutil
-import signal
 import sys
 import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from types import FrameType
 from typing import Any
+
+from damage import Failures, damaged, other_value, outcome
+from fuzz_files import FILE_KINDS
 
 from segbench.engine.results.attempts import RECORD_NAME
 from segbench.engine.results.folder import ResultsFolder
@@ -31,16 +33,8 @@ from segbench.engine.results.store.check import check_store, repair_store
 from segbench.engine.results.store.merge import export_parquet, merge_results
 from segbench.engine.results.store.opening import opened
 from segbench.engine.results.store.recovery import take_in
-from segbench.errors import SegbenchError
 
 RUNS = 6
-PAGE = 4096
-LIMIT_S = 60
-ODD: tuple[Any, ...] = (
-    None, True, -1, 0, 2**31, 2**63, 2**70, -(2**31) - 1, 1e308, 7.5, -3, "", "x", "../../../x", "/etc/hostname",
-    "a\u0000b", "\u001b[31m", [], [None], {}, {"a": {"b": []}}, "9" * 5000,
-)  # fmt: skip
-Failures = list[str]
 
 
 def main() -> int:
@@ -54,8 +48,14 @@ def main() -> int:
     logging.disable()
     rng, ended, failures = random.Random(asked.seed), Counter[str](), Failures()
     with tempfile.TemporaryDirectory(prefix="segbench-fuzz-") as scratch:
+        here = Path(scratch) / "here"
+        here.mkdir()
+        os.chdir(here)
+        os.environ["SEGBENCH_CACHE"] = str(Path(scratch) / "cache")
         for number, told in zip(range(asked.n), KINDS[asked.what](Path(scratch), rng, failures), strict=False):
             ended[told] += 1
+            if any(here.iterdir()) or not {path.name for path in Path(scratch).iterdir()} <= _OWN:
+                failures.append(f"round {number}: something was written outside its folder")
             if sys.stderr.isatty() and number % 20 == 0:
                 print(f"{number} of {asked.n}", end="\r", file=sys.stderr)
     for told, n in sorted(ended.items()):
@@ -64,47 +64,6 @@ def main() -> int:
         print(f"WRONG: {failure}", file=sys.stderr)
     print(f"{asked.what}: {asked.n} damages, {len(failures)} went wrong")
     return bool(failures)
-
-
-def damaged(content: bytes, rng: random.Random) -> tuple[str, bytes]:
-    """Return content with one thing wrong, and what that is."""
-    data = bytearray(content)
-    where = rng.randrange(max(1, len(data)))
-    page = where // PAGE * PAGE
-    kind = rng.choice(("bit", "bit", "zeros", "noise", "cut", "empty"))
-    if kind == "bit" and data:
-        data[where] ^= 1 << rng.randrange(8)
-    elif kind == "zeros":
-        data[page : page + PAGE] = bytes(len(data[page : page + PAGE]))
-    elif kind == "noise":
-        data[page : page + PAGE] = rng.randbytes(len(data[page : page + PAGE]))
-    elif kind == "cut":
-        del data[where:]
-    else:
-        data.clear()
-    return f"{kind} at {where}", bytes(data)
-
-
-def outcome(work: Callable[[], Any], what: str, failures: Failures) -> str:
-    """Return ``well``, or ``refused`` where it was told in one line; all else is a failure."""
-
-    def late(_: int, __: FrameType | None) -> None:
-        raise TimeoutError(f"longer than {LIMIT_S} s")
-
-    signal.signal(signal.SIGALRM, late)
-    signal.alarm(LIMIT_S)
-    try:
-        work()
-    except SegbenchError as error:
-        if "\n" in str(error).strip() or not str(error).strip():
-            failures.append(f"{what}: not one line: {error!r}")
-        return "refused"
-    except BaseException as error:
-        failures.append(f"{what}: {type(error).__name__}: {str(error)[:200]}")
-        return "broke"
-    finally:
-        signal.alarm(0)
-    return "well"
 
 
 def sound_results(folder: Path, log: bool) -> ResultsFolder:
@@ -187,32 +146,7 @@ def records(scratch: Path, rng: random.Random, failures: Failures) -> Iterator[s
         after = contents(out)
         if any(after.get(name) != text for name, text in before.items() if out.path / name != victim):
             failures.append(f"{what}: another record was changed")
-        if not {path.name for path in scratch.iterdir()} <= {"sound", "round", "merged"}:
-            failures.append(f"{what}: something lies outside the folders")
         yield "record taken in" if rows == RUNS else "record set aside or left out"
-
-
-def other_value(content: bytes, rng: random.Random) -> tuple[str, bytes]:
-    """Return a JSON file with another value, or without one, somewhere in it."""
-    found = json.loads(content)
-    if rng.random() < 0.7:
-        found.pop("digest", None)  # which would tell of every change, so that no other guard were tried
-    places: list[tuple[Any, Any, str]] = []
-
-    def walk(part: Any, path: str) -> None:
-        items = part.items() if isinstance(part, dict) else enumerate(part) if isinstance(part, list) else ()
-        for key, value in items:
-            places.append((part, key, f"{path}.{key}"))
-            walk(value, f"{path}.{key}")
-
-    walk(found, "")
-    part, key, path = rng.choice(places)
-    if rng.random() < 0.1:
-        del part[key]
-        return f"without {path}", json.dumps(found).encode()
-    value = rng.choice(ODD)
-    part[key] = value
-    return f"{path} = {str(value)[:30]!r}", json.dumps(found).encode()
 
 
 def contents(out: ResultsFolder) -> dict[str, bytes]:
@@ -221,7 +155,8 @@ def contents(out: ResultsFolder) -> dict[str, bytes]:
     return {str(path.relative_to(out.path)): path.read_bytes() for path in found}
 
 
-KINDS = {"store": store, "records": records}
+KINDS = {"store": store, "records": records, **FILE_KINDS}
+_OWN = {"here", "cache", "sound", "round", "merged", "plain", "log", "tables"}
 
 
 if __name__ == "__main__":
