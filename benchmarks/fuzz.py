@@ -3,9 +3,9 @@
 Run: python benchmarks/fuzz.py KIND [--n 300] [--seed 0]
 
 Kinds are store, records, checkpoints, progress, npz, prepared, packages, grids and predictions. Each round begins with
-a sound folder, damages one file of it (a bit, a page of zeros or of noise, a cut, no content, or a value for another) and
-lets segbench at it. Prints how the rounds ended; ends with 1 where an error was no SegbenchError in one line, a
-round took longer than a minute, a record was changed or lost, or anything was written outside the folder of the round.
+a sound folder, damages one file of it (a bit, a page of zeros or of noise, a cut, no content, a value for another) and
+lets segbench at it. Prints how the rounds ended; ends with 1 where an error was no SegbenchError in one line, a round
+took longer than a minute, a record was changed or lost, or anything was written outside the round's folder.
 """
 
 from __future__ import annotations
