@@ -168,7 +168,7 @@ def _known(
                 "that DuckDB client is closed"
             )
         )
-        return finished_on_disk(out), History(sizes=datasets.sizes)
+        return finished_on_disk(out), History(sizes=datasets.sizes, test_windows=datasets.test_windows)
 
 
 def _run_left(
