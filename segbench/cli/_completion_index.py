@@ -14,6 +14,7 @@ _OPTIONS = {
     "--tissue": "tissues",
     "--train": "tissues",
     "--dataset": "datasets",
+    "--start": "starts",
     "--status": "statuses",
     "--metric": "metrics",
     "--sections": "sections",
@@ -28,6 +29,8 @@ _ARGUMENTS = {
     ("methods", "install"): "methods",
     ("methods", "check"): "methods",
     ("methods", "measure"): "methods",
+    ("methods", "weights", "fetch"): "weights",
+    ("methods", "weights", "add"): "weights",
     ("grid", "logs"): "runs",
     ("runs", "show"): "runs",
     ("runs", "evaluate"): "runs",
@@ -84,6 +87,20 @@ def _choices(param: Any) -> str:
     return "=" + "|".join(map(str, choices)) if choices else ""
 
 
+def _weights() -> Iterable[Value]:
+    from segbench.methods.weights import RELEASED
+
+    return [(one.name, f"{one.kind} of {', '.join(one.methods)}") for one in RELEASED.values()]
+
+
+def _starts() -> Iterable[Value]:
+    return [
+        ("random", "weights that are drawn"),
+        ("published-backbone", "a backbone that was trained on ImageNet"),
+        ("generalist", "the method's released model of cells"),
+    ]
+
+
 def _presets() -> Iterable[Value]:
     return [("demo", "three methods on synthetic data"), ("paper", "the published 138 runs"), ("full", "954 runs")]
 
@@ -119,6 +136,8 @@ def _words() -> Iterable[Value]:
 
 
 _VALUES: dict[str, Callable[[], Iterable[Value]]] = {
+    "weights": _weights,
+    "starts": _starts,
     "presets": _presets,
     "methods": _methods,
     "statuses": _statuses,

@@ -58,7 +58,12 @@ class Asked:
     ] = None
     epochs: Annotated[
         int | None,
-        typer.Option("--epochs", min=1, help="Epochs, for methods that count epochs.", rich_help_panel=_BUDGET),
+        typer.Option(
+            "--epochs",
+            min=0,
+            help="Epochs, for methods that count epochs; 0 applies a released model as it is (--start generalist).",
+            rich_help_panel=_BUDGET,
+        ),
     ] = None
     iterations: Annotated[
         int | None,
@@ -69,6 +74,15 @@ class Asked:
     batch_size: Annotated[
         int | None,
         typer.Option("--batch-size", min=1, help="Images a step, over all devices.", rich_help_panel=_BUDGET),
+    ] = None
+    start: Annotated[
+        str | None,
+        typer.Option(
+            "--start",
+            help="Where training starts: random, published-backbone, generalist (the method's released model of cells) "
+            "or a file of weights; see `segbench methods weights list`.",
+            rich_help_panel=_BUDGET,
+        ),
     ] = None
 
     def request(self, resources: ResourceChange) -> GridRequest:
@@ -86,6 +100,7 @@ class Asked:
             seeds=self.seed,
             budget={**given, "batch_size": self.batch_size},
             resources=resources.model_dump(),
+            start=self.start,
         )
 
 

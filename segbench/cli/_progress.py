@@ -5,12 +5,13 @@ from __future__ import annotations
 import contextlib
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 import typer
 from rich.console import Console, Group
 from rich.live import Live
+from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
 from rich.table import Table
 from rich.text import Text
 
@@ -43,6 +44,15 @@ def watch_launch(out: ResultsFolder, every_s: float) -> None:
                 return
             time.sleep(every_s)
             state = launch_state(out)
+
+
+@contextlib.contextmanager
+def transfer(name: str) -> Iterator[Callable[[int, int | None], None]]:
+    """Show on standard error how much of a file has come; gives what is told the bytes and how many there are."""
+    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
+    with Progress(*columns, TimeRemainingColumn(), console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task(name, total=None)
+        yield lambda came, total: bar.update(task, completed=came, total=total)
 
 
 def _watched(state: LaunchState) -> Group:

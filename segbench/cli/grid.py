@@ -44,6 +44,7 @@ def plan(
 
       segbench grid plan --dataset dsb2018 --method stardist --epochs 20
     """
+    from segbench.engine.grid.starts import missing_weights
     from segbench.engine.scheduler import plan as make_plan
     from segbench.engine.scheduler.forecast import forecast, place_of
 
@@ -53,7 +54,8 @@ def plan(
     print_table([one.row() for one in planned], format)
     if format is Format.TABLE:
         typer.echo(f"{len(planned):,} runs, {len(planned) - expected.runs:,} done")
-        for line in (*expected.lines(), *dict.fromkeys(note for one in planned for note in one.notes)):
+        notes = dict.fromkeys(note for one in planned for note in one.notes)
+        for line in (*expected.lines(), *notes, *missing_weights(one.run for one in planned)):
             typer.echo(line)
         typer.echo(place.told())
     elif place.assumed:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from segbench.cli._common import DEFAULT_OUT, Format, FormatOption, OutOption, WideOption, parse_settings, print_table
+from segbench.cli._lazy import CommandGroup
 
 if TYPE_CHECKING:
     from segbench.engine.results.measurements import Measurement
@@ -16,6 +17,12 @@ if TYPE_CHECKING:
     from segbench.methods.card import Card
 
 app = typer.Typer(no_args_is_help=True)
+
+weights_app = typer.Typer(
+    help="Released weights: list them, fetch them into the cache, add a file that was downloaded elsewhere.",
+    no_args_is_help=True,
+)
+app.add_typer(weights_app, name="weights", cls=CommandGroup)
 
 GpuOption = Annotated[
     bool | None,
@@ -267,6 +274,81 @@ def run(
     _say(f"writing into {new.parent}")
     command, variables = read.command(new, environment.python), subprocess_env(environment, (read.method,))
     raise typer.Exit(subprocess.run(command, env=variables, cwd=new.parent, check=False).returncode)
+
+
+@weights_app.command("list")
+def list_weights(format: FormatOption = Format.TABLE, _wide: WideOption = False) -> None:
+    """List the released weights that methods can start from: for whom, whether they are here, size, licence, source.
+
+    A training starts from them with `segbench grid launch --start generalist` (or published-backbone); with --epochs 0
+    a generalist is applied as it is. Where no checksum is published, that of the first file that came is kept.
+
+    Examples:
+
+      segbench methods weights list
+
+      segbench methods weights list --format json
+    """
+    from segbench.methods.weights import RELEASED
+
+    rows = [
+        {
+            "name": one.name,
+            "methods": ", ".join(one.methods),
+            "here": "yes" if one.there() else "no",
+            "kind": one.kind,
+            "megabytes": one.megabytes,
+            "licence": one.licence,
+            "sha256": one.sha256,
+            "url": one.url,
+            "file": str(one.path),
+        }
+        for one in RELEASED.values()
+    ]
+    print_table(rows, format)
+
+
+@weights_app.command()
+def fetch(
+    names: Annotated[list[str], typer.Argument(help="Weights, as `segbench methods weights list` names them.")],
+) -> None:
+    """Download released weights into the cache and verify them; size and licence are said before.
+
+    Examples:
+
+      segbench methods weights fetch stardist-2d-versatile-fluo
+
+      segbench methods weights fetch cellpose-cyto3 cellpose-cyto3-size
+    """
+    from segbench.cli._progress import transfer
+    from segbench.methods.weights import fetch as fetch_weights
+    from segbench.methods.weights import released
+
+    for one in [released(name) for name in names]:
+        size = "size not told" if one.megabytes is None else f"{one.megabytes:,.0f} MB"
+        _say(f"{one.name}: {size}, licence {one.licence}, from {one.url}")
+        with transfer(one.name) as told:
+            sha256 = fetch_weights(one.name, told)
+        typer.echo(f"{one.name}: {one.path}, SHA-256 {sha256}")
+
+
+@weights_app.command("add")
+def add_weights(
+    name: Annotated[str, typer.Argument(help="Weights, as `segbench methods weights list` names them.")],
+    file: Annotated[Path, typer.Argument(help="The file, downloaded elsewhere.")],
+) -> None:
+    """Take a local file as released weights, once it is found to be the published one; it is copied into the cache.
+
+    Example:
+
+      segbench methods weights add stardist-2d-versatile-fluo ~/Downloads/python_2D_versatile_fluo.zip
+    """
+    from segbench.methods.weights import add, released
+
+    sha256 = add(name, file)
+    one = released(name)
+    told = "the published file" if one.sha256 else "no checksum is published: this one is kept and compared from now on"
+    typer.echo(f"{one.name}: {one.path}, SHA-256 {sha256} ({told}); licence {one.licence}")
 
 
 def _measured(row: Measurement) -> dict[str, Any]:

@@ -260,6 +260,14 @@ class Method(ABC):
             For methods whose card says ``resumable``: ask ``latest()`` before the first step and ``due()`` after each.
         """
 
+    def begin(self, job: Job) -> None:
+        """Build the model from the released weights that the job's settings name, and train nothing (0 epochs).
+
+        Called instead of ``load``, ``train`` and ``calibrate`` where the card's ``start`` allows it; ``save`` and
+        ``predict`` follow.
+        """
+        raise NotImplementedError(f"{self.card.title} has no released model that is applied as it is: train it")
+
     def calibrate(self, job: Job, progress: Progress) -> None:  # noqa: B027 - most methods have nothing to choose
         """Choose prediction settings, such as thresholds, from the validation data given to ``load``; not part of T."""
 

@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 from segbench.errors import SegbenchError, unknown_name
 from segbench.methods.setting import Setting, check_values
+from segbench.methods.start import Start
 
 CATEGORIES = ("classical", "cell-specific", "two-stage", "one-stage", "multi-stage", "query", "foundation")
 """How methods segment. Closed, so that the analyses can compare categories: a new method takes the nearest."""
@@ -34,7 +35,8 @@ class Budget:
     batch_size: int
     """Images a training step, summed over all devices."""
     epochs: int | None = None
-    """Passes of training, for methods that count epochs; None for methods that count iterations or are not trained."""
+    """Passes of training, for methods that count epochs; None for methods that count iterations or are not trained.
+    0 for a released model that is applied as it is."""
     iterations: int | None = None
     """Training steps, for methods that count iterations."""
     steps_per_epoch: int | None = None
@@ -46,8 +48,9 @@ class Budget:
         """Raise SegbenchError for a figure that is not a positive whole number."""
         for name in ("batch_size", "epochs", "iterations", "steps_per_epoch"):
             value = getattr(self, name)
-            if (value is not None or name == "batch_size") and not (_is_whole(value) and value > 0):
-                raise SegbenchError(f"budget: field {name} is {value!r}; allowed: a whole number of at least 1")
+            least = 0 if name == "epochs" else 1
+            if (value is not None or name == "batch_size") and not (_is_whole(value) and value >= least):
+                raise SegbenchError(f"budget: field {name} is {value!r}; allowed: a whole number of at least {least}")
 
     @property
     def unit(self) -> Literal["epochs", "iterations"] | None:
@@ -55,7 +58,7 @@ class Budget:
         return "epochs" if self.epochs is not None else "iterations" if self.iterations is not None else None
 
     def scaled(self, factor: float) -> Budget:
-        """Return this budget with epochs or iterations times ``factor``, at least 1.
+        """Return this budget with epochs or iterations times ``factor``, at least 1; 0 epochs stay 0.
 
         Examples
         --------
@@ -66,7 +69,7 @@ class Budget:
             raise ValueError(f"factor must be a positive number, found {factor}")
 
         def scale(n: int | None) -> int | None:
-            return None if n is None else max(1, round(n * factor))
+            return n if not n else max(1, round(n * factor))
 
         return replace(self, epochs=scale(self.epochs), iterations=scale(self.iterations))
 
@@ -203,6 +206,8 @@ class Card:
     """Distributions whose pinned versions decide the results; they enter the run's id and the store."""
     settings: Mapping[str, Setting] = field(default_factory=dict)
     """Every setting by name; a job gets their defaults with the run's changes."""
+    start: Start | None = None
+    """From which weights its training may start; None for random ones alone."""
     check_settings: Mapping[str, Any] = field(default_factory=dict)
     """What ``segbench methods check`` changes of them to be done in a minute; the architecture stays."""
     score_rule: str = ""
@@ -294,6 +299,8 @@ def _check_settings(card: Card) -> None:
             raise SegbenchError(
                 f"field settings: {name} is {setting!r}; declare it as Setting({setting!r}, 'what it does')"
             )
+    if card.start is not None and card.start.setting not in card.settings:
+        raise unknown_name("setting in field start", card.start.setting, card.settings)
     check_values("field check_settings", card.settings, card.check_settings)
 
 

@@ -157,10 +157,13 @@ class _Run:
             method.load(job, _stack(job.train), _stack(job.val))
 
     def _train(self, method: Method) -> None:
-        job, card = self.job, method.card
+        job = self.job
         train, val = _stack(job.train), _stack(job.val)
         if train is None or len(train) == 0:
             raise ValueError("there is no training window")
+        if job.budget.epochs == 0:
+            self._take_released(method)
+            return
         with self._phase("load"):
             method.load(job, train, val)
         before = self._trained_before()
@@ -175,11 +178,23 @@ class _Run:
                 pass
         used = method.used_windows()
         self.facts |= count_cells(train, range(len(train)) if used is None else used)
+        self._save(method)
+
+    def _take_released(self, method: Method) -> None:
+        """Apply a released model as it is: no training, no choice on validation windows, T is not known."""
+        self.checkpoints.begin(self.progress.history)
+        with self._phase("load"):
+            method.begin(self.job)
+        self.facts |= {"n_train_images": 0, "n_train_cells": 0, "epochs": 0}
+        if self.first:
+            self._save(method)
+
+    def _save(self, method: Method) -> None:
         with self._phase("save"):
             _empty(self.folder.model)
             method.save(self.folder.model)
         about = self._identity()
-        about |= {"versions": versions_of(card), "timings": self.timings, "n_parameters": method.n_parameters()}
+        about |= {"versions": versions_of(method.card), "timings": self.timings, "n_parameters": method.n_parameters()}
         _write_json(self.folder.model_marker, about | self.facts | {"training": self._known()})
         for done in (self.folder.trained, self.folder.work):
             shutil.rmtree(done, ignore_errors=True)

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -23,27 +21,12 @@ from segbench.methods.mask_encoding import encode
 from segbench.methods.predictions import Kind, MaskInstances
 from segbench.methods.published import SCRIPTS
 from segbench.methods.setting import Setting
-from segbench.paths import cache_folder
+from segbench.methods.weights import Released, released
 
-
-@dataclass(frozen=True)
-class Weights:
-    """A file of published weights."""
-
-    file: str
-    """As facebookresearch/segment-anything names it (README, "Model Checkpoints"), with digits of its MD5."""
-    sha256: str
-    """As computational-cell-analytics/micro-sam checks it (``micro_sam/util.py``)."""
-    gigabytes: float
-
-
-WEIGHTS: Mapping[str, Weights] = {
-    "vit_h": Weights("sam_vit_h_4b8939.pth", "a7bf3b02f3ebf1267aba913ff637d9a2d5c33d3173bb679e46d9f338c26f262e", 2.56),
-    "vit_l": Weights("sam_vit_l_0b3195.pth", "3adcc4315b642a4d2101128f611684e8734c41232a17c648ed1693702a49a622", 1.25),
-    "vit_b": Weights("sam_vit_b_01ec64.pth", "ec2df62732614e57411cdcf32a23ffdf28910380d03139ee0f4fcbe91eb8c912", 0.38),
+WEIGHTS: Mapping[str, Released] = {
+    model: released(f"sam-{model.replace('_', '-')}") for model in ("vit_h", "vit_l", "vit_b")
 }
 """Upstream's three models."""
-DOWNLOADS = "https://dl.fbaipublicfiles.com/segment_anything"
 
 
 class SegmentAnything(Method):
@@ -237,18 +220,7 @@ def find_weights(model: str, given: str) -> Path:
                 f"setting checkpoint is {given!r}, which is no file; model {model} needs one with its weights"
             )
         return file
-    weights = WEIGHTS[model]
-    file = cache_folder() / "pretrained" / weights.file
-    if not file.is_file():
-        raise SegbenchError(
-            f"no weights for {model}: download {DOWNLOADS}/{weights.file} ({weights.gigabytes} GB) and put it at "
-            f"{file}, or name a file in setting checkpoint"
-        )
-    with file.open("rb") as stream:
-        found = hashlib.file_digest(stream, "sha256").hexdigest()
-    if found != weights.sha256:
-        raise SegbenchError(f"{file} is not the published file: its SHA-256 is {found}, not {weights.sha256}")
-    return file
+    return WEIGHTS[model].verified()
 
 
 def build_small(path: Path) -> Any:

@@ -21,6 +21,7 @@ from segbench.methods.predictions import LabelInstances
 from segbench.methods.published import SCRIPTS
 from segbench.methods.setting import Setting
 from segbench.methods.stardist_batches import use_threads
+from segbench.methods.stardist_start import RANDOM, START, unpack
 from segbench.methods.stardist_windows import FilledLabels, NormalisedImages
 from segbench.methods.tensorflow_devices import WORKERS, data_threads, names_of, peak_bytes, prepare_tensorflow
 
@@ -49,7 +50,14 @@ class StarDist(Method):
         ),
         resources=Resources(num_gpus=1, num_cpus=1, memory_gb=4),
         libraries=("stardist", "csbdeep", "tensorflow", "tf-keras"),
+        start=START,
         settings={
+            "start": Setting(
+                RANDOM,
+                "weights before training: random, 2D_versatile_fluo, 2D_paper_dsb2018 (released: `methods weights "
+                "list`) or the path of a model of StarDist, a folder or its .zip; the network is then that one's",
+                neutral_default=True,
+            ),
             "n_rays": Setting(32, "directions in which the distance to a cell's border is predicted", minimum=3),
             "grid": Setting(
                 2, "the network predicts at every so many pixels along each axis", unit="pixels", choices=(1, 2, 4, 8)
@@ -151,10 +159,12 @@ class StarDist(Method):
         side = [min(settings["patch_size"], pixels) // 16 * 16 for pixels in train.size]
         if min(side) < 16:
             raise ValueError(f"StarDist needs windows of at least 16 x 16 pixels, found {train.size}")
+        self._work = Path(job.output) / "work"
+        shutil.rmtree(self._work, ignore_errors=True)
+        network = {"n_rays": settings["n_rays"], "grid": (settings["grid"],) * 2, "n_channel_in": train.n_channels}
+        first = None if settings["start"] == RANDOM else unpack(settings["start"], self._work, train.n_channels)
         config = self._stardist.models.Config2D(
-            n_rays=settings["n_rays"],
-            grid=(settings["grid"],) * 2,
-            n_channel_in=train.n_channels,
+            **(network if first is None else first.network),
             train_patch_size=tuple(side),
             train_batch_size=job.budget.batch_size,
             train_epochs=epochs,
@@ -164,11 +174,20 @@ class StarDist(Method):
             train_foreground_only=settings["foreground_only"],
             train_tensorboard=False,
         )
-        self._work = Path(job.output) / "work"
-        shutil.rmtree(self._work, ignore_errors=True)
         self._model = self._stardist.models.StarDist2D(config, name="stardist", basedir=str(self._work))
         self._model.thresholds = {"prob": settings["prob_thresh"], "nms": settings["nms_thresh"]}
+        if first is not None:
+            self._model.keras_model.load_weights(str(first.weights))
         self._model.prepare_for_training()
+
+    def begin(self, job: Job) -> None:
+        """Take a released model, or one of a folder or .zip, as it is, with the thresholds that came with it."""
+        self._work = Path(job.output) / "work"
+        shutil.rmtree(self._work, ignore_errors=True)
+        first = unpack(job.settings["start"], self._work, len(job.task.channels))
+        self._model = self._stardist.models.StarDist2D(None, name=first.folder.name, basedir=str(first.folder.parent))
+        self._weights = first.weights
+        self._set_thresholds(job)
 
     def train(self, job: Job, progress: Progress, checkpoints: Checkpoints) -> None:  # noqa: ARG002
         """Train by upstream's ``train``, which keeps the last weights and those of the lowest validation loss."""
@@ -206,11 +225,9 @@ class StarDist(Method):
 
     def restore(self, job: Job, folder: Path) -> None:
         """Load a folder that ``save`` wrote; thresholds that are not optimized are the job's."""
-        settings = job.settings
         self._model = self._stardist.models.StarDist2D(None, name=folder.name, basedir=str(folder.parent))
         self._weights = folder / "weights_best.h5"
-        if not settings["optimize_thresholds"]:
-            self._model.thresholds = {"prob": settings["prob_thresh"], "nms": settings["nms_thresh"]}
+        self._set_thresholds(job)
 
     def predict(self, job: Job, images: ImageStack) -> Iterator[LabelInstances]:
         """Yield the label map that StarDist draws, with the object probabilities; hidden objects are left out."""
@@ -239,6 +256,11 @@ class StarDist(Method):
     def peak_gpu_memory_bytes(self) -> int | None:
         """Return TensorFlow's own peak on the first GPU."""
         return peak_bytes(self._gpus)
+
+    def _set_thresholds(self, job: Job) -> None:
+        settings = job.settings
+        if not settings["optimize_thresholds"]:
+            self._model.thresholds = {"prob": settings["prob_thresh"], "nms": settings["nms_thresh"]}
 
     def _steps_per_epoch(self, job: Job) -> int:
         windows = len(self._train[0])

@@ -23,7 +23,8 @@ class BudgetChange(_Change):
 
     scale: Annotated[float, Field(gt=0, le=1e6)] | None = None
     """Epochs or iterations times this."""
-    epochs: _Figure | None = None
+    epochs: Annotated[int, Field(ge=0, le=2**31 - 1)] | None = None
+    """0 applies a released model as it is: see ``GridSpec.start``."""
     iterations: _Figure | None = None
     batch_size: _Figure | None = None
     steps_per_epoch: _Figure | None = None

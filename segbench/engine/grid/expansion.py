@@ -15,6 +15,7 @@ from segbench.engine.grid.changes import BudgetChange, ResourceChange
 from segbench.engine.grid.run import Run
 from segbench.engine.grid.settings import check_changes, hashed
 from segbench.engine.grid.spec import Block, GridSpec
+from segbench.engine.grid.starts import check_start, start_settings
 from segbench.engine.study.tissues import ALL_TISSUES
 from segbench.errors import SegbenchError, unknown_name
 from segbench.methods.job import Task
@@ -37,6 +38,7 @@ def expand(
     budget: BudgetChange = BudgetChange(),  # noqa: B008 - frozen
     resources: ResourceChange = ResourceChange(),  # noqa: B008 - frozen
     lock_versions: Mapping[str, Mapping[str, str]] | None = None,
+    start: str | None = None,
 ) -> list[Run]:
     """Expand a grid into its runs, in the order of the grid, each once.
 
@@ -52,6 +54,8 @@ def expand(
         Changes for every run, applied last (the command line's).
     lock_versions
         Environment name -> library -> pinned version; what decides a run's result enters its id.
+    start
+        Where every training starts, in place of the grid's own (the command line's).
 
     Raises
     ------
@@ -64,11 +68,13 @@ def expand(
     for method, task, tissue, seed, of_block in _points(spec, catalogue, filters):
         card = get_card(method)
         facts = catalogue.datasets[task.dataset]
-        settings = {**card.defaults, **spec.settings.get(method, {})}
+        started = start_settings(card, spec.start if start is None else start, task.target)
+        settings = {**card.defaults, **started, **spec.settings.get(method, {})}
         final_budget = card.budget
         for budget_change in (spec.budgets.get(method), of_block, spec.budget, budget):
             if budget_change is not None:
                 final_budget = budget_change.apply(final_budget)
+        check_start(card, settings, final_budget, task)
         versions = (lock_versions or {}).get(card.environment, {})
         decisive = {
             "method": method,

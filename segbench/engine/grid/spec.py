@@ -46,6 +46,9 @@ class GridSpec(_Part):
     """By method; applied before ``budget``."""
     settings: dict[str, dict[str, Any]] = Field(default_factory=dict)
     """By method: settings that differ from the card's."""
+    start: Annotated[str, Field(min_length=1)] | None = None
+    """Where every training starts: ``random``, ``published-backbone``, ``generalist`` (the method's released model of
+    cells; with 0 epochs it is applied as it is), or the path of a file of weights; a method's settings come first."""
     resources: dict[str, ResourceChange] = Field(default_factory=dict)
     """By method."""
     evaluation: Literal["windows", "whole"] = "windows"

@@ -180,6 +180,10 @@ def _from_history(run: Run, history: History, device: str | None) -> float | Non
     n_train = _windows(run, history.sizes)
     scaled = []
     for age, one in enumerate(history.alike(run.method, run.task.name, run.train_tissue, device)):
+        if run.budget.epochs == 0 or one.budget.epochs == 0:  # a released model that is applied as it is
+            if run.budget.epochs == one.budget.epochs:
+                scaled.append((0.0, age, one.other_s))
+            continue
         ratio = _ratio(run.budget, n_train, one.budget, one.n_train_images)
         gpus = max(one.num_gpus, 1.0) / max(run.resources.num_gpus, 1.0) if one.device != CPU else 1.0
         scaled.append((abs(math.log(ratio)), age, one.train_s * ratio * gpus + one.other_s))
@@ -193,7 +197,7 @@ def _from_profile(run: Run, history: History, device: str | None) -> float | Non
     if profile is None or "predict" not in profile.windows_per_s:
         return None
     seconds = _FIXED_S + _tested(run, history) / profile.windows_per_s["predict"]
-    if not get_card(run.method).trained:
+    if not get_card(run.method).trained or run.budget.epochs == 0:
         return seconds
     n_train = _windows(run, history.sizes) or round(_UNKNOWN_WINDOWS * _share(run, history.sizes))
     images = _images(run.budget, n_train)
@@ -242,7 +246,7 @@ def _published_hours(run: Run, sizes: Sizes, published: tuple[PublishedScore, ..
     card = get_card(run.method)
     own = hours.get((run.method, run.task.name, run.train_tissue))
     found = own or hours.get((run.method, run.task.name, ALL_TISSUES))
-    if found is None or not card.trained:
+    if found is None or not card.trained or run.budget.epochs == 0:
         return None
     # equal sizes on both sides: only the change of the budget, the share of the data is counted below
     ratio = _ratio(run.budget, 1, card.budget, 1)

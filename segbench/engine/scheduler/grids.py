@@ -208,6 +208,7 @@ def plan(
     epochs: int | None = None,
     iterations: int | None = None,
     batch_size: int | None = None,
+    start: str | None = None,
     num_gpus: float | None = None,
     num_cpus: float | None = None,
     memory_gb: float | None = None,
@@ -239,6 +240,9 @@ def plan(
         For methods that count epochs, or iterations.
     batch_size
         Images a training step, over all devices.
+    start
+        Where every training starts: ``"random"``, ``"published-backbone"``, ``"generalist"`` (the method's released
+        model of cells; with ``epochs=0`` it is applied as it is), or the path of a file of weights.
     num_gpus, num_cpus, memory_gb, gpu_memory_gb
         What each run asks of its node, in place of what its method's card says; below 1, a share of a GPU.
     out
@@ -284,6 +288,7 @@ def plan(
             "memory_gb": memory_gb,
             "gpu_memory_gb": gpu_memory_gb,
         },
+        start=start,
     )
     options = LaunchOptions.of(executor=executor, address=address, cpu=cpu, fit=fit, accelerator=accelerator)
     place = place_of(options, gpus, gpus_per_node)
@@ -303,6 +308,7 @@ def launch(
     epochs: int | None = None,
     iterations: int | None = None,
     batch_size: int | None = None,
+    start: str | None = None,
     num_gpus: float | None = None,
     num_cpus: float | None = None,
     memory_gb: float | None = None,
@@ -330,8 +336,8 @@ def launch(
     ----------
     preset, grid, dataset, methods, tasks, tissues, seeds
         Which runs, as in `plan`.
-    budget_scale, epochs, iterations, batch_size
-        How long they are trained, as in `plan`.
+    budget_scale, epochs, iterations, batch_size, start
+        How long they are trained, and from where, as in `plan`.
     num_gpus, num_cpus, memory_gb, gpu_memory_gb
         What each run asks of its node, as in `plan`.
     out
@@ -406,6 +412,7 @@ def launch(
             "memory_gb": memory_gb,
             "gpu_memory_gb": gpu_memory_gb,
         },
+        start=start,
     )
     options = LaunchOptions.of(
         executor=executor,

@@ -8,6 +8,7 @@ from collections.abc import Callable, Collection, Sequence
 from segbench.engine.data import ensure_prepared
 from segbench.engine.grid import ResourceChange, Run, run_from_dict
 from segbench.engine.grid.cards import method_object
+from segbench.engine.grid.starts import missing_weights
 from segbench.engine.order import CPU, History, expected_seconds
 from segbench.engine.results.folder import ResultsFolder
 from segbench.engine.results.mirrored_launch import launching
@@ -68,6 +69,9 @@ def launch(
     out.require_writable()
     for method in sorted({run.method for run in runs}):
         method_object(method)
+    missing = missing_weights(runs)
+    if missing:
+        raise SegbenchError("; ".join(missing))
     datasets = known_datasets()
     for name in sorted({run.task.dataset for run in runs}):
         if name not in datasets.specs:

@@ -49,6 +49,8 @@ class GridRequest:
     filters: Filters = field(default_factory=Filters)
     budget: BudgetChange = field(default_factory=BudgetChange)
     resources: ResourceChange = field(default_factory=ResourceChange)
+    start: str | None = None
+    """Where every training starts; None for what the grid says."""
 
     @classmethod
     def of(
@@ -63,6 +65,7 @@ class GridRequest:
         seeds: int | Sequence[int] | None = None,
         budget: Mapping[str, Any] | None = None,
         resources: Mapping[str, Any] | None = None,
+        start: str | None = None,
     ) -> GridRequest:
         """Return the request of values that are not checked yet.
 
@@ -76,6 +79,8 @@ class GridRequest:
             One, or several; empty or None for all of the grid.
         budget, resources
             What differs from the methods' cards, by the fields of `BudgetChange` and `ResourceChange`.
+        start
+            Where every training starts, as `GridSpec.start`.
 
         Raises
         ------
@@ -101,6 +106,7 @@ class GridRequest:
             ),
             budget=_change(BudgetChange, budget or {}),
             resources=_change(ResourceChange, resources or {}),
+            start=start,
         )
 
 
@@ -134,7 +140,7 @@ def runs_of(request: GridRequest, datasets: Datasets) -> list[Run]:
     cards = [get_card(name) for block in spec.blocks for name in block.methods]
     names = {card.environment for card in cards if card.implemented and card.name in (filters.methods or [card.name])}
     versions = {name: environments.lock_versions(name) for name in names}
-    return expand(spec, datasets.catalogue, filters, request.budget, request.resources, versions)
+    return expand(spec, datasets.catalogue, filters, request.budget, request.resources, versions, request.start)
 
 
 def _grid_spec(request: GridRequest, datasets: Datasets) -> tuple[GridSpec, Filters]:

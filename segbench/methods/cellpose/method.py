@@ -16,6 +16,7 @@ from segbench.methods.base import DivergedError, ImageStack, Method, Progress
 from segbench.methods.card import Budget, Card, Resources
 from segbench.methods.cellpose.overlap import overlapped
 from segbench.methods.cellpose.schedule import plan_epochs
+from segbench.methods.cellpose.start import RANDOM, START, Arranged, Weights, diameter_of, weights_of
 from segbench.methods.cellpose.windows import WindowImages, WindowTargets
 from segbench.methods.checkpoints import Checkpoints
 from segbench.methods.job import Job
@@ -25,6 +26,8 @@ from segbench.methods.setting import Setting
 from segbench.methods.torch_devices import data_workers
 
 _TOGETHER = 8  # windows that go through the network at once
+_SIZE_WINDOWS = 32  # at most, from which the cells' diameter is told
+_STYLE = 256  # numbers of the network's style
 _TILES_EACH = 2  # tiles of each that do
 _MasksAt = Callable[[float], list[npt.NDArray[Any]]]
 
@@ -53,7 +56,14 @@ class Cellpose(Method):
         resources=Resources(num_gpus=1, num_cpus=1, memory_gb=6),
         libraries=("cellpose", "torch"),
         precisions=("float32", "bfloat16"),
+        start=START,
         settings={
+            "start": Setting(
+                RANDOM,
+                "weights before training: random, cyto3 or nuclei (released: see `segbench methods weights list`), or "
+                "the path of weights of cellpose 2 or 3",
+                neutral_default=True,
+            ),
             "optimizer": Setting("sgd", "of the training", choices=("sgd", "adamw")),
             "learning_rate": Setting(0.2, "of the optimizer, after the warm-up", above=0),
             "momentum": Setting(0.9, "of SGD", minimum=0, below=1),
@@ -133,6 +143,7 @@ class Cellpose(Method):
         self._cellpose: Any = cellpose
         self._flow_threshold = FLOW_THRESHOLDS[0]
         self._batched = self._device.type == "cuda"
+        self._start: Weights | None = None
 
     def load(self, job: Job, train: ImageStack | None, val: ImageStack | None) -> None:
         """Read the windows, compute the flows of the labels and build the network.
@@ -142,6 +153,10 @@ class Cellpose(Method):
         """
         if train is None:
             raise ValueError("Cellpose needs training windows with labels")
+        if job.settings["start"] != RANDOM:
+            self._start = self._weights(job, untrained=False)
+            train = Arranged(train, self._start.planes)
+            val = None if val is None else Arranged(val, self._start.planes)
         counts = np.array([np.unique(train.labels(n)).size - 1 for n in range(len(train))])
         enough = np.flatnonzero(counts >= job.settings["min_train_masks"])
         if 2 * enough.size < len(train):
@@ -163,7 +178,21 @@ class Cellpose(Method):
         few = job.settings["calibration_windows"]
         images, flows = self._val or tuple([part[n] for n in range(min(few, len(part)))] for part in self._windows)
         self._calibration = images[:few], [each[0].astype(np.int32) for each in flows[:few]]
-        self._model = self._network(nchan=train.n_channels, diam_mean=job.settings["diam_mean"])
+        if self._start is None:
+            self._model = self._network(nchan=train.n_channels, diam_mean=job.settings["diam_mean"])
+        else:
+            self._model = self._network(nchan=train.n_channels, pretrained_model=str(self._start.file))
+
+    def begin(self, job: Job) -> None:
+        """Take released weights, or those of a file, as they are.
+
+        Released ones come with a regression of the cells' diameter, which then scales the windows of each prediction;
+        a file's own tell the diameter that they were trained at.
+        """
+        self._start = self._weights(job, untrained=True)
+        self._model = self._network(nchan=len(self._start.planes), pretrained_model=str(self._start.file))
+        chosen = job.settings["flow_threshold"]
+        self._flow_threshold = FLOW_THRESHOLDS[0] if chosen == "auto" else float(chosen)
 
     def train(self, job: Job, progress: Progress, checkpoints: Checkpoints) -> None:  # noqa: ARG002
         """Train as upstream's ``train_seg`` does, its epochs cut as :func:`plan_epochs` says."""
@@ -208,19 +237,30 @@ class Cellpose(Method):
     def save(self, folder: Path) -> None:
         """Write upstream's weights, which hold both diameters, and what is needed to predict with them."""
         self._model.net.save_model(folder / "cellpose")
-        about = {"flow_threshold": self._flow_threshold, "n_channels": self._model.nchan}
+        about: dict[str, Any] = {"flow_threshold": self._flow_threshold, "n_channels": self._model.nchan}
+        if self._start is not None:
+            size = self._start.size
+            about["planes"] = self._start.planes
+            about["size"] = None if size is None else {key: value.tolist() for key, value in size.items()}
         (folder / "prediction.json").write_text(json.dumps(about))
 
     def restore(self, job: Job, folder: Path) -> None:
         """Load a folder that ``save`` wrote; an explicit ``flow_threshold`` of the job comes first."""
         about = json.loads((folder / "prediction.json").read_text())
         self._model = self._network(nchan=about["n_channels"], pretrained_model=str(folder / "cellpose"))
+        if about.get("planes") is not None:
+            size = about["size"] and {key: np.asarray(value, np.float64) for key, value in about["size"].items()}
+            self._start = Weights(folder / "cellpose", tuple(about["planes"]), size)
         chosen = job.settings["flow_threshold"]
         self._flow_threshold = about["flow_threshold"] if chosen == "auto" else float(chosen)
 
     def predict(self, job: Job, images: ImageStack) -> Iterator[LabelInstances]:
         """Yield the masks that the flows lead to, all windows scaled by the training cells' mean diameter."""
         together = self.at_once(_TOGETHER)
+        if self._start is not None:
+            images = Arranged(images, self._start.planes)
+        if self._start is not None and self._start.size is not None:
+            self._adopt_estimate(images, self._start.size)
         batches = (range(first, min(first + together, len(images))) for first in range(0, len(images), together))
         if self._batched:
             yield from overlapped(
@@ -263,6 +303,26 @@ class Cellpose(Method):
         if self._settings["precision"] == "bfloat16":
             model.net.forward = self._in_half_precision(model.net.forward)
         return model
+
+    def _weights(self, job: Job, *, untrained: bool) -> Weights:
+        task = job.task
+        return weights_of(job.settings["start"], task.channels, task.target, self._torch, untrained=untrained)
+
+    def _adopt_estimate(self, images: ImageStack, size: Any) -> None:
+        """Scale by the cells' diameter: the median over some windows of what upstream's ``SizeModel`` finds.
+
+        As there, the style tells a first diameter, and the masks that are found at it the second.
+        """
+        chosen = np.unique(np.linspace(0, len(images) - 1, min(len(images), _SIZE_WINDOWS)).round().astype(int))
+        some = [images[n] for n in chosen.tolist()]
+        self._model.diam_labels = self._model.diam_mean
+        styles = [self._cellpose.core.run_net(self._model.net, self._scaled([image]))[1] for image in some]
+        told = [diameter_of(np.asarray(style).reshape(-1)[:_STYLE], size) for style in styles]
+        self._model.diam_labels = float(np.median(told))
+        masks = [self._masks(*self._outputs([image])[0], self._flow_threshold, self._settings) for image in some]
+        seen = [self._cellpose.utils.diameters(mask)[0] for mask in masks if mask.any()]
+        if seen:
+            self._model.diam_labels = max(5.0, float(np.median(seen)))
 
     def _diameters(self, windows: tuple[Sequence[Any], Sequence[Any]]) -> npt.NDArray[np.float64]:
         """Return the median diameter of each window's cells, at least 5 pixels."""

@@ -25,6 +25,7 @@ from segbench.methods.detectron2.base import (
 from segbench.methods.planes import Normalisation
 from segbench.methods.published import SCRIPTS
 from segbench.methods.setting import Setting
+from segbench.methods.start import Start
 
 
 class CenterMask2(Detectron2Method):
@@ -46,6 +47,7 @@ class CenterMask2(Detectron2Method):
         ),
         resources=Resources(num_gpus=4, memory_gb=8),
         libraries=LIBRARIES,
+        start=Start("pretrained", "none"),
         settings={
             **SETTINGS,
             "milestones": MILESTONES,

@@ -24,6 +24,7 @@ from segbench.methods.detectron2.base import (
 from segbench.methods.planes import Normalisation
 from segbench.methods.published import SCRIPTS
 from segbench.methods.setting import Setting
+from segbench.methods.start import Start
 
 
 class ResNeSt(Detectron2Method):
@@ -45,6 +46,7 @@ class ResNeSt(Detectron2Method):
         ),
         resources=Resources(num_gpus=4, memory_gb=8),
         libraries=LIBRARIES,
+        start=Start("pretrained", "none", backbone="imagenet"),
         settings={
             **SETTINGS,
             "milestones": replace(MILESTONES, default=(0.5, 0.8)),

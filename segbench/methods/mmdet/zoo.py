@@ -9,13 +9,12 @@ from typing import Any
 from segbench.methods.card import PRECISIONS, Budget, Card, Resources
 from segbench.methods.published import SCRIPTS
 from segbench.methods.setting import Setting, changed
+from segbench.methods.start import Start
+from segbench.methods.weights import backbone_of
 
 _FOUR_GPUS = "paper and Slurm files: 4 GPUs"
 
 _SWIN_DECAY = {key: {"decay_mult": 0.0} for key in ("absolute_pos_embed", "relative_position_bias_table", "norm")}
-_THIRD_PARTY = "https://download.openmmlab.com/pretrain/third_party"
-_TORCHVISION = "https://download.pytorch.org/models"
-_SWIN = "https://github.com/SwinTransformer/storage/releases/download/v1.0.0"
 
 
 @dataclass(frozen=True)
@@ -147,6 +146,7 @@ def _card(name: str, title: str, settings: Mapping[str, Setting], **card: Any) -
         resources=Resources(num_gpus=4, memory_gb=8),
         libraries=("onedl-mmdetection", "onedl-mmengine", "onedl-mmcv", "torch", "torchvision"),
         settings={**_COMMON, **settings},
+        start=Start("pretrained", "none", backbone="imagenet", weights={"imagenet": (backbone_of(name).name,)}),
         check_settings={key: value for key, value in quick.items() if key in settings},
         data_parallel="torchrun",
         precisions=PRECISIONS,
@@ -350,55 +350,53 @@ RES2NET = _card(
 
 _RES2NET = Recipe(
     "res2net/cascade-mask-rcnn_res2net-101_fpn_20e_coco.py",
-    imagenet=f"{_THIRD_PARTY}/res2net101_v1d_26w_4s_mmdetv2-f0a600f9.pth",
+    imagenet=backbone_of("res2net").url,
     stem="stem.0.weight",
 )
 
 RECIPES: Mapping[str, Recipe] = {
     "mask-rcnn": Recipe(
         "strong_baselines/mask-rcnn_r50-caffe_fpn_rpn-2conv_4conv1fc_syncbn-all_lsj-100e_coco.py",
-        imagenet=f"{_THIRD_PARTY}/resnet50_msra-5891d200.pth",
+        imagenet=backbone_of("mask-rcnn").url,
         stem="conv1.weight",
         warmup_from=0.067,
     ),
     "ms-rcnn": Recipe(
         "ms_rcnn/ms-rcnn_r50-caffe_fpn_2x_coco.py",
-        imagenet=f"{_THIRD_PARTY}/resnet50_msra-5891d200.pth",
+        imagenet=backbone_of("mask-rcnn").url,
         stem="conv1.weight",
     ),
     "mask2former": Recipe(
         "mask2former/mask2former_r50_8xb2-lsj-50e_coco.py",
-        imagenet=f"{_TORCHVISION}/resnet50-0676ba61.pth",
+        imagenet=backbone_of("solov2").url,
         stem="conv1.weight",
         decay={key: {"decay_mult": 0.0} for key in ("query_embed", "query_feat", "level_embed")},
         norm_decay=0.0,
     ),
     "cascade-mask-rcnn-seesaw": Recipe(
         "seesaw_loss/cascade-mask-rcnn_r101_fpn_seesaw-loss-normed-mask_random-ms-2x_lvis-v1.py",
-        imagenet=f"{_TORCHVISION}/resnet101-63fe2227.pth",
+        imagenet=backbone_of("cascade-mask-rcnn-seesaw").url,
         stem="conv1.weight",
         decay=_SWIN_DECAY,
     ),
     "swin-t": Recipe(
         "swin/mask-rcnn_swin-t-p4-w7_fpn_ms-crop-3x_coco.py",
-        imagenet=f"{_SWIN}/swin_tiny_patch4_window7_224.pth",
+        imagenet=backbone_of("swin-t").url,
         stem="patch_embed.proj.weight",
         decay=_SWIN_DECAY,
     ),
     "swin-s": Recipe(
         # its AMP is left to the setting "precision"
         "swin/mask-rcnn_swin-s-p4-w7_fpn_amp-ms-crop-3x_coco.py",
-        imagenet=f"{_SWIN}/swin_small_patch4_window7_224.pth",
+        imagenet=backbone_of("swin-s").url,
         stem="patch_embed.proj.weight",
         decay=_SWIN_DECAY,
     ),
-    "solov2": Recipe(
-        "solov2/solov2_r50_fpn_1x_coco.py", imagenet=f"{_TORCHVISION}/resnet50-0676ba61.pth", stem="conv1.weight"
-    ),
+    "solov2": Recipe("solov2/solov2_r50_fpn_1x_coco.py", imagenet=backbone_of("solov2").url, stem="conv1.weight"),
     "rf-next": replace(_RES2NET, searches_dilations=True),
     "hrnet": Recipe(
         "hrnet/cascade-mask-rcnn_hrnetv2p-w32_20e_coco.py",
-        imagenet=f"{_THIRD_PARTY}/hrnetv2_w32-dc9eeb4f.pth",
+        imagenet=backbone_of("hrnet").url,
         stem="conv1.weight",
     ),
     "res2net": _RES2NET,

@@ -42,7 +42,7 @@ def runs_of(method: str, settings: dict[str, Any] | None = None) -> list[Run]:
         ("budgets: {stardist: {iterations: 5}}", "budgets.stardist.iterations: found 5, but stardist counts epochs"),
         ("budgets: {stardist: {epoch: 5}}", "unknown field of budgets.stardist 'epoch'; did you mean epochs"),
         ("budgets: {watershed: {epochs: 5}}", "watershed is not trained; allowed: batch_size"),
-        ("budgets: {stardist: {epochs: 0}}", "field budgets.stardist.epochs must be greater than 0"),
+        ("budgets: {stardist: {epochs: -1}}", "field budgets.stardist.epochs must be at least 0"),
         ("resources: {stardist: {gpus: 1}}", "unknown field of resources.stardist 'gpus'; did you mean num_gpus"),
     ],
 )
