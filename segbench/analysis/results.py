@@ -605,7 +605,15 @@ class Results:
         rows = [{"name": plot.name, "title": plot.figure.title} for plot in found]
         return pl.DataFrame(rows, schema={"name": pl.String, "title": pl.String})
 
-    def plot(self, name: str, path: str | PathLike[str], *, metric: str = "accuracy", train: str = "all") -> Path:
+    def plot(
+        self,
+        name: str,
+        path: str | PathLike[str],
+        *,
+        metric: str = "accuracy",
+        train: str = "all",
+        width: str = "double",
+    ) -> Path:
         """Draw one figure of the report into a file, without a browser, and return where it lies.
 
         Parameters
@@ -618,20 +626,23 @@ class Results:
             For figures that can show several.
         train
             The training tissue, for figures that show one.
+        width
+            ``single`` or ``double``: as wide as one column of a journal's page, or as both (89 and 183 mm).
 
         Raises
         ------
         SegbenchError
-            There is no such figure, metric or format, or there is nothing to draw.
+            There is no such figure, metric, width or format, there is nothing to draw, or the file cannot be written.
         """
-        from segbench.analysis.report.drawing import draw, find_plot, write_section
+        from segbench.analysis.report.drawing import check_format, draw, find_plot, write_section
         from segbench.analysis.report.model import Source as ReportSource
 
         folder, target = self._own_folder("plot"), Path(path)
+        check_format(target)
         if target.suffix.lower() == ".html":
             write_section(folder, name, target)
         else:
-            draw(find_plot(ReportSource(folder), name), target, metric, train)
+            draw(find_plot(ReportSource(folder), name), target, metric, train, width)
         return target
 
     def _table(self, name: str, part: str | None, **options: Any) -> pl.DataFrame:

@@ -28,6 +28,9 @@ def plot(
     ] = DEFAULT_OUT,
     metric: Annotated[str, typer.Option("--metric", help="accuracy, map, ap50, ap75, ar, ar50 or ar75.")] = "accuracy",
     train: Annotated[str, typer.Option("--train", help="The training tissue, for figures that show one.")] = "all",
+    width: Annotated[
+        str, typer.Option("--width", help="single or double: one column of a journal's page, or both (89 or 183 mm).")
+    ] = "double",
 ) -> None:
     """Draw one figure of the report, without a browser.
 
@@ -37,7 +40,7 @@ def plot(
 
       segbench plot accuracy -o accuracy.pdf
 
-      segbench plot dilation -o dilation.svg --metric map
+      segbench plot dilation -o dilation.svg --metric map --width single
     """
     from segbench.analysis.results import Results
     from segbench.errors import SegbenchError
@@ -51,4 +54,4 @@ def plot(
         return
     if output is None:
         raise SegbenchError("name the file: segbench plot NAME -o FILE.svg (or .png, .pdf, .html)")
-    typer.echo(f"figure: {Results(out).plot(name, output, metric=metric, train=train)}")
+    typer.echo(f"figure: {Results(out).plot(name, output, metric=metric, train=train, width=width)}")

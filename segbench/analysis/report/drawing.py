@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import importlib
+import io
 import math
-import textwrap
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import polars as pl
 
+from segbench.analysis.report.fonts import with_fonts
+from segbench.analysis.report.lettering import cut, place_labels, text_width, wrapped
 from segbench.analysis.report.model import METRIC, METRICS, TRAINED_ON, Content, Figure, Missing, Source
 from segbench.analysis.report.page import build_report, choose_sections, write_report
+from segbench.analysis.report.panels import DRAW, SMALL, View, distinct, labels, widest_number
 from segbench.engine.results.folder import ResultsFolder
 from segbench.errors import SegbenchError, unknown_name
+from segbench.small_files import write_whole
 
 FORMATS = ("svg", "png", "pdf")
 """What can be drawn without a browser."""
@@ -23,21 +27,32 @@ FORMATS = ("svg", "png", "pdf")
 _COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#B8A200", "#888888")
 _MARKS = ("o", "s", "D", "^", "P", "X")
 _DASHES: tuple[Any, ...] = ("-", "--", ":", "-.", (0, (6, 2)), (0, (6, 2, 1, 2)))
-_PANEL_WIDTH, _ROW, _COLUMNS = 3.5, 0.24, 2
+WIDTHS = {"single": 3.5, "double": 7.2}
+"""Inches of a figure that is as wide as one column of a journal's page, and as both (89 and 183 mm)."""
+_ROW, _MOST_CELLS = 0.16, 12
+_TITLE = 7.0
 _STYLE = {
     "font.family": "DejaVu Sans",
-    "font.size": 8,
-    "axes.titlesize": 8,
+    "font.size": 7,
+    "axes.titlesize": _TITLE,
     "axes.titleweight": "bold",
+    "axes.labelsize": _TITLE,
+    "xtick.labelsize": SMALL,
+    "ytick.labelsize": SMALL,
+    "xtick.major.width": 0.6,
+    "ytick.major.width": 0.6,
+    "hatch.linewidth": 0.4,
     "axes.linewidth": 0.6,
     "axes.grid": False,
     "axes.spines.top": False,
     "axes.spines.right": False,
     "legend.frameon": False,
-    "legend.fontsize": 8,
+    "legend.fontsize": SMALL,
     "svg.fonttype": "none",
     "pdf.fonttype": 42,
     "svg.hashsalt": "segbench",
+    # Letters as wide at any resolution: what is measured is what is drawn
+    "text.hinting": "none",
     "text.usetex": False,
     "text.parse_math": False,
 }
@@ -85,8 +100,8 @@ def write_section(out: ResultsFolder, name: str, path: Path) -> None:
     write_report(build_report(out, sections=[section if number.isdigit() else name]), path)
 
 
-def draw(plot: Plot, path: Path, metric: str = "accuracy", train: str = "all") -> None:
-    """Draw a figure into a file whose ending says its format.
+def draw(plot: Plot, path: Path, metric: str = "accuracy", train: str = "all", width: str = "double") -> None:
+    """Draw a figure into a file whose ending says its format, whole or not at all.
 
     Parameters
     ----------
@@ -98,52 +113,196 @@ def draw(plot: Plot, path: Path, metric: str = "accuracy", train: str = "all") -
         The metric of figures that can show several.
     train
         The training tissue of figures that show one.
+    width
+        ``single`` or ``double``: as wide as one column of a journal's page, or as both.
 
     Raises
     ------
     SegbenchError
-        The format or metric is unknown, matplotlib is not installed, or nothing is left to draw.
+        The format, metric or width is unknown, matplotlib is not installed, nothing is left to draw, or the file cannot
+        be written.
     """
-    if path.suffix[1:].lower() not in FORMATS:
-        raise SegbenchError(f"cannot draw {path.name}: name a file that ends in .svg, .png, .pdf or .html")
+    check_format(path, FORMATS)
     if metric not in METRICS:
         raise unknown_name("metric", metric, METRICS)
-    try:
-        matplotlib = importlib.import_module("matplotlib")
-        new_canvas = importlib.import_module("matplotlib.figure").Figure
-    except ImportError:
-        raise SegbenchError("segbench plot needs matplotlib: pip install matplotlib, or name an .html file") from None
-    view = _View(plot.figure, metric)
+    if width not in WIDTHS:
+        raise unknown_name("width", width, WIDTHS)
     rows = _where(plot, metric, train)
     if not rows.height:
         raise SegbenchError(f"figure {plot.name!r} has nothing to show for metric {metric} and training tissue {train}")
-    with matplotlib.rc_context(_STYLE):
-        canvas = new_canvas(layout="constrained")
-        _draw_panels(canvas, view, rows)
+    try:
+        importlib.import_module("matplotlib")
+    except ImportError:
+        raise SegbenchError("segbench plot needs matplotlib: pip install matplotlib, or name an .html file") from None
+    content = encoded(compose(plot.figure, rows, metric, WIDTHS[width]), path.suffix[1:].lower())
+    try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        # No date: the same results give the same file
-        metadata = {".svg": {"Date": None}, ".pdf": {"CreationDate": None}}.get(path.suffix.lower())
-        canvas.savefig(path, dpi=300, metadata=metadata)
+        write_whole(path, content)
+    except OSError as error:
+        raise SegbenchError(f"cannot write {path}: {error.strerror}") from None
 
 
-@dataclass(frozen=True)
-class _View:
-    """A figure with the metric put in."""
+def check_format(path: Path, formats: Sequence[str] = (*FORMATS, "html")) -> None:
+    """Raise SegbenchError where a file's ending is none of these, or where it is a folder."""
+    if path.suffix[1:].lower() not in formats:
+        raise SegbenchError(f"cannot draw {path.name}: name a file that ends in .svg, .png, .pdf or .html")
+    if path.is_dir():
+        raise SegbenchError(f"cannot write {path}: it is a folder")
 
-    figure: Figure
-    metric: str
-    look: Mapping[Any, tuple[str, str, Any]] = field(default_factory=dict)
-    """Colour, mark and dash of each group."""
-    limits: tuple[float, float] | None = None
-    """Of the heat map's colours, or of the bars' axis; the same in all panels."""
 
-    def column(self, name: str | None) -> str:
-        return self.metric if name == METRIC else name or ""
+def encoded(canvas: Any, suffix: str) -> bytes:
+    """Return a composed figure as a file of a format, with the letters that it uses."""
+    buffer = io.BytesIO()
+    # No date: the same results give the same file
+    metadata = {"svg": {"Date": None}, "pdf": {"CreationDate": None}}.get(suffix)
+    with importlib.import_module("matplotlib").rc_context(_STYLE):
+        canvas.savefig(buffer, format=suffix, dpi=300, metadata=metadata)
+    return with_fonts(buffer.getvalue().decode()).encode() if suffix == "svg" else buffer.getvalue()
 
-    def title(self, *names: str | None) -> str:
-        """Return the first title that is given, as words."""
-        name = next((name for name in names if name), "")
-        return METRICS[self.metric] if name == METRIC else name.replace("_", " ")
+
+def compose(figure: Figure, rows: pl.DataFrame, metric: str, width: float) -> Any:
+    """Return a figure, drawn, so many inches wide, with its words fitted into it."""
+    with importlib.import_module("matplotlib").rc_context(_STYLE):
+        return _composed(figure, rows, metric, width)
+
+
+def _composed(figure: Figure, rows: pl.DataFrame, metric: str, width: float) -> Any:
+    facets: list[Any] = distinct(rows, figure.facet) if figure.facet else [None]
+    groups: list[Any] = distinct(rows, figure.group) if figure.group else [None]
+    looks = {group: (_COLOURS[n % 8], _MARKS[n % 6], _DASHES[n % 6]) for n, group in enumerate(groups)}
+    columns = _columns(figure, rows, len(facets), width)
+    view = View(figure, metric, width / columns, looks)
+    view = replace(view, limits=_limits(view, rows))
+    lines = math.ceil(len(facets) / columns)
+    canvas = importlib.import_module("matplotlib.figure").Figure(layout="constrained", figsize=(width, 4), dpi=144)
+    canvas.get_layout_engine().set(w_pad=0.06, h_pad=0.06)
+    # So that texts can be measured
+    importlib.import_module("matplotlib.backends.backend_agg").FigureCanvasAgg(canvas)
+    scale = [0.09] if figure.kind == "heatmap" and view.limits else []
+    heights = [*scale, *[_height(figure, rows)] * lines]
+    grid = canvas.add_gridspec(len(heights), columns, height_ratios=heights)
+    panels = []
+    for n, facet in enumerate(facets):
+        axes = canvas.add_subplot(grid[n // columns + len(scale), n % columns])
+        own = rows.filter(pl.col(figure.facet).eq_missing(facet)) if figure.facet else rows
+        DRAW[figure.kind](axes, view, own)
+        panels.append((axes, own))
+    if scale:
+        _colour_bar(canvas, canvas.add_subplot(grid[0, 0]), panels[0][0], view)
+    if figure.group and figure.label != figure.group:
+        _legend(canvas, [axes for axes, _ in panels], width)
+    # Rows keep their height whatever stands around them: there is too much room at first
+    canvas.set_size_inches(width, sum(heights) + (2.4 if scale else 1.2) * lines + 1)
+    titles = ["" if facet is None else " ".join(str(facet).split()) for facet in facets]
+    _fit(canvas, [axes for axes, _ in panels], titles, sum(heights), lines)
+    _label(canvas, view, panels, width)
+    return canvas
+
+
+def _columns(figure: Figure, rows: pl.DataFrame, n_facets: int, width: float) -> int:
+    """Return how many panels stand beside each other: one where a heat map's cells would have no room."""
+    if width < WIDTHS["double"] or (figure.kind == "heatmap" and rows[figure.x].n_unique() > _MOST_CELLS):
+        return 1
+    return min(2, n_facets)
+
+
+def _height(figure: Figure, rows: pl.DataFrame) -> float:
+    """Return the height of a panel's axes in inches."""
+    if figure.kind not in ("heatmap", "bars", "dots"):
+        return 2.0
+    most = rows.group_by(figure.facet).agg(pl.col(figure.y).n_unique())[figure.y].max() if figure.facet else None
+    n_rows = int(most) if isinstance(most, int) else rows[figure.y].n_unique()
+    groups = rows[figure.group].n_unique() if figure.kind == "dots" and figure.low and figure.group else 1
+    return max(0.4, n_rows * _ROW * max(1.0, 0.55 * groups))
+
+
+def _colour_bar(canvas: Any, place: Any, axes: Any, view: View) -> None:
+    from matplotlib.ticker import MaxNLocator
+
+    ticks = MaxNLocator(3, integer=view.figure.whole)
+    bar = canvas.colorbar(axes.images[0], cax=place, orientation="horizontal", ticks=ticks)
+    bar.outline.set_linewidth(0.4)
+    place.tick_params(length=2, width=0.4)
+    place.set_title(view.title(view.figure.value_title, view.figure.value), loc="left", fontweight="normal")
+
+
+def _legend(canvas: Any, panels: Sequence[Any], width: float) -> None:
+    """Put the groups above the panels, in as many columns as fit."""
+    known: dict[str, Any] = {}
+    for axes in panels:
+        for handle, label in zip(*axes.get_legend_handles_labels(), strict=True):
+            known.setdefault(label, handle)
+    names = [cut(name, SMALL, width - 0.6) for name in known]
+    for columns in range(min(len(names), 8), 0, -1):
+        legend = canvas.legend(
+            known.values(), names, loc="outside upper left", ncols=columns, handlelength=1.6, columnspacing=1.2,
+            borderaxespad=0.2,
+        )  # fmt: skip
+        if columns == 1 or legend.get_window_extent(canvas.canvas.get_renderer()).width <= (width - 0.1) * canvas.dpi:
+            return
+        legend.remove()
+
+
+def _fit(canvas: Any, panels: Sequence[Any], titles: Sequence[str], height: float, lines: int) -> None:
+    """Turn, wrap and leave out words until they fit, and make the figure as high as its panels and words need."""
+    for axes in panels:
+        if axes.images:
+            axes.tick_params(axis="x", rotation=90)
+    for _ in range(2):
+        canvas.draw_without_rendering()
+        for axes, title in zip(panels, titles, strict=True):
+            _fit_words(axes, title)
+        canvas.draw_without_rendering()
+        drawn = sum(axes.get_position().height for axes in panels[:: max(1, len(panels) // lines)][:lines])
+        around = canvas.get_figheight() * (1 - drawn)
+        canvas.set_figheight(height + around)
+    # Constrained layout nears its end in steps
+    for _ in range(2):
+        canvas.draw_without_rendering()
+
+
+def _fit_words(axes: Any, title: str) -> None:
+    from matplotlib.ticker import LogLocator, MaxNLocator
+
+    share, inches = axes.get_position().size, axes.figure.get_size_inches()
+    width, height = share[0] * inches[0], share[1] * inches[1]
+    # Titles come when the panels have their width: a long one would take it from them
+    axes.set_title(wrapped(title, _TITLE, width, bold=True), loc="left")
+    axes.set_xlabel(wrapped(" ".join(axes.get_xlabel().split()), _TITLE, width))
+    axes.set_ylabel(wrapped(" ".join(axes.get_ylabel().split()), _TITLE, height))
+    ticks, room = axes.xaxis.get_major_locator(), max(2, int(width / 0.6))
+    if isinstance(ticks, LogLocator):
+        ticks.set_params(numticks=room)
+    elif isinstance(ticks, MaxNLocator):
+        ticks.set_params(nbins=min(room, 8))
+    if axes.images:
+        _fit_cells(axes, width / max(1, len(axes.get_xticks())))
+
+
+def _fit_cells(axes: Any, cell: float) -> None:
+    """Turn a heat map's columns' names, and leave its numbers out, where its cells (in inches) are too narrow."""
+    names = [label.get_text() for label in axes.get_xticklabels()]
+    level = max((text_width(name, SMALL) for name in names), default=0) < 0.92 * cell
+    axes.tick_params(axis="x", rotation=0 if level else 90)
+    if widest_number(axes) > 0.95 * cell:
+        for text in list(axes.texts):
+            text.remove()
+
+
+def _label(canvas: Any, view: View, panels: Sequence[tuple[Any, pl.DataFrame]], width: float) -> None:
+    """Write the labels of points; where there is no room for all, a legend tells them."""
+    # Labels are placed by where the axes are: from here on nothing moves
+    canvas.set_layout_engine("none")
+    named = [(axes, labels(view, own)) for axes, own in panels]
+    crowded = [axes for axes, points in named if points and place_labels(axes, points, SMALL)]
+    # A legend can take their place where each group is one label
+    if crowded and view.figure.group == view.figure.label:
+        for axes, _ in named:
+            for text in list(axes.texts):
+                text.remove()
+        canvas.set_layout_engine("constrained")
+        _legend(canvas, [axes for axes, _ in panels], width)
+        canvas.draw_without_rendering()
 
 
 def _rows(content: Content, figure: Figure) -> pl.DataFrame:
@@ -162,37 +321,7 @@ def _where(plot: Plot, metric: str, train: str) -> pl.DataFrame:
     return rows
 
 
-def _draw_panels(canvas: Any, view: _View, rows: pl.DataFrame) -> None:
-    figure = view.figure
-    facets: list[Any] = _distinct(rows, figure.facet) if figure.facet else [None]
-    groups: list[Any] = _distinct(rows, figure.group) if figure.group else [None]
-    looks = {group: (_COLOURS[n % 8], _MARKS[n % 6], _DASHES[n % 6]) for n, group in enumerate(groups)}
-    view = replace(view, look=looks, limits=_limits(view, rows))
-    draw = {"heatmap": _heatmap, "bars": _bars, "dots": _dots, "scatter": _scatter, "lines": _lines}[figure.kind]
-    columns = min(_COLUMNS, len(facets))
-    lines = math.ceil(len(facets) / columns)
-    n_rows = rows[figure.y].n_unique() if figure.kind in ("heatmap", "bars", "dots") else 9
-    legend_rows = 1 if figure.group and figure.label != figure.group else 0
-    canvas.set_size_inches(
-        _PANEL_WIDTH * columns * (1 if columns > 1 else 1.5),
-        lines * (n_rows * _ROW + (1.3 if figure.kind == "heatmap" else 0.8)) + 0.3 * legend_rows,
-    )
-    panels = canvas.subplots(lines, columns, squeeze=False)
-    for n, axes in enumerate(panels.flat):
-        if n >= len(facets):
-            axes.set_visible(False)
-            continue
-        own = rows.filter(pl.col(figure.facet).eq_missing(facets[n])) if figure.facet else rows
-        draw(axes, view, own)
-        if figure.facet:
-            axes.set_title(textwrap.fill(str(facets[n]), 44), loc="left")
-    if legend_rows:
-        handles, labels = panels.flat[0].get_legend_handles_labels()
-        known = dict(zip(labels, handles, strict=True))
-        canvas.legend(known.values(), known.keys(), loc="outside upper left", ncols=6)
-
-
-def _limits(view: _View, rows: pl.DataFrame) -> tuple[float, float] | None:
+def _limits(view: View, rows: pl.DataFrame) -> tuple[float, float] | None:
     figure = view.figure
     if figure.kind != "heatmap":
         return figure.range
@@ -205,183 +334,5 @@ def _limits(view: _View, rows: pl.DataFrame) -> tuple[float, float] | None:
     if figure.diverging:
         most = max(map(abs, values)) or 1.0
         return -most, most
-    return min(values), max(values)
-
-
-def _heatmap(axes: Any, view: _View, rows: pl.DataFrame) -> None:
-    import numpy as np
-
-    figure, value = view.figure, view.column(view.figure.value)
-    xs, ys = _order(rows, figure.x, value, figure.order), _order(rows, figure.y, value, figure.order)
-    cells = {(y, x): v for y, x, v in rows.group_by(figure.y, figure.x).agg(pl.col(value).mean()).rows()}
-    words = {(y, x): t for y, x, t in rows.select(figure.y, figure.x, figure.text).rows()[::-1]} if figure.text else {}
-    matrix = np.array([[_number(cells.get((y, x))) for x in xs] for y in ys])
-    low, high = view.limits or (0.0, 1.0)
-    axes.imshow(matrix, cmap="BrBG" if figure.diverging else "cividis", vmin=low, vmax=high, aspect="auto")
-    for (r, c), number in np.ndenumerate(matrix):
-        if np.isfinite(number):
-            shade = (number - low) / (high - low or 1)
-            light = 0.25 < shade < 0.75 if figure.diverging else shade > 0.55
-            text = words.get((ys[r], xs[c])) or (f"{number:.0f}" if figure.whole else f"{number:.2f}")
-            axes.text(c, r, text, ha="center", va="center", fontsize=6, color="black" if light else "white")
-    axes.set_xticks(
-        range(len(xs)),
-        [_cut(x) for x in xs],
-        rotation=40 if len(xs) > 3 else 0,
-        ha="right" if len(xs) > 3 else "center",
-        rotation_mode="anchor" if len(xs) > 3 else None,
-    )
-    axes.set_yticks(range(len(ys)), [_cut(y) for y in ys])
-    axes.tick_params(length=0)
-    axes.spines[:].set_visible(False)
-    axes.set_xlabel(figure.x_title)
-    axes.set_ylabel(figure.y_title)
-
-
-def _bars(axes: Any, view: _View, rows: pl.DataFrame) -> None:
-    figure, value = view.figure, view.column(view.figure.x)
-    rows = rows.filter(pl.col(value).is_not_null())
-    together = pl.col(value).sum() if value == "runs" else pl.col(value).mean()
-    keys = [figure.y, figure.group] if figure.group else [figure.y]
-    lengths = rows.group_by(keys).agg(together)
-    ys = (
-        lengths.group_by(figure.y)
-        .agg(pl.col(value).sum())
-        .sort(value, figure.y, descending=[True, False])[figure.y]
-        .to_list()
-    )
-    start = dict.fromkeys(ys, 0.0)
-    for group, (colour, _, _) in view.look.items():
-        own = (
-            dict(lengths.filter(pl.col(figure.group) == group).select(figure.y, value).rows())
-            if figure.group
-            else dict(lengths.rows())
-        )
-        widths = [own.get(y) or 0.0 for y in ys]
-        bars = axes.barh(
-            range(len(ys)),
-            widths,
-            left=[start[y] for y in ys],
-            color=colour,
-            label=group,
-            height=0.75,
-            edgecolor="white",
-            linewidth=0.4,
-        )
-        if not figure.group:
-            axes.bar_label(bars, fmt="%.0f" if figure.whole else "%.3f", padding=2, fontsize=6)
-        for y, width in zip(ys, widths, strict=True):
-            start[y] += width
-    _categories(axes, ys)
-    axes.set_xlabel(view.title(figure.x_title, figure.x))
-    if view.limits:
-        axes.set_xlim(*view.limits)
-
-
-def _dots(axes: Any, view: _View, rows: pl.DataFrame) -> None:
-    figure, value = view.figure, view.column(view.figure.x)
-    rows = rows.filter(pl.col(value).is_not_null())
-    means = (
-        rows.group_by(figure.y).agg(pl.col(value).mean()).sort(value, figure.y, descending=[not figure.rising, False])
-    )
-    place = {name: n for n, name in enumerate(means[figure.y].to_list())}
-    for n, (group, (colour, mark, _)) in enumerate(view.look.items()):
-        own = rows.filter(pl.col(figure.group) == group) if figure.group else rows
-        shift = (n - (len(view.look) - 1) / 2) * 0.22 if figure.low and len(view.look) > 1 else 0.0
-        at = [place[name] + shift for name in own[figure.y].to_list()]
-        x = own[value].to_list()
-        if figure.low and figure.high:
-            ends = zip(x, own[figure.low].to_list(), own[figure.high].to_list(), strict=True)
-            spread = [(v - (v if low is None else low), (v if high is None else high) - v) for v, low, high in ends]
-            axes.errorbar(
-                x,
-                at,
-                xerr=list(zip(*spread, strict=True)) or None,
-                fmt="none",
-                ecolor=colour,
-                elinewidth=0.8,
-                capsize=2,
-            )
-        axes.plot(x, at, mark, color=colour, markersize=4.5, label=group)
-    _categories(axes, list(place))
-    axes.grid(axis="y", linewidth=0.3, color="#dddddd")
-    axes.set_axisbelow(True)
-    axes.set_xlabel(view.title(figure.x_title, figure.x))
-    if figure.log_x:
-        axes.set_xscale("log")
-        axes.xaxis.set_major_formatter("{x:,g}")
-        axes.xaxis.set_minor_formatter("")
-
-
-def _scatter(axes: Any, view: _View, rows: pl.DataFrame) -> None:
-    figure, x, y = view.figure, view.column(view.figure.x), view.column(view.figure.y)
-    rows = rows.filter(pl.col(x).is_not_null() & pl.col(y).is_not_null())
-    if figure.log_x:
-        rows = rows.filter(pl.col(x) > 0)
-    for group, (colour, mark, _) in view.look.items():
-        own = rows.filter(pl.col(figure.group) == group) if figure.group else rows
-        axes.plot(own[x].to_list(), own[y].to_list(), mark, color=colour, markersize=5, label=group)
-    if figure.label and rows.height <= 20:
-        for left, up, text in rows.select(x, y, figure.label).rows():
-            axes.annotate(_cut(text), (left, up), xytext=(0, 4), textcoords="offset points", ha="center", fontsize=6)
-    if figure.front and rows.height:
-        front: list[tuple[float, float]] = []
-        for point in rows.select(x, y).sort(x, y, descending=[False, True]).rows():
-            if not front or point[1] > front[-1][1]:
-                front.append((point[0], point[1]))
-        axes.plot(*zip(*front, strict=True), ":", color="#52606d", linewidth=0.8, zorder=0)
-    axes.grid(linewidth=0.3, color="#dddddd")
-    axes.set_axisbelow(True)
-    axes.margins(0.12)
-    axes.set_xlabel(view.title(figure.x_title, figure.x))
-    axes.set_ylabel(view.title(figure.y_title, figure.y))
-    if figure.log_x:
-        axes.set_xscale("log")
-        axes.xaxis.set_major_formatter("{x:,g}")
-        axes.xaxis.set_minor_formatter("")
-
-
-def _lines(axes: Any, view: _View, rows: pl.DataFrame) -> None:
-    figure, x, y = view.figure, view.column(view.figure.x), view.column(view.figure.y)
-    for group, (colour, mark, dash) in view.look.items():
-        own = rows.filter(pl.col(figure.group) == group) if figure.group else rows
-        points = own.group_by(x).agg(pl.col(y).mean()).drop_nulls().sort(x)
-        if not points.height:
-            continue
-        values = points[y]
-        if figure.relative:
-            positive = [value for value in values.to_list() if value > 0]
-            values = values / (positive[0] if positive else 1)
-        axes.plot(points[x].to_list(), values.to_list(), color=colour, linestyle=dash, linewidth=1.1, label=group)
-        if figure.best and (best := values.arg_max()) is not None:
-            axes.plot(points[x][best], values[best], mark, markerfacecolor="none", markeredgecolor=colour, markersize=7)
-    axes.grid(linewidth=0.3, color="#dddddd")
-    axes.set_xlabel(view.title(figure.x_title, figure.x))
-    axes.set_ylabel(view.title(figure.y_title, figure.y))
-
-
-def _categories(axes: Any, names: Sequence[Any]) -> None:
-    axes.set_yticks(range(len(names)), [_cut(name) for name in names])
-    axes.set_ylim(len(names) - 0.4, -0.6)
-    axes.tick_params(axis="y", length=0)
-
-
-def _order(rows: pl.DataFrame, column: str, value: str, order: str) -> list[Any]:
-    if order == "given":
-        return _distinct(rows, column)
-    means = rows.group_by(column).agg(pl.col(value).mean())
-    every = means.sort(pl.col(column) != "all", -pl.col(value), column, nulls_last=True)
-    return every[column].to_list()
-
-
-def _distinct(rows: pl.DataFrame, column: str) -> list[Any]:
-    return rows[column].unique(maintain_order=True).to_list()
-
-
-def _number(value: float | None) -> float:
-    return math.nan if value is None else float(value)
-
-
-def _cut(text: Any, most: int = 32) -> str:
-    words = str(text)
-    return words if len(words) <= most else words[: most - 2] + "…"
+    low, high = min(values), max(values)
+    return (low, high) if low < high else (low, high + (1 if figure.whole else 0.05))

@@ -41,6 +41,7 @@ def test_an_svgs_text_is_text_and_the_same_results_give_the_same_file(source: So
     draw(plot, tmp_path / "b.svg", metric="ap50")
     text = (tmp_path / "a.svg").read_text()
     assert text == (tmp_path / "b.svg").read_text()
+    assert "@font-face" in text
     for word in (*METHODS.values(), *TASKS, *TISSUES):
         assert f">{word}</text>" in text
     row = source.scores.data.filter(
