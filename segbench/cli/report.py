@@ -35,6 +35,15 @@ def report(
     watch: Annotated[
         bool, typer.Option("--watch", help="Write it again whenever results come in, until Ctrl-C.")
     ] = False,
+    serve: Annotated[
+        bool,
+        typer.Option(
+            "--serve", help="Show it live to a browser on this machine, anew as results come in, until Ctrl-C."
+        ),
+    ] = False,
+    port: Annotated[
+        int, typer.Option("--port", help="For --serve; a free one by default.", min=0, max=65535, show_default=False)
+    ] = 0,
 ) -> None:
     """Write the results as one HTML file that needs no server and no network.
 
@@ -45,13 +54,23 @@ def report(
       segbench report --out my-results --title "Nuclei, March" --sections overview,ranking
 
       segbench report --compare last-month/results.duckdb --with-published
+
+      segbench report --serve --open
     """
+    from segbench.analysis.report.page import build_report, choose_sections
     from segbench.analysis.results import Results
     from segbench.errors import SegbenchError
 
     if output is not None and static_dir is not None:
         raise SegbenchError("--output and --static-dir exclude each other: one names a file, the other a folder")
     keys = [key.strip() for key in sections.split(",") if key.strip()]
+
+    if serve:
+        if output is not None or static_dir is not None or watch:
+            raise SegbenchError("--serve writes no file: leave out --output, --static-dir and --watch")
+        choose_sections(keys)
+        _serve(out, lambda: build_report(out, title, keys, compare, with_published).html, port, open_it)
+        return
 
     def write() -> Path:
         path = Results(out).report(
@@ -68,6 +87,29 @@ def report(
         webbrowser.open(path.resolve().as_uri())
     if watch:
         _watch(out, write)
+
+
+def _serve(out: ResultsFolder, build: Callable[[], str], port: int, open_it: bool) -> None:
+    """Serve the report on the loopback interface until the user stops it."""
+    from segbench.analysis.report.serving import LivePage, serving, wait_for_the_end
+
+    with serving(LivePage(build, lambda: _stamp(out)), port) as address:
+        typer.echo(f"report: {address} (on this machine alone; Ctrl-C ends it)")
+        if open_it:
+            import webbrowser
+
+            webbrowser.open(address)
+        wait_for_the_end()
+    typer.echo("stopped serving")
+
+
+def _stamp(out: ResultsFolder) -> tuple[int, int] | None:
+    """Return what differs when the store does; None where there is none yet."""
+    try:
+        found = out.store.stat()
+    except FileNotFoundError:
+        return None
+    return found.st_mtime_ns, found.st_size
 
 
 def _watch(out: ResultsFolder, write: Callable[[], Path], every_s: float = 5.0) -> None:

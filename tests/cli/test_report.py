@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 import subprocess
 import sys
+import urllib.request
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -72,3 +73,36 @@ def test_watch_writes_again_when_results_come_in(tmp_path: Path, make_record: ob
 def test_a_file_and_a_site_at_once_are_refused(tmp_path: Path) -> None:
     with pytest.raises(SegbenchError, match="exclude each other"):
         CliRunner().invoke(app, ["--output", "a.html", "--static-dir", str(tmp_path)], catch_exceptions=False)
+
+
+@pytest.mark.slow
+def test_serve_shows_new_results_and_ends_cleanly_on_ctrl_c(tmp_path: Path, make_record: object) -> None:
+    writer = StoreWriter(ResultsFolder(tmp_path))
+    writer.add([make_record()])  # type: ignore[operator]
+    command = [sys.executable, "-c", "from segbench.cli.report import report; import typer; typer.run(report)"]
+    process = subprocess.Popen(
+        [*command, "--out", str(tmp_path), "--sections", "runs", "--serve"],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    try:
+        assert process.stdout is not None
+        address = process.stdout.readline().split()[1]
+        with urllib.request.urlopen(address, timeout=60) as answer:
+            before = answer.read()
+        assert b'<section id="runs"' in before
+        writer.add([make_record(run_id="bbbbbbbbbbbb")])  # type: ignore[operator]
+        with urllib.request.urlopen(address, timeout=60) as answer:
+            assert answer.read() != before
+        assert not (tmp_path / "report.html").exists()
+        process.send_signal(signal.SIGINT)
+        said, complaints = process.communicate(timeout=60)
+        assert process.returncode == 0
+        assert said.strip() == "stopped serving"
+        assert complaints == ""
+    finally:
+        process.kill()
+
+
+def test_serving_writes_no_file() -> None:
+    with pytest.raises(SegbenchError, match="--serve writes no file"):
+        CliRunner().invoke(app, ["--serve", "--output", "a.html"], catch_exceptions=False)

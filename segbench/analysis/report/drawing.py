@@ -248,7 +248,8 @@ def _fit(canvas: Any, panels: Sequence[Any], titles: Sequence[str], height: floa
     for axes in panels:
         if axes.images:
             axes.tick_params(axis="x", rotation=90)
-    for _ in range(2):
+    # A wrapped word leaves less room or more to others
+    for _ in range(3):
         canvas.draw_without_rendering()
         for axes, title in zip(panels, titles, strict=True):
             _fit_words(axes, title)

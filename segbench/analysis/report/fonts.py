@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import importlib
 import io
 import re
 from html import unescape
@@ -16,8 +17,7 @@ def with_fonts(svg: str) -> str:
 
     Its texts stay texts: they can be searched, copied and edited.
     """
-    letters = {unescape(character) for text in re.findall(r"<text[^>]*>([^<]*)</text>", svg) for character in text}
-    letters |= set("".join(unescape(text) for text in re.findall(r">([^<]+)</(?:text|tspan)>", svg)))
+    letters = {letter for text in re.findall(r">([^<]+)</(?:text|tspan)>", svg) for letter in unescape(text)}
     if not letters:
         return svg
     weights = ["normal", *(["bold"] if re.search(r"font(?:-weight)?:\s*(?:700|bold)", svg) else [])]
@@ -31,9 +31,9 @@ def with_fonts(svg: str) -> str:
 
 def _subset(weight: str, letters: str) -> str:
     """Return base64 of a WOFF with these letters of a weight."""
-    from fontTools import subset
     from matplotlib.font_manager import FontProperties, findfont
 
+    subset = importlib.import_module("fontTools.subset")
     path = findfont(FontProperties(family=_FAMILY, weight=weight), fallback_to_default=False)
     # No times of making or changing: the same letters give the same bytes
     options = subset.Options(

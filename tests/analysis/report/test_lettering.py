@@ -127,7 +127,7 @@ def test_numbers_stand_in_cells_only_where_they_fit() -> None:
 
 def test_a_heat_map_has_a_colour_bar_and_hatches_what_is_missing() -> None:
     canvas = composed("heatmap", 3, 6, 1, "double")
-    bar, panel = canvas.axes
+    panel, bar = canvas.axes
     assert bar.get_title(loc="left") == "Accuracy"
     assert panel.patch.get_hatch()
 
