@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import shutil
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 from segbench.errors import SegbenchError
@@ -58,6 +61,28 @@ def require_writable_file(path: Path, what: str) -> None:
             pass
     except OSError as error:
         raise SegbenchError(f"{what}: {error.strerror or error}") from None
+
+
+@contextlib.contextmanager
+def gone_if_failed(folder: Path, unless: str | None = None) -> Iterator[None]:
+    """Let a folder be made within the block; where that fails, it and what was made above it are gone again.
+
+    Parameters
+    ----------
+    folder
+        One that was there before stays, with all that is in it.
+    unless
+        A pattern: where it holds such a file, the folder is worth keeping.
+    """
+    new = None if folder.exists() else folder.absolute()
+    while new is not None and not new.parent.exists():
+        new = new.parent
+    try:
+        yield
+    except Exception:
+        if new is not None and not (unless and any(folder.rglob(unless))):
+            shutil.rmtree(new, ignore_errors=True)
+        raise
 
 
 def require_new_file(path: Path, option: str) -> None:

@@ -34,13 +34,18 @@ class MaskKind(enum.StrEnum):
     COLOUR = "colour"
 
 
-_WIDE: ContextVar[bool] = ContextVar("wide", default=False)
-"""Whether the command that runs shows every column of its tables."""
+_WIDE: ContextVar[bool | None] = ContextVar("wide", default=None)
+"""Whether the command that runs shows every column of its tables; None where it has no such option."""
 
 
 def tell_error(text: str) -> None:
     """Tell an error on standard error in one line, red where colours are wanted (NO_COLOR is not set)."""
-    typer.secho(f"error: {text}", fg=None if os.environ.get("NO_COLOR") else typer.colors.RED, err=True)
+    tell_coloured(f"error: {text}", typer.colors.RED)
+
+
+def tell_coloured(text: str, colour: str) -> None:
+    """Tell a line on standard error, in a colour where colours are wanted."""
+    typer.secho(text, fg=None if os.environ.get("NO_COLOR") else colour, err=True)
 
 
 def tell_notes(notes: Sequence[str]) -> None:

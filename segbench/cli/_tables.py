@@ -15,10 +15,22 @@ _GAP = 3
 _NARROWEST = 24
 """A text of several words is broken into lines, at its words, of no fewer characters than this."""
 _ANY_WIDTH = 1_000_000
+_WORDS = {
+    "tissue": "tissue",
+    "train_tissue": "tissue",
+    "test_tissue": "tissue",
+    "windows": "window",
+    "suite": "suite",
+    "layout": "layout",
+    "train_s": "T",
+    "T": "T",
+    "fingerprint": "fingerprint",
+}
+"""What only segbench means by a column's name, by the word that the glossary explains."""
 
 
 def show_table(
-    rows: Sequence[Mapping[str, Any]], columns: Sequence[str], title: str | None = None, *, wide: bool = False
+    rows: Sequence[Mapping[str, Any]], columns: Sequence[str], title: str | None = None, *, wide: bool | None = False
 ) -> None:
     """Print a table on standard output.
 
@@ -34,7 +46,7 @@ def show_table(
     title
         Stands above.
     wide
-        Keep every column, and fold what does not fit.
+        Keep every column, and fold what does not fit; None where the command has no option for that.
     """
     from rich.console import Console
 
@@ -49,9 +61,24 @@ def show_table(
     console.print(table)
     if not rows:
         console.print("no rows")
+    words = explained([columns[n] for n in shown]) if terminal and rows else []
+    if words:
+        console.print(f"the words: segbench help {' '.join(words)}", style="dim", markup=False)
     left = [column for n, column in enumerate(columns) if n not in shown]
     if left:
-        console.print(f"not shown for lack of room: {', '.join(left)} (--wide shows them)", style="dim", markup=False)
+        hint = "" if wide is None else " (--wide shows them)"
+        console.print(f"not shown for lack of room: {', '.join(left)}{hint}", style="dim", markup=False)
+
+
+def explained(columns: Sequence[str]) -> list[str]:
+    """Return the words among columns' names that only segbench uses so, as 'segbench help' takes them.
+
+    Examples
+    --------
+    >>> explained(["split", "tissue", "windows", "cells_nuclear"]), explained(["method", "train_s"])
+    (['tissue', 'window'], ['T'])
+    """
+    return list(dict.fromkeys(_WORDS[column] for column in columns if column in _WORDS))
 
 
 def fitting(columns: Sequence[str], texts: Sequence[Sequence[str]], width: int) -> list[int]:

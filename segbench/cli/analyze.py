@@ -10,7 +10,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from segbench.analysis import ANALYSES, Analysis, Option
-from segbench.cli._common import DEFAULT_OUT, Format, FormatOption, OutOption, WideOption, numbers_by_name, print_table
+from segbench.cli._common import (
+    DEFAULT_OUT,
+    Format,
+    FormatOption,
+    OutOption,
+    WideOption,
+    numbers_by_name,
+    print_table,
+    tell_coloured,
+)
 
 if TYPE_CHECKING:
     from segbench.analysis.result import Result
@@ -119,4 +128,4 @@ def _show(result: Result, format: Format, part: str | None = None) -> None:
         for sentence in result.findings:
             typer.echo(f"- {sentence}")
     for sentence in result.warnings:
-        typer.secho(f"note: {sentence}", fg=typer.colors.YELLOW, err=True)
+        tell_coloured(f"note: {sentence}", typer.colors.YELLOW)

@@ -136,9 +136,10 @@ def evaluate(
 
 def _check_outputs(per_image: Path | None, both: bool) -> None:
     from segbench.errors import SegbenchError
+    from segbench.paths import require_writable_file
 
-    if per_image is not None and (per_image.is_dir() or not per_image.parent.is_dir()):
-        raise SegbenchError(f"--per-image {per_image} cannot be written: give a file in a folder that exists")
+    if per_image is not None:
+        require_writable_file(per_image, f"--per-image {per_image} cannot be written")
     if both:
         raise SegbenchError("--bootstrap gives intervals of AP and AR; leave out --cells")
 

@@ -8,6 +8,8 @@ from typing import Annotated
 
 import typer
 
+from segbench.cli._common import tell_coloured
+
 app = typer.Typer(no_args_is_help=True)
 
 
@@ -49,13 +51,16 @@ def build(
     from segbench.analysis.gallery.gathering import gather
     from segbench.analysis.gallery.site import build_gallery
     from segbench.engine.models.exporting import Told
+    from segbench.paths import gone_if_failed, require_writable_folder
 
     note = partial(typer.echo, err=True)
     told = Told(licence, data_licence, tuple(author or ()))
-    packages, failed = gather(sources, site, told, note)
-    built = build_gallery(packages, site, title, note)
+    require_writable_folder(site, f"cannot write to {site}")
+    with gone_if_failed(site, unless="*.zip"):
+        packages, failed = gather(sources, site, told, note)
+        built = build_gallery(packages, site, title, note)
     for problem in (*failed, *built.problems):
-        typer.secho(f"left out: {problem}", fg=typer.colors.RED, err=True)
+        tell_coloured(f"left out: {problem}", typer.colors.RED)
     typer.echo(f"{built.page} ({built.models} models, {built.site_bytes / 1e6:.2f} MB beside the packages)")
     if failed or built.problems:
         raise typer.Exit(1)

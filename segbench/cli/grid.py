@@ -51,7 +51,8 @@ def plan(
     place = place_of(how.options(), gpus, gpus_per_node, on_gpus=how.cpu is False or needs.asks_for_gpus())
     planned = make_plan(asked.request(needs.change()), out, place.device, fit=place.options.fit)
     expected = forecast(planned, place)
-    print_table([one.row() for one in planned], format)
+    totals = {} if format is Format.TABLE else {"runs": len(planned), **expected.totals()}
+    print_table([{**one.row(), **totals} for one in planned], format)
     if format is Format.TABLE:
         typer.echo(f"{len(planned):,} runs, {len(planned) - expected.runs:,} done")
         notes = dict.fromkeys(note for one in planned for note in one.notes)
@@ -194,7 +195,10 @@ def status(
         watch_launch(out, every)
         return
     found = grid_status(out)
-    print_table(found.frame(), format)
+    rows = found.frame()
+    if format is not Format.TABLE:
+        rows = rows.with_columns(**found.totals())
+    print_table(rows, format)
     if format is Format.TABLE:
         counts = ", ".join(f"{n} {name}" for name, n in sorted(found.counts().items()))
         launch = f"a launch runs (process {found.pid} on {found.host})" if found.driven else "no launch runs"

@@ -13,6 +13,7 @@ from segbench.cli._common import (
     DEFAULT_OUT,
     Format,
     FormatOption,
+    WideOption,
     print_table,
     results_folder,
     tell_error,
@@ -91,6 +92,7 @@ def apply(
     ] = None,
     results: ResultsOption = DEFAULT_OUT,
     format: FormatOption = Format.TABLE,
+    _wide: WideOption = False,
 ) -> None:
     """Segment images with a trained model: images of any size and number, none of them annotated.
 

@@ -8,7 +8,15 @@ from typing import Annotated
 
 import typer
 
-from segbench.cli._common import DEFAULT_OUT, Format, FormatOption, print_table, results_folder, tell_error
+from segbench.cli._common import (
+    DEFAULT_OUT,
+    Format,
+    FormatOption,
+    WideOption,
+    print_table,
+    results_folder,
+    tell_error,
+)
 from segbench.engine.results.folder import ResultsFolder
 
 ResultsOption = Annotated[
@@ -72,6 +80,7 @@ def check(
     packages: Annotated[list[Path], typer.Argument(metavar="PACKAGE...", help="Packages: files that 'export' wrote.")],
     gpu: GpuOption = False,
     format: FormatOption = Format.TABLE,
+    _wide: WideOption = False,
 ) -> None:
     """Check that packages do here what they are known to do: each predicts its test window again.
 
@@ -120,7 +129,7 @@ def import_(package: PackageArgument, results: ResultsOption = DEFAULT_OUT) -> N
     typer.echo(f"{found.facts.name}: {'added to' if new else 'was already in'} {results}")
 
 
-def list_(results: ResultsOption = DEFAULT_OUT, format: FormatOption = Format.TABLE) -> None:
+def list_(results: ResultsOption = DEFAULT_OUT, format: FormatOption = Format.TABLE, _wide: WideOption = False) -> None:
     """List the models of a results folder: those that its runs have trained, and the imported ones.
 
     Examples:
@@ -178,6 +187,7 @@ def recommend(
     ] = None,
     first: Annotated[int, typer.Option("--first", min=1, help="How many models are shown.")] = 10,
     format: FormatOption = Format.TABLE,
+    _wide: WideOption = False,
 ) -> None:
     """Propose models of a gallery for images, without knowing their cells.
 

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from segbench.cli._common import DEFAULT_OUT, print_table, results_folder
+from segbench.cli._common import DEFAULT_OUT, Format, FormatOption, WideOption, print_table, results_folder
 from segbench.engine.results.folder import ResultsFolder
 
 
@@ -31,6 +31,8 @@ def plot(
     width: Annotated[
         str, typer.Option("--width", help="single or double: one column of a journal's page, or both (89 or 183 mm).")
     ] = "double",
+    format: FormatOption = Format.TABLE,
+    _wide: WideOption = False,
 ) -> None:
     """Draw one figure of the report, without a browser.
 
@@ -50,7 +52,7 @@ def plot(
 
         figures = Results(out).figures()
         keep_figures(str(out), figures.rows())
-        print_table(figures)
+        print_table(figures, format)
         return
     if output is None:
         raise SegbenchError("name the file: segbench plot NAME -o FILE.svg (or .png, .pdf, .html)")

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from segbench.cli._common import DEFAULT_OUT, Format, FormatOption, OutOption, WideOption, print_table, results_folder
 from segbench.engine.results.folder import ResultsFolder, is_url
+
+if TYPE_CHECKING:
+    from segbench.engine.results.store.check import Checked
 
 app = typer.Typer(no_args_is_help=True)
 
@@ -43,27 +46,30 @@ def check(
         {"kind": fault.kind, "run_id": fault.run_id or "-", "attempt": fault.attempt, "detail": fault.detail}
         for fault in found.faults
     ]
-    if format is not Format.TABLE:
+    for_people = format is Format.TABLE
+    if not for_people:
         print_table(rows, format)
     else:
         for row in rows:
             attempt = "" if row["attempt"] is None else f" attempt {row['attempt']}"
             typer.echo(f"{row['kind']}: {row['run_id']}{attempt}: {row['detail']}")
-        told = [f"{found.records} records, {found.attempts} attempts in the store"]
-        if found.superseded:
-            told.append(f"{found.superseded} second results of runs left out, as they should be")
-        if driven:
-            told.append(f"a launch runs: {found.waiting} records wait to be taken in")
-        told.append(_verdict([fault.kind for fault in found.faults]))
-        if found.unhashed:
-            told.append(
-                f"{found.unhashed} finished attempts of an older segbench have no hashes: their files may change"
-            )
-        if found.elsewhere:
-            told.append(f"{found.elsewhere} finished attempts whose files are not here")
-        typer.echo("; ".join(told))
+    typer.echo(_totals(found, driven), err=not for_people)
     if rows:
         raise typer.Exit(1)
+
+
+def _totals(found: Checked, driven: bool) -> str:
+    told = [f"{found.records} records, {found.attempts} attempts in the store"]
+    if found.superseded:
+        told.append(f"{found.superseded} second results of runs left out, as they should be")
+    if driven:
+        told.append(f"a launch runs: {found.waiting} records wait to be taken in")
+    told.append(_verdict([fault.kind for fault in found.faults]))
+    if found.unhashed:
+        told.append(f"{found.unhashed} finished attempts of an older segbench have no hashes: their files may change")
+    if found.elsewhere:
+        told.append(f"{found.elsewhere} finished attempts whose files are not here")
+    return "; ".join(told)
 
 
 def _verdict(kinds: list[str]) -> str:
@@ -95,6 +101,7 @@ def repair(out: OutOption = DEFAULT_OUT) -> None:
 
     if not out.path.is_dir():
         raise SegbenchError(f"there is no results folder {out}: name another --out")
+    out.require_writable()
     with out.launch.hold(), launching(out, lambda text: typer.echo(text, err=True)) as remote:
         pull_all(out)
         done = repair_store(out)
@@ -138,6 +145,7 @@ def merge(
     from segbench.engine.results.mirror import pull_all
     from segbench.engine.results.store.merge import merge_results
     from segbench.errors import SegbenchError
+    from segbench.paths import gone_if_failed
 
     if is_url(out):
         raise SegbenchError(f"cannot merge into {out}: name a folder with --out")
@@ -148,7 +156,8 @@ def merge(
         raise SegbenchError(f"{target} is a file: name a folder with --out")
     for source in sources:
         pull_all(source, artifacts=artifacts)
-    with target.make().launch.hold():
+    target.require_writable()
+    with gone_if_failed(target.path), target.make().launch.hold():
         merged = merge_results(sources, target, link=link, artifacts=artifacts)
     rows = [
         {

@@ -48,6 +48,16 @@ class GridStatus:
         """Return how many runs have each status."""
         return Counter(row["status"] for row in self.rows)
 
+    def totals(self) -> dict[str, pl.Expr]:
+        """Return the totals as columns of ``frame``: the runs, those of the row's status, whether a launch runs."""
+        import polars as pl
+
+        return {
+            "runs": pl.len(),
+            "runs_of_status": pl.len().over("status"),
+            "launch_runs": pl.lit(self.driven),
+        }
+
 
 @dataclass(frozen=True)
 class LaunchState:

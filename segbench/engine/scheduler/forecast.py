@@ -45,6 +45,21 @@ class Forecast:
     makespan_h: float | None = None
     """Hours from the launch to the last run's end."""
 
+    def totals(self) -> dict[str, float | int | None]:
+        """Return the forecast as columns that stand beside every run.
+
+        Examples
+        --------
+        >>> Forecast(3, 5.0, 12.0, {"published": 3}).totals()
+        {'runs_to_do': 3, 'total_hours': 5.0, 'total_gpu_hours': 12.0, 'makespan_hours': None}
+        """
+        return {
+            "runs_to_do": self.runs,
+            "total_hours": self.hours,
+            "total_gpu_hours": self.gpu_hours,
+            "makespan_hours": self.makespan_h,
+        }
+
     def lines(self) -> tuple[str, ...]:
         """Return the forecast in words.
 

@@ -23,6 +23,7 @@ from segbench.engine.results.store.reader import query, store_copy
 from segbench.engine.results.store.recovery import take_in
 from segbench.engine.results.store.writer import StoreWriter
 from segbench.errors import SegbenchError
+from segbench.paths import gone_if_failed, require_writable_folder
 
 _Try = tuple[str, Status, str, datetime, datetime]
 """What makes an attempt the same one in two folders, whatever its number: run, how it ended, host, start and end."""
@@ -139,14 +140,16 @@ def export_parquet(out: ResultsFolder, folder: Path) -> dict[str, int]:
         There is no store, the folder cannot be written, or the store holds a table whose name is no file's name, or a
         view that cannot be computed.
     """
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise SegbenchError(f"cannot write to {folder}: {error.strerror}") from None
-    with tempfile.TemporaryDirectory(prefix=".export-", dir=folder) as parts:
-        counts = _export(out, Path(parts))
-        for name in counts:
-            (Path(parts) / f"{name}.parquet").replace(folder / f"{name}.parquet")
+    require_writable_folder(folder, f"cannot write to {folder}")
+    with gone_if_failed(folder):
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryDirectory(prefix=".export-", dir=folder) as parts:
+                counts = _export(out, Path(parts))
+                for name in counts:
+                    (Path(parts) / f"{name}.parquet").replace(folder / f"{name}.parquet")
+        except OSError as error:
+            raise SegbenchError(f"cannot write to {folder}: {error.strerror or error}") from None
     return counts
 
 
@@ -168,6 +171,9 @@ def _export(out: ResultsFolder, folder: Path) -> dict[str, int]:
                     {"path": str(folder.resolve() / f"{name}.parquet")},
                 ).fetchone()
             except duckdb.Error as error:
+                if str(folder.resolve()) in str(error):  # the new file, not the store
+                    why = one_line(error).rpartition(": ")[2]
+                    raise SegbenchError(f"cannot write {name}.parquet to {folder.parent}: {why}") from None
                 told = SegbenchError(f"cannot export {name} of {out.store}: {one_line(error)}")
                 raise of_the_file(error, out.store) or told from None
             counts[name] = int(found[0]) if found else 0

@@ -301,5 +301,10 @@ def _damaged(error: Exception, path: Path) -> DamagedStoreError:
 
 def one_line(error: Exception, lines: int = 1) -> str:
     """Return the beginning of what DuckDB says, in one line."""
-    told = [line.strip() for line in str(error).splitlines() if line.strip()]
+    text = str(error)
+    if named := re.search(
+        r'"exception_message": ?"((?:[^"\\]|\\.)*)"', text
+    ):  # DuckDB's own error as JSON, about bytes
+        text = named[1].replace('\\"', "'")
+    told = [line.strip() for line in text.splitlines() if line.strip()]
     return " ".join(told[:lines])[:300] or type(error).__name__
