@@ -124,8 +124,10 @@ def apply(
     from segbench.engine.models.images import image_files
     from segbench.engine.models.several import agree, apply_several
     from segbench.errors import SegbenchError
+    from segbench.paths import require_writable_folder
 
     options = _options(write, pixel_size, channels, no_rescale, overlap, gpu, project, plane)
+    require_writable_folder(to, f"cannot write to {to}")
     models, images = models_and_images(arguments, results, gallery, partial(typer.echo, err=True))
     if rank_images and len(models) < 2:
         raise SegbenchError("--rank-images compares models: name two or more")

@@ -63,7 +63,9 @@ def export(
     """
     from segbench.engine.models.exporting import Told, export_model
     from segbench.engine.models.strict import problems_of
+    from segbench.paths import require_writable_folder
 
+    require_writable_folder(to.parent if to.suffix == ".zip" else to, f"cannot write {to}")
     told = Told(licence, data_licence, tuple(author or ()), data_url, name)
     done = export_model(results, run, to, told, gpu=gpu, progress=_note)
     for note in done.notes:
