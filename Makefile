@@ -25,7 +25,8 @@ environments: setup  ## build the methods' environments, once a lock file
 	$(BIN)/segbench methods install --cpu
 
 demo: setup  ## train, score and rank three methods on synthetic data, and make the dashboard
-	$(BIN)/segbench grid launch --preset demo --cpu --out $(OUT)
+	$(BIN)/segbench data prepare synthetic --layout tissuenet --name demo --scale 0.4
+	$(BIN)/segbench grid launch --grid examples/demo.yaml --cpu --out $(OUT)
 	$(BIN)/segbench report --out $(OUT)
 	$(BIN)/segbench sql "select task, place, method, accuracy, map, ap50, ap75, train_s from leaderboard" --out $(OUT)
 	@echo "the dashboard: $(abspath $(OUT))/report.html"

@@ -32,33 +32,41 @@ def require_writable_folder(folder: Path, what: str) -> None:
         if not place.is_dir():
             raise NotADirectoryError(20, f"{place} is a file")
         if not folder.exists() and len(os.fsencode(folder.name)) > 255:
-            raise OSError(36, "its name is too long")
+            raise OSError(36, "File name too long")
         with tempfile.TemporaryFile(dir=place):
             pass
     except OSError as error:
         raise SegbenchError(f"{what}: {error.strerror or error}") from None
 
 
-def require_writable_file(path: Path, what: str) -> None:
-    """Make sure, before long work, that a file can be written in a folder that exists; what is there stays.
+def require_writable_file(path: Path, what: str, *, below: bool = False) -> None:
+    """Make sure, before long work, that a file can be written; what is there stays, and nothing is made.
+
+    Parameters
+    ----------
+    path
+        The file.
+    what
+        The error's line begins with it ("cannot write figure.pdf").
+    below
+        Its folder may be missing: it will be made.
 
     Raises
     ------
     SegbenchError
-        It cannot: the line begins with ``what`` ("cannot write figure.pdf") and says why.
+        It cannot: the line says why.
     """
     try:
         if path.is_dir():
             raise IsADirectoryError(21, "it is a folder: name a file")
-        if not path.parent.exists():
-            raise FileNotFoundError(2, f"there is no folder {path.parent}")
+        if len(os.fsencode(path.name)) > 255:
+            raise OSError(36, "File name too long")
         if path.exists():
             with path.open("ab"):
                 pass
-        elif len(os.fsencode(path.name)) > 255:
-            raise OSError(36, "its name is too long")
-        with tempfile.TemporaryFile(dir=path.parent):
-            pass
+        elif not below and not path.parent.exists():
+            raise FileNotFoundError(2, f"there is no folder {path.parent}")
+        require_writable_folder(path.parent, what)
     except OSError as error:
         raise SegbenchError(f"{what}: {error.strerror or error}") from None
 

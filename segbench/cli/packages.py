@@ -63,9 +63,12 @@ def export(
     """
     from segbench.engine.models.exporting import Told, export_model
     from segbench.engine.models.strict import problems_of
-    from segbench.paths import require_writable_folder
+    from segbench.paths import require_writable_file, require_writable_folder
 
-    require_writable_folder(to.parent if to.suffix == ".zip" else to, f"cannot write {to}")
+    if to.suffix == ".zip":
+        require_writable_file(to, f"cannot write {to}", below=True)
+    else:
+        require_writable_folder(to, f"cannot write to {to}")
     told = Told(licence, data_licence, tuple(author or ()), data_url, name)
     done = export_model(results, run, to, told, gpu=gpu, progress=_note)
     for note in done.notes:

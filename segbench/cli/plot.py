@@ -46,6 +46,7 @@ def plot(
     """
     from segbench.analysis.results import Results
     from segbench.errors import SegbenchError
+    from segbench.paths import require_writable_file
 
     if name is None:
         from segbench.cli._completion_values import keep_figures
@@ -56,4 +57,5 @@ def plot(
         return
     if output is None:
         raise SegbenchError("name the file: segbench plot NAME -o FILE.svg (or .png, .pdf, .html)")
+    require_writable_file(output, f"cannot write {output}", below=True)
     typer.echo(f"figure: {Results(out).plot(name, output, metric=metric, train=train, width=width)}")

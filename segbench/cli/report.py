@@ -71,6 +71,7 @@ def report(
         choose_sections(keys)
         _serve(out, lambda: build_report(out, title, keys, compare, with_published).html, port, open_it)
         return
+    _require_writable(out, output, static_dir)
 
     def write() -> Path:
         path = Results(out).report(
@@ -110,6 +111,17 @@ def _stamp(out: ResultsFolder) -> tuple[int, int] | None:
     except FileNotFoundError:
         return None
     return found.st_mtime_ns, found.st_size
+
+
+def _require_writable(out: ResultsFolder, output: Path | None, static_dir: Path | None) -> None:
+    """Raise SegbenchError where the report could not be written: before it is built."""
+    from segbench.paths import require_writable_file, require_writable_folder
+
+    if static_dir is not None:
+        require_writable_folder(static_dir, f"cannot write to {static_dir}")
+    else:
+        file = output or out.report
+        require_writable_file(file, f"cannot write {file}", below=True)
 
 
 def _watch(out: ResultsFolder, write: Callable[[], Path], every_s: float = 5.0) -> None:
