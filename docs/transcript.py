@@ -114,6 +114,8 @@ def _block(command: str, told: str, folder: Path) -> str:
     """Return a fenced block; paths of this machine are left out, and what is beyond some lines is counted."""
     text = _CONTROL.sub("", told).replace(f"{folder.resolve()}/", "").replace(str(folder.resolve()), ".")
     lines = [line.rstrip() for line in text.splitlines()]
+    lines = [line for n, line in enumerate(lines) if line or (n and lines[n - 1])]
+    lines = [line for line in lines if "━" not in line]
     while lines and not lines[0]:
         del lines[0]
     if len(lines) > _MOST_LINES:
@@ -139,7 +141,8 @@ def masked(text: str) -> str:
     """
     text = re.sub(r"\b[0-9a-f]{12,}\b", "ID", text)
     text = re.sub(r"\d[\d,.]*(e[+-]?\d+)?", "N", text)
-    return "\n".join(" ".join(line.replace("─", "").split()) for line in text.splitlines() if line.strip(" ─"))
+    lines = [line for line in text.splitlines() if line.strip(" ─") and "━" not in line]
+    return "\n".join(" ".join(line.replace("─", "").split()) for line in lines)
 
 
 def main() -> None:

@@ -180,7 +180,7 @@ ANALYSES: Mapping[str, Analysis] = {
             "diagnosis:diagnose_runs",
             "Show what a lost point is made of: missed, split, merged, spurious cells, loose outlines; with bias and "
             "calibration.",
-            (Option("metric", "ap50, ap75 or map.", "ap50", flags=("--metric", "-m")),),
+            (Option("metric", "ap50, ap75 or map.", "ap50", flags=("--metric",)),),
             ("cells", "calibration", "bias", "experts"),
         ),
         Analysis(

@@ -12,9 +12,13 @@ if TYPE_CHECKING:
 
 _GAP = 3
 """Spaces between two columns."""
+_EDGES = 2
+"""Spaces at the edges of a table."""
 _NARROWEST = 24
 """A text of several words is broken into lines, at its words, of no fewer characters than this."""
 _ANY_WIDTH = 1_000_000
+_TELLING = ("method", "task", "test_task", "name", "status")
+"""Columns without which a row cannot be read."""
 _WORDS = {
     "tissue": "tissue",
     "train_tissue": "tissue",
@@ -34,8 +38,8 @@ def show_table(
 ) -> None:
     """Print a table on standard output.
 
-    On a terminal columns are left out from the right until the rest fits, and named below the table; ``wide`` keeps
-    them all. On a pipe every row is one line.
+    On a terminal columns that do not fit are left out, and named below the table; ``wide`` keeps them all. On a pipe
+    every row is one line.
 
     Parameters
     ----------
@@ -82,7 +86,7 @@ def explained(columns: Sequence[str]) -> list[str]:
 
 
 def fitting(columns: Sequence[str], texts: Sequence[Sequence[str]], width: int) -> list[int]:
-    """Return which columns to show within a width: all if they fit, else fewer from the right, at least the first.
+    """Return which columns to show within a width: all that fit, or the first, what a row is about, and from the left.
 
     Empty columns go first, and one that is too wide does not take narrower ones after it along.
 
@@ -90,19 +94,17 @@ def fitting(columns: Sequence[str], texts: Sequence[Sequence[str]], width: int) 
     --------
     >>> fitting(["run", "method", "error"], [["0a1b", "cellpose", "x" * 60]], 40)
     [0, 1]
-    >>> fitting(["run", "method", "error"], [["0a1b", "cellpose", "x" * 60]], 78)
+    >>> fitting(["run", "method", "error"], [["0a1b", "cellpose", "x" * 60]], 80)
     [0, 1, 2]
     """
     needs = [_needed(column, [row[n] for row in texts]) for n, column in enumerate(columns)]
-    shown = list(range(len(columns)))
-    if _total(needs, shown) > width:
-        shown = [n for n in shown if n == 0 or any(row[n] != "-" for row in texts)]
-    while len(shown) > 1 and _total(needs, shown) > width:
-        over = _total(needs, shown) - width
-        enough = [n for n in shown[1:] if needs[n] + _GAP >= over]
-        # one column that makes the room alone, the last such one; else the last column, and again
-        shown.remove(enough[-1] if enough else shown[-1])
-    return shown
+    empty = {n for n in range(len(columns)) if texts and all(row[n] == "-" for row in texts)}
+    shown = [0] if columns else []
+    # what a row is about, then what stands first, and what is empty at last
+    for n in sorted(range(1, len(columns)), key=lambda n: (n in empty, columns[n] not in _TELLING, n)):
+        if _total(needs, [*shown, n]) <= width:
+            shown.append(n)
+    return sorted(shown)
 
 
 def short(value: Any) -> str:
@@ -117,7 +119,7 @@ def short(value: Any) -> str:
 
 
 def _total(needs: Sequence[int], shown: Sequence[int]) -> int:
-    return sum(needs[n] for n in shown) + _GAP * (len(shown) - 1)
+    return sum(needs[n] for n in shown) + _GAP * (len(shown) - 1) + _EDGES
 
 
 def _needed(column: str, cells: Sequence[str]) -> int:

@@ -50,7 +50,7 @@ def refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capt
         (["data", "import"], "KIND is missing: one of coco, geojson"),
         (["evaluate", "truth"], "PREDICTIONS is missing (see 'segbench evaluate --help')"),
         (["grid", "plan", "--epochs", "many"], "--epochs: must be a whole number"),
-        (["grid", "plan", "--epochs", "0"], "--epochs: must be at least 1"),
+        (["grid", "plan", "--batch-size", "0"], "--batch-size: must be at least 1"),
         (["grid", "plan", "-o", "x"], "the results folder is --out"),
         (["help", "windov"], "did you mean window?"),
     ],

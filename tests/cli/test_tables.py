@@ -81,6 +81,13 @@ def test_one_column_that_makes_room_alone_goes_before_narrower_ones() -> None:
     assert fitting(columns, [["0a1b2c3d4e5f" * 9, "-", "8", "1"]], 30) == [0]
 
 
+def test_what_a_row_is_about_stays_before_its_figures() -> None:
+    columns = ["suite", "rank", "method", "overall", "accuracy"]
+    row = ["study", "1", "cascade-mask-rcnn-seesaw", "0.6134", "0.59"]
+    assert fitting(columns, [row], 46) == [0, 1, 2]
+    assert fitting(columns, [row], 38) == [0, 2]
+
+
 def test_a_cell_is_one_line() -> None:
     assert short("one\ntwo") == "one two"
     assert short([1, 2]) == "1, 2"
