@@ -140,7 +140,7 @@ def luminance(rgb: Sequence[float]) -> float:
 def test_examples_show_each_methods_outlines_over_the_image(browser: Browser, path: Path) -> None:
     browser.open(path, "#examples")
     panels = browser.until(lambda: browser.all("#examples .window:first-child .panel"))
-    captions = [panel.find_element(By.CSS_SELECTOR, "b").text for panel in panels]
+    captions = [panel.find_element(By.CSS_SELECTOR, "figcaption b").text for panel in panels]
     assert captions == ["Image", "Truth", "Cellpose", "StarDist", "Watershed"]
     browser.until(
         lambda: browser.run(

@@ -35,7 +35,7 @@ SB.buildExamples = function (section) {
     ];
     const view = () => SB.openViewer(find(".viewer"), example, all, kinds, hidden());
     return SB.make("article", { class: "window" },
-      SB.make("h4", {}, `${example.tissue} · ${example.image}`, ...example.tags.map((tag) => SB.make("span", { class: "tag" }, tag))),
+      SB.make("h3", {}, `${example.tissue} · ${example.image}`, ...example.tags.map((tag) => SB.make("span", { class: "tag" }, tag))),
       SB.channelKey(example),
       SB.make("div", { class: "panels" }, ...all.map((p) => SB.panel(example, p, kinds, hidden(), view))));
   }
@@ -177,6 +177,8 @@ SB.openViewer = function (dialog, example, panels, kinds, hidden) {
     state.y = Math.min(most, Math.max(0, state.y));
     for (const tile of tiles) {
       tile.querySelector(".layers").style.transform = `scale(${state.zoom}) translate(${-state.x * 100}%, ${-state.y * 100}%)`;
+      // A finger scrolls the viewer until there is something to move
+      tile.style.touchAction = state.zoom > 1 ? "none" : "pan-y";
       tile.querySelector(".bar-of").replaceWith(SB.scaleBar(example, state.zoom));
     }
     dialog.querySelector(".zoom").textContent = `${Number(state.zoom.toPrecision(2))}×`;
