@@ -82,7 +82,7 @@ def test_the_demo_trains_two_networks_that_beat_the_watershed_ranks_and_shows_th
         mean, ap50, seconds = board[method]
         assert seconds > 0
         assert mean > board["watershed"][0], board
-        assert ap50 > max(0.3, board["watershed"][1]), board
+        assert ap50 > max(0.2, board["watershed"][1]), board
     falls = (
         "select method, arg_min(loss, point) > arg_max(loss, point) "
         "from history join attempts using (run_id, attempt) group by 1"
