@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from segbench.engine.data.clahe import bins_of, interpolate, maps_of
 from segbench.engine.data.morphology import measure
+from segbench.engine.data.ranks import percentiles_of_bands
 from segbench.engine.data.source import RawImage, check_pixels
 from segbench.engine.data.spec import PreparationSettings
 from segbench.engine.data.windowed import ImageWindows, RawFacts, percentiles, ranked
@@ -184,9 +185,13 @@ def _bands(plane: npt.NDArray[Any]) -> Iterator[tuple[int, npt.NDArray[Any]]]:
 
 
 def _percentiles(plane: npt.NDArray[Any], percents: tuple[float, float], image: str) -> tuple[float, float]:
-    """Return the percentiles of 8- and 16-bit pixels by counting; of others all pixels are sorted in memory."""
+    """Return the percentiles by counting; pixels of 8 bits that are signed, and of half precision, are sorted."""
     if plane.dtype not in (np.uint8, np.uint16):
-        return percentiles(check_pixels(plane[None], image)[0], percents)
+        if plane.dtype.kind == "b" or plane.dtype.itemsize < 4:
+            return percentiles(check_pixels(plane[None], image)[0], percents)
+        for _, rows in _bands(plane):
+            check_pixels(rows[None], image)
+        return percentiles_of_bands(lambda: (rows for _, rows in _bands(plane)), percents)
     counts = np.zeros(np.iinfo(plane.dtype).max + 1, np.int64)
     for _, rows in _bands(plane):
         counts += np.bincount(rows.ravel(), minlength=counts.size)

@@ -11,7 +11,7 @@ import numpy as np
 
 from segbench.engine.data.large import prepare_large
 from segbench.engine.data.recipe import Recipe
-from segbench.engine.data.resample import resample_pixels, rescaled_shape
+from segbench.engine.data.resample import resample, rescaled_shape
 from segbench.engine.data.source import RawImage
 from segbench.engine.data.spec import PreparationSettings
 from segbench.engine.files.pictures import read_picture
@@ -112,7 +112,7 @@ def _described(
         seen = planes_for(picture, names, recipe, channels, image.path.name).pixels
         factor = scale_of(recipe, picture.pixel_size_um, told_um, image.path.name).factor
         if factor is not None:
-            seen = resample_pixels(seen, rescaled_shape((seen.shape[1], seen.shape[2]), factor))
+            seen = resample(seen, rescaled_shape((seen.shape[1], seen.shape[2]), factor), image.path.name)
         described.append(describe_windows(_spread(seen, settings, image.path.name)))
     return np.concatenate(described)
 

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from segbench.engine.data.large import prepare_large
-from segbench.engine.data.resample import resample_pixels, rescaled_shape
+from segbench.engine.data.resample import resample, rescaled_shape
 from segbench.engine.data.source import RawImage
 from segbench.engine.data.spec import PreparationSettings
 from segbench.engine.data.stitching import Stitcher
@@ -101,7 +101,7 @@ def segment(
     """
     size = pixels.shape[1], pixels.shape[2]
     if factor is not None:
-        pixels = resample_pixels(pixels, rescaled_shape(size, factor))
+        pixels = resample(pixels, rescaled_shape(size, factor), image)
     seen = pixels.shape[1], pixels.shape[2]
     settings = tiling(model, overlap)
     stitcher = Stitcher(*seen, out=spool.array_of(seen, np.int32, image))

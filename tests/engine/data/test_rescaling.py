@@ -14,7 +14,7 @@ import tifffile
 
 from segbench.engine.data import DatasetSpec, PreparationSettings, PreparedDataset, ensure_prepared
 from segbench.engine.data.diameters import diameter_lines, diameters, median_diameters
-from segbench.engine.data.resample import resample_labels, resample_pixels, rescale
+from segbench.engine.data.resample import resample_labels, resample_large, resample_pixels, rescale
 from segbench.engine.data.rescaling import Rescaling
 from segbench.engine.data.source import RawImage
 from segbench.engine.study.diameters import DIAMETERS
@@ -183,3 +183,15 @@ def test_cells_without_a_pixel_left_are_counted(tmp_path: Path) -> None:
 def _labels(prepared: PreparedDataset, split: str) -> npt.NDArray[np.int32]:
     labels: npt.NDArray[np.int32] = np.load(prepared.labels_path(split, "cell"))
     return labels
+
+
+@pytest.mark.parametrize(
+    ("size", "shape"),
+    [((2, 613, 200), (306, 100)), ((1, 300, 90), (611, 177)), ((1, 5, 900), (1, 300)), ((1, 1, 1), (3, 3))],
+    ids=["half", "twice", "a thin one", "a pixel"],
+)
+def test_large_images_are_rescaled_some_rows_at_a_time(size: tuple[int, ...], shape: tuple[int, int]) -> None:
+    pixels = np.random.default_rng(0).integers(0, 60_000, size).astype(np.uint16)
+    whole, rows = resample_pixels(pixels, shape), resample_large(pixels, shape, "a")
+    assert (rows.shape, rows.dtype) == (whole.shape, whole.dtype)
+    np.testing.assert_allclose(rows, whole, rtol=1e-6)

@@ -147,7 +147,9 @@ def test_all_forms_hold_the_same_cells_to_their_own_readers(tmp_path: Path) -> N
 
 
 @pytest.mark.usefixtures("plugin")
-def test_an_image_of_another_pixel_size_is_brought_to_the_models_and_back(tmp_path: Path) -> None:
+def test_an_image_of_another_pixel_size_is_brought_to_the_models_and_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     image = np.kron(blobs(100, 90), np.ones((2, 2), np.uint16))
     given = write_images(tmp_path / "i", a=image)
     plain = threshold(tmp_path / "m")
@@ -159,6 +161,9 @@ def test_an_image_of_another_pixel_size_is_brought_to_the_models_and_back(tmp_pa
     assert (fine.max(), own.max()) == (len(np.unique(fine)) - 1, one.cells)
     assert ((fine > 0) == (own > 0)).mean() > 0.95
     assert not np.array_equal(fine, own)
+    monkeypatch.setattr(spool, "LARGE_BYTES", 1000)
+    applied(model, given, tmp_path / "disk", ApplyOptions(pixel_size_um=0.25))
+    assert np.array_equal(tifffile.imread(tmp_path / "disk" / "a.labels.tif"), fine)
 
 
 @pytest.mark.usefixtures("plugin")
