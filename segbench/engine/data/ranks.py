@@ -81,7 +81,7 @@ def _keys(numbers: npt.NDArray[Any]) -> npt.NDArray[Any]:
         return raw
     if numbers.dtype.kind == "i":
         return raw ^ top
-    return np.where(raw & top, ~raw, raw | top)
+    return np.asarray(np.where(raw & top, ~raw, raw | top))
 
 
 def _value(key: int, dtype: np.dtype[Any]) -> Any:
