@@ -1,6 +1,6 @@
 """Damages what segbench keeps on disk, hundreds of times, and looks that nothing is lost and all is told in one line.
 
-Run: python benchmarks/fuzz.py KIND [--n 300] [--seed 0]
+Run: python benchmarks/fuzz.py KIND... [--n 300] [--seed 0]
 
 Kinds are store, records, checkpoints, progress, npz, prepared, packages, grids and predictions. Each round begins with
 a sound folder, damages one file of it (a bit, a page of zeros or of noise, a cut, no content, a value for another) and
@@ -40,30 +40,36 @@ RUNS = 6
 def main() -> int:
     """Damage one kind of file as often as asked; return 1 where anything went wrong."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=sorted(KINDS))
+    parser.add_argument("what", nargs="+", choices=sorted(KINDS))
     parser.add_argument("--n", type=int, default=300)
     parser.add_argument("--seed", type=int, default=0)
     asked = parser.parse_args()
     faulthandler.enable()
     logging.disable()
-    rng, ended, failures = random.Random(asked.seed), Counter[str](), Failures()
+    return max([fuzz(what, asked.n, random.Random(asked.seed)) for what in dict.fromkeys(asked.what)])
+
+
+def fuzz(what: str, rounds: int, rng: random.Random) -> int:
+    """Damage one kind of file so often, and print what came of it; return 1 where anything went wrong."""
+    ended, failures = Counter[str](), Failures()
     with tempfile.TemporaryDirectory(prefix="segbench-fuzz-") as scratch:
         here = Path(scratch) / "here"
         here.mkdir()
         os.chdir(here)
         os.environ["SEGBENCH_CACHE"] = str(Path(scratch) / "cache")
-        for number, told in zip(range(asked.n), KINDS[asked.what](Path(scratch), rng, failures), strict=False):
+        for number, told in zip(range(rounds), KINDS[what](Path(scratch), rng, failures), strict=False):
             ended[told] += 1
             if any(here.iterdir()) or not {path.name for path in Path(scratch).iterdir()} <= _OWN:
                 failures.append(f"round {number}: something was written outside its folder")
             if sys.stderr.isatty() and number % 20 == 0:
-                print(f"{number} of {asked.n}", end="\r", file=sys.stderr)
+                print(f"{number} of {rounds}", end="\r", file=sys.stderr)
+        os.chdir("/")
     for told, n in sorted(ended.items()):
         print(f"{n:5d} {told}")
     for failure in failures[:20]:
         print(f"WRONG: {failure}", file=sys.stderr)
-    print(f"{asked.what}: {asked.n} damages, {len(failures)} went wrong")
-    return bool(failures)
+    print(f"{what}: {rounds} damages, {len(failures)} went wrong", flush=True)
+    return int(bool(failures))
 
 
 def sound_results(folder: Path, log: bool) -> ResultsFolder:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import secrets
+import tokenize
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -41,6 +42,10 @@ def write_whole(path: Path, content: str | bytes | Iterable[str], *, sync: bool 
     except BaseException:
         part.unlink(missing_ok=True)
         raise
+
+
+BAD_ARRAY = (OSError, ValueError, EOFError, SyntaxError, MemoryError, tokenize.TokenError)
+"""What ``numpy.load`` raises for a .npy that is cut off or damaged, be it in its header."""
 
 
 def read_json(path: Path) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from segbench.small_files import write_whole
+from segbench.small_files import BAD_ARRAY, write_whole
 
 
 @dataclass(frozen=True)
@@ -176,7 +176,9 @@ class PredictionSet:
         self.folder = Path(folder)
         try:
             self._open()
-        except (ValueError, TypeError, KeyError, EOFError, OverflowError, SyntaxError, RecursionError) as error:
+        except (OSError, MemoryError):
+            raise
+        except (*BAD_ARRAY, TypeError, KeyError, OverflowError, RecursionError) as error:
             told = " ".join(str(error).split())[:200] or type(error).__name__
             raise ValueError(f"{self.folder} holds no whole predictions: {told}") from None
 

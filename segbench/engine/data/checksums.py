@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from segbench.small_files import read_json, write_whole
+from segbench.small_files import BAD_ARRAY, read_json, write_whole
 
 SUMS = "checksums.json"
 CHECKED = "checked.json"
@@ -68,7 +68,7 @@ def _wrong_array(folder: Path) -> str | None:
     for path in sorted(folder.glob("*.npy")):
         try:
             np.load(path, mmap_mode="r")
-        except (OSError, ValueError, EOFError) as error:
+        except BAD_ARRAY as error:
             return f"{path.name} is cut off or no array ({' '.join(str(error).split())[:100]})"
     return None
 

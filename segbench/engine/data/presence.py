@@ -8,6 +8,7 @@ from segbench.engine.data.spec import DatasetSpec
 from segbench.engine.data.tasks import tasks_of
 from segbench.errors import SegbenchError
 from segbench.methods.job import Task
+from segbench.small_files import BAD_ARRAY
 
 
 def tasks_or_why(spec: DatasetSpec, prepared: PreparedDataset | None) -> tuple[tuple[Task, ...], str | None]:
@@ -22,5 +23,5 @@ def windows_of(prepared: PreparedDataset) -> int | None:
     """Return how many windows a dataset has; None where its arrays cannot be read."""
     try:
         return sum(map(prepared.n_windows, prepared.splits))
-    except (OSError, ValueError):
+    except BAD_ARRAY:
         return None

@@ -49,8 +49,10 @@ def run_attempt(request: AttemptRequest) -> None:
         scored = _attempt(request, phases, facts)
     except KeyboardInterrupt as stop:
         status, error, cancelled = Status.CANCELLED, "cancelled while it ran", stop
-    except (EndedError, SegbenchError, MemoryError, OSError, ValueError, RuntimeError) as failure:
+    except _FAILURES as failure:
         status, error = _failed(failure, folder)
+        if status is Status.CANCELLED:
+            cancelled = KeyboardInterrupt()
 
     try:
         result = result_of(folder, with_training=request.of is None)
@@ -142,10 +144,13 @@ def evaluate_stage(request: AttemptRequest, data: PreparedDataset) -> Scored:
         except KeyboardInterrupt:
             how |= {"status": Status.CANCELLED.value, "error": "cancelled while it ran"}
             raise
-        except (SegbenchError, MemoryError, OSError, ValueError, RuntimeError) as failure:
+        except _FAILURES as failure:
             status, error = _failed(failure, folder)
             how |= {"status": status.value, "error": error}
             raise EndedError(status, error) from None
+
+
+_FAILURES = (EndedError, SegbenchError, MemoryError, OSError, ValueError, RuntimeError, SystemError)
 
 
 def _failed(failure: Exception, folder: AttemptFolder) -> tuple[Status, str]:
@@ -154,10 +159,22 @@ def _failed(failure: Exception, folder: AttemptFolder) -> tuple[Status, str]:
         return failure.status, str(failure)
     if isinstance(failure, SegbenchError):
         return Status.FAILED, str(failure)
+    if isinstance(failure, SystemError) and _was_interrupted(failure):
+        return Status.CANCELLED, "cancelled while it ran"
     if isinstance(failure, MemoryError):
         return Status.OUT_OF_MEMORY, "the engine ran out of memory while preparing or evaluating"
     folder.add_to_log("".join(traceback.format_exception(failure)))
     return Status.FAILED, f"{type(failure).__name__}: {failure}"
+
+
+def _was_interrupted(failure: BaseException) -> bool:
+    """Return whether an error is how compiled code takes an interrupt that comes while it runs."""
+    earlier: BaseException | None = failure
+    while earlier is not None:
+        if isinstance(earlier, KeyboardInterrupt):
+            return True
+        earlier = earlier.__cause__ or earlier.__context__
+    return False
 
 
 def _is_given_up(folder: AttemptFolder) -> bool:

@@ -8,11 +8,14 @@ import heapq
 import itertools
 import math
 import secrets
+import signal
+import threading
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from types import FrameType
 
 from segbench.engine.data import DatasetSpec
 from segbench.engine.grid import Run, run_to_dict
@@ -103,7 +106,8 @@ def execute(
             out.launch.write_grid(map(run_to_dict, runs if listed is None else listed), {"options": options.saved()})
             observe(Opened(len(runs), executor.dashboard))
             try:
-                driver.work()
+                with _stopped_by_sigterm():
+                    driver.work()
             except KeyboardInterrupt:
                 driver.cancel()
             driver.tell_state(ended=True)
@@ -115,6 +119,23 @@ def execute(
         finally:
             driver.close()
         return Summary(tuple(driver.outcomes.values()), driver.cancelled)
+
+
+@contextlib.contextmanager
+def _stopped_by_sigterm() -> Iterator[None]:
+    """Take SIGTERM for Ctrl-C: what a batch system sends cancels, and Ray's own handler would print where it was."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def stop(_: int, __: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before or signal.SIG_DFL)
 
 
 @contextlib.contextmanager

@@ -19,7 +19,7 @@ from segbench.engine.scheduler.executor import Attempt, Ended, Executor
 from segbench.engine.scheduler.metrics import GridMetrics
 from segbench.engine.scheduler.options import LaunchOptions
 from segbench.engine.scheduler.placement import Fitted
-from segbench.engine.scheduler.ray_session import connected, set_ray_environment
+from segbench.engine.scheduler.ray_session import Session, connected, set_ray_environment
 
 _NODES_EVERY_S = 5.0
 
@@ -48,7 +48,7 @@ def on_ray(
     """
     set_ray_environment(options)
     with connected(options) as session:
-        executor = RayExecutor(options, attempt, gpu_memory, ahead_s, session.dashboard)
+        executor = RayExecutor(options, attempt, gpu_memory, ahead_s, session)
         try:
             yield executor
         finally:
@@ -62,24 +62,18 @@ class RayExecutor(Executor):
     ----------
     options, attempt, gpu_memory, ahead_s
         As ``on_ray`` takes them.
-    dashboard
-        URL of Ray's dashboard; None where there is none.
+    session
+        The connection.
     """
 
     def __init__(
-        self, options: LaunchOptions, attempt: Attempt, gpu_memory: bool, ahead_s: float, dashboard: str | None
+        self, options: LaunchOptions, attempt: Attempt, gpu_memory: bool, ahead_s: float, session: Session
     ) -> None:
-        import ray
-
-        self._cluster = Cluster(options, gpu_memory)
-        self.use_gpu = self._cluster.use_gpu
-        self.device = device_of(ray.nodes()) if self.use_gpu else CPU
-        self.dashboard = dashboard
+        self._options, self._attempt, self._gpu_memory, self._session = options, attempt, gpu_memory, session
+        self.dashboard = session.dashboard
         self.local = options.address is None
-        # max_calls=0: the method's subprocess holds the GPU's memory, not the worker, so the worker can be kept
-        self._ray_task = ray.remote(max_retries=0, max_calls=0)(attempt)
-        self._placer = Placer(self._cluster.nodes)
-        self._metrics = GridMetrics()
+        self._lost: list[str] = []
+        self._take_over()
         self._ahead_s = ahead_s
         self._waiting: dict[str, tuple[Run, float]] = {}
         self._shapes: dict[str, Shape] = {}
@@ -87,6 +81,30 @@ class RayExecutor(Executor):
         self._chosen: dict[str, str] = {}
         self._running: dict[Any, str] = {}
         self._looked = time.monotonic()
+
+    def _take_over(self) -> None:
+        """Make what belongs to the Ray that is connected now."""
+        import ray
+
+        self._cluster = Cluster(self._options, self._gpu_memory)
+        self.use_gpu = self._cluster.use_gpu
+        self.device = device_of(ray.nodes()) if self.use_gpu else CPU
+        # max_calls=0: the method's subprocess holds the GPU's memory, not the worker, so the worker can be kept
+        self._ray_task = ray.remote(max_retries=0, max_calls=0)(self._attempt)
+        self._placer = Placer(self._cluster.nodes)
+        self._metrics = GridMetrics()
+
+    def _begin_again(self) -> None:
+        """Go on with a new local Ray: what ran on the one that died is lost, what waits goes on waiting."""
+        self._cluster.stop()
+        self._lost += self._running.values()
+        self._running.clear()
+        self._session.start_again()
+        self._take_over()
+        self._asked.clear()
+        for run_id, (run, _) in self._waiting.items():
+            self._shapes[run_id] = self.fit(run).shape
+            self._wait(run_id)
 
     @property
     def gpus(self) -> int:
@@ -138,6 +156,11 @@ class RayExecutor(Executor):
         """Wait until a task ends, and return all that have."""
         import ray
 
+        if self._lost:
+            lost, self._lost = self._lost, []
+            return [
+                Ended(run_id, lambda: (Status.LOST, "the local Ray died, and was started again")) for run_id in lost
+            ]
         ready, rest = ray.wait(list(self._running), num_returns=1, timeout=timeout_s)
         if ready and rest:
             ready += ray.wait(rest, num_returns=len(rest), timeout=0)[0]
@@ -165,6 +188,9 @@ class RayExecutor(Executor):
         if now - self._looked < _NODES_EVERY_S:
             return
         self._looked = now
+        if self._session.died():
+            self._begin_again()
+            return
         if self._cluster.refresh():
             self._placer.set_nodes(self._cluster.nodes)
             for run_id, (run, _) in self._waiting.items():

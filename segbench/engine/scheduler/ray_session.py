@@ -5,10 +5,11 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+
+import psutil
 
 from segbench.engine.order import device_of
 from segbench.engine.scheduler.options import LaunchOptions
@@ -16,12 +17,54 @@ from segbench.engine.scheduler.placement import Host, hosts_of
 from segbench.errors import SegbenchError
 
 
-@dataclass(frozen=True)
 class Session:
-    """A connection to Ray."""
+    """A connection to Ray.
 
-    dashboard: str | None
-    """URL of Ray's dashboard; None where there is none."""
+    Parameters
+    ----------
+    start
+        Connects, or starts a local Ray, and returns the URL of its dashboard; None where somebody else did that.
+    """
+
+    def __init__(self, start: Callable[[], str | None] | None = None) -> None:
+        self._start = start
+        self.dashboard: str | None = None
+        """URL of Ray's dashboard; None where there is none."""
+        self._raylet: psutil.Process | None = None
+        self._begin()
+
+    def _begin(self) -> None:
+        before = _raylets()
+        dashboard = None if self._start is None else self._start()
+        self.dashboard = f"http://{dashboard}" if dashboard else None
+        self._raylet = next(iter(_raylets() - before), None)
+
+    def died(self) -> bool:
+        """Return whether the raylet of a local Ray that was started here is gone: nothing is run any more then."""
+        if self._raylet is None:
+            return False
+        try:
+            return self._raylet.status() == psutil.STATUS_ZOMBIE
+        except psutil.NoSuchProcess:
+            return True
+        except psutil.Error:
+            return False
+
+    def start_again(self) -> None:
+        """Start the local Ray anew; raises SegbenchError where that cannot be."""
+        import ray
+
+        ray.shutdown()
+        self._begin()
+
+
+def _raylets() -> set[psutil.Process]:
+    found = set()
+    for child in psutil.Process().children(recursive=True):
+        with contextlib.suppress(psutil.Error):
+            if child.name() == "raylet":
+                found.add(child)
+    return found
 
 
 def set_ray_environment(options: LaunchOptions) -> None:
@@ -48,25 +91,27 @@ def connected(options: LaunchOptions) -> Iterator[Session]:
     quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR", "configure_logging": False}
     if not (options.address or "").startswith("ray://"):  # a client's workers get no folder of the client
         quiet["job_config"] = _job_config()
-    began = not ray.is_initialized()
-    dashboard = None
-    if began:
+
+    def start() -> str | None:
         try:
             if options.address:
-                dashboard = ray.init(address=options.address, **quiet).dashboard_url
-            else:
-                gpus = {"num_gpus": 0} if options.cpu else {}
-                # nothing but small requests goes through Ray's object store
-                ray.init(
-                    address="local", num_cpus=options.num_cpus, include_dashboard=False,
-                    object_store_memory=128 * 2**20, **gpus, **quiet,
-                )  # fmt: skip
+                return str(ray.init(address=options.address, **quiet).dashboard_url or "") or None
+            gpus = {"num_gpus": 0} if options.cpu else {}
+            # nothing but small requests goes through Ray's object store
+            ray.init(
+                address="local", num_cpus=options.num_cpus, include_dashboard=False,
+                object_store_memory=128 * 2**20, **gpus, **quiet,
+            )  # fmt: skip
         except Exception as error:  # Ray raises Exception itself where a node does not start in time
             where = f"reach Ray at {options.address}" if options.address else "start a local Ray"
             raise SegbenchError(f"cannot {where}: {str(error).splitlines()[0] if str(error) else error!r}") from None
+        return None
+
+    began = not ray.is_initialized()
+    session = Session(start if began else None)
     keep_token()
     try:
-        yield Session(f"http://{dashboard}" if dashboard else None)
+        yield session
     finally:
         if began:
             ray.shutdown()

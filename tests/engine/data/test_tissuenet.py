@@ -84,6 +84,9 @@ def test_other_pickles_are_refused(tmp_path: Path) -> None:
         ("not-array", pickle.dumps([1, 2])),
         ("cut", pickle.dumps(np.array(["a"], object))[:20]),
         ("junk", b"junk"),
+        # an array of objects whose pointers the file would choose, and a data type that says what it is not
+        ("pointers", b"cnumpy\nndarray\n((I2\ntcnumpy\ndtype\n(S'O'\ntRS'" + b"A" * 16 + b"'\ntR."),
+        ("dtype", b"cnumpy\ndtype\n(S'i8'\ntR(I3\nS'|'\nNNNI-1\nI-1\nI63\ntb."),
     ):
         path = tmp_path / f"{name}.npz"
         with zipfile.ZipFile(path, "w") as archive:

@@ -138,6 +138,8 @@ def test_a_grid_file_may_be_one_block_or_several(tmp_path: Path) -> None:
         ("blocks: [{methods: [], tasks: [a]}]\n", "field blocks.0.methods"),
         ("methods: [stardist]\ntasks: [a]\nsedes: [1]\n", "did you mean seeds"),
         ("methods: [stardist]\ntasks: [a]\nbudget: {epochs: -1}\n", "budget.epochs"),
+        ("methods: [stardist]\ntasks: [a]\nseeds: [0, 3000000000, 1]\n", "seeds.1"),
+        ("methods: [stardist]\ntasks: [a]\nbudget: {iterations: 3000000000}\n", "budget.iterations"),
         ("methods: [stardist]\ntasks: [a]\nresources: {stardist: {num_gpus: 1.5}}\n", "whole number"),
     ],
 )

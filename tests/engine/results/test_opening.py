@@ -176,9 +176,16 @@ def test_merging_writes_nothing_outside_and_follows_no_link(
     assert all(path.is_relative_to(to.path) for path in new)
 
 
-@pytest.mark.parametrize("what", ["store", "records"])
-def test_random_damage_is_told_and_loses_nothing(what: str) -> None:
-    done = subprocess.run(
-        [sys.executable, str(FUZZ), what, "--n", "10", "--seed", "1"], capture_output=True, text=True, timeout=600
-    )
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("what", "n"),
+    [
+        ("store records", 8),
+        ("checkpoints progress npz grids predictions", 40),
+        ("prepared packages", 6),
+    ],
+)
+def test_random_damage_is_told_and_loses_nothing(what: str, n: int) -> None:
+    command = [sys.executable, str(FUZZ), *what.split(), "--n", str(n), "--seed", "1"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stdout + done.stderr
