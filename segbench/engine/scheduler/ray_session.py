@@ -16,6 +16,8 @@ from segbench.engine.scheduler.options import LaunchOptions
 from segbench.engine.scheduler.placement import Host, hosts_of
 from segbench.errors import SegbenchError
 
+_STARTS = 4
+
 
 class Session:
     """A connection to Ray.
@@ -54,8 +56,18 @@ class Session:
         """Start the local Ray anew; raises SegbenchError where that cannot be."""
         import ray
 
-        ray.shutdown()
-        self._begin()
+        before = set(psutil.Process().children(recursive=True))
+        for left in reversed(range(_STARTS)):
+            ray.shutdown()
+            try:
+                self._begin()
+                return
+            except SegbenchError:  # Ray waits for half a minute, which a busy machine needs more of
+                if not left:
+                    raise
+                for process in set(psutil.Process().children(recursive=True)) - before:
+                    with contextlib.suppress(psutil.Error):
+                        process.kill()
 
 
 def _raylets() -> set[psutil.Process]:
