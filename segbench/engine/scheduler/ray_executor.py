@@ -102,6 +102,7 @@ class RayExecutor(Executor):
         self._session.start_again()
         self._take_over()
         self._asked.clear()
+        self._shapes.clear()  # of nodes that are gone
         for run_id, (run, _) in self._waiting.items():
             self._shapes[run_id] = self.fit(run).shape
             self._wait(run_id)
