@@ -85,7 +85,7 @@ class Figure:
     high: str | None = None
     """The column of its upper end."""
     order: Literal["value", "given"] = "value"
-    """Heat maps and bars: categories by falling mean, or as they come in the frame."""
+    """Heat maps and bars drawn to a file: categories by falling mean, or as they come in the frame."""
     rising: bool = False
     """For ``dots``: the least value first, for measures of which less is better."""
     label: str | None = None
@@ -104,6 +104,14 @@ class Figure:
     """For ``lines``: a ring at each line's greatest value."""
     front: bool = False
     """For ``scatter``: a line through the points that none beats both to the left and above."""
+    unit: Literal["", "seconds"] = ""
+    """Of the measure along the x axis: seconds are told as seconds to days."""
+    signed: bool = False
+    """For ``dots``: the measure is a change, told with its sign and set against zero."""
+    pick: bool = False
+    """For ``heatmap``: a cell shows its row with the greatest value, with that row's text."""
+    lacking: str = ""
+    """Why rows that are there may have no value, where it is not that the test data hold no cells."""
 
 
 @dataclass(frozen=True)
@@ -121,12 +129,12 @@ class Table:
 class Content:
     """What a section holds when there are data for it."""
 
-    sentence: str
-    """How to read it, made from the data."""
+    sentence: str = ""
+    """What the page has no sentence of its own for; it makes the others from what its figures show."""
     findings: tuple[str, ...] = ()
-    """What else is to be seen, made from the data."""
+    """What holds of all results, whatever the reader has chosen; what is to be seen in the figures, the page tells."""
     warnings: tuple[str, ...] = ()
-    """What limits the figures."""
+    """What limits the figures, for all results."""
     frames: tuple[Frame, ...] = ()
     """Frames that this section brings; a frame that another brought under the same name is kept once."""
     figures: tuple[Figure, ...] = ()
@@ -144,7 +152,9 @@ class Missing:
     """Why a section has nothing to show."""
 
     reason: str = ""
-    """In one sentence, made from the data; the section adds the command that fills it."""
+    """In one sentence, made from the data."""
+    commands: tuple[str, ...] = ()
+    """What to run, exactly as it stands, to fill it for these data; none where nothing would."""
 
 
 @dataclass(frozen=True)
@@ -156,8 +166,8 @@ class Section:
     title: str
     about: str
     """What is shown, in one sentence that holds for any data."""
-    fill: str
-    """The command that brings data for it where there are none."""
+    fill: Callable[[Source], Missing]
+    """Says what would bring data for it where there are none."""
     build: Callable[[Source], Content | Missing]
     """Asks the store."""
     optional: bool = False
@@ -195,6 +205,14 @@ class Source:
         return self._other.query(sql, parameters) if self._other else None
 
     @cached_property
+    def order(self) -> dict[str, list[str]]:
+        """Methods (by title) and tissues as they stand in every figure: by falling mean accuracy on own tasks."""
+        return {
+            "method": self.query(METHOD_ORDER_SQL)["method_title"].to_list(),
+            "tissue": self.query(TISSUE_ORDER_SQL)["test_tissue"].to_list(),
+        }
+
+    @cached_property
     def scores(self) -> Frame:
         """Every evaluation without post-operation, one row a (run, test task, test tissue)."""
         return Frame("scores", self.query(SCORES_SQL), SCORES_SQL, filters=ROW_FILTERS)
@@ -222,3 +240,27 @@ select
 from accuracy
 where operation = 'none'
 order by task, train_tissue, method, seed, test_task, test_tissue"""
+
+# Models of all tissues where there are any: single tissues' scores say more of the tissue than of the method
+METHOD_ORDER_SQL = """\
+with scored as (
+    select method_title, task, avg(accuracy) filter (train_tissue = 'all') as every, avg(accuracy) as any_tissue
+    from leaderboard
+    group by all
+)
+select method_title
+from (select distinct method_title from runs_latest)
+left join (
+    select method_title, avg(coalesce(every, any_tissue)) as mean from scored group by all
+) using (method_title)
+order by mean desc nulls last, lower(method_title), method_title"""
+TISSUE_ORDER_SQL = """\
+with scored as (
+    select test_tissue, avg(accuracy) filter (train_tissue = 'all') as every, avg(accuracy) as any_tissue
+    from accuracy
+    where test_task = task and operation = 'none' and test_tissue <> 'all'
+    group by all
+)
+select test_tissue
+from scored
+order by coalesce(every, any_tissue) desc nulls last, test_tissue"""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib.resources
 import logging
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,10 @@ from segbench.small_files import write_whole
 
 _log = logging.getLogger(__name__)
 
-_SCRIPTS = ("data.js", "filters.js", "across.js", "figures.js", "tables.js", "examples.js", "page.js")
+_SCRIPTS = (
+    "data.js", "filters.js", "marks.js", "axes.js", "across.js", "labels.js", "figures.js", "shapes.js",
+    "sentences.js", "tables.js", "examples.js", "page.js",
+)  # fmt: skip
 _STYLES = ("report.css", "examples.css", "phone.css", "print.css")
 
 
@@ -42,8 +45,8 @@ class _Part:
 
     section: Section
     content: Content | None
-    reason: str
-    """Why there is none."""
+    missing: Missing = field(default_factory=Missing)
+    """Why there is none, and what would bring it."""
 
     @property
     def body(self) -> Content:
@@ -104,6 +107,7 @@ def build_report(
             if part.content
         },
         "choices": _choices(source),
+        "order": source.order,
     }
     own = {part.section.key: part.body.data for part in parts if part.content and part.content.data}
     html = (
@@ -130,7 +134,11 @@ def build_report(
 
 def _part(section: Section, source: Source) -> _Part:
     content = section.build(source)
-    return _Part(section, None, content.reason) if isinstance(content, Missing) else _Part(section, content, "")
+    if not isinstance(content, Missing):
+        return _Part(section, content)
+    filled = section.fill(source)
+    reason = " ".join(filter(None, (content.reason, filled.reason)))
+    return _Part(section, None, Missing(reason, filled.commands))
 
 
 def write_report(report: Report, path: Path) -> None:

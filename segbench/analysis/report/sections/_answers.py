@@ -1,4 +1,4 @@
-"""Turns the analyses' answers into what sections hold: frames for every metric, findings as sentences, warnings."""
+"""Turns the analyses' answers into what sections hold: frames for every metric, warnings as sentences."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class Answers:
     """One analysis for every metric that the reader can choose."""
 
     default: Result
-    """The answer for accuracy: its findings and warnings are told."""
+    """The answer for accuracy: its warnings are told."""
     table: pl.DataFrame
     """The answers' tables with a column ``metric``."""
     parts: Mapping[str, pl.DataFrame]
@@ -46,12 +46,6 @@ def answer_frame(
 ) -> Frame:
     """Return a frame with an analysis's rows; its source is the query and the command that computes the rest."""
     return Frame(name, data, f"-- computed by: segbench analyze {result.name}\n{result.sql}", filters)
-
-
-def told(result: Result) -> tuple[str, tuple[str, ...]]:
-    """Return an analysis's first finding as the section's sentence, and the others."""
-    findings = tuple(_sentence(finding) for finding in result.findings)
-    return (findings[0], findings[1:]) if findings else ("Nothing can be said of these rows yet.", ())
 
 
 def unsure(result: Result) -> tuple[str, ...]:

@@ -8,10 +8,9 @@ from segbench.analysis.report.sections._answers import (
     answer_frame,
     for_every_metric,
     panel,
-    told,
     unsure,
-    why_missing,
 )
+from segbench.analysis.report.sections._filling import filled_by, missing_channels
 
 _FILTERS = {"method": ("method",), "tissue": ("test_tissue",)}
 
@@ -19,12 +18,9 @@ _FILTERS = {"method": ("method",), "tissue": ("test_tissue",)}
 def _build(source: Source) -> Content | Missing:
     answers = for_every_metric(lambda metric: compare_channels(source.answers, metric=metric))
     if not answers.table.height:
-        return Missing(why_missing(answers.default))
-    sentence, findings = told(answers.default)
+        return Missing()
     frame = answer_frame("channels", answers.table.with_columns(panel("dataset", "target")), answers.default, _FILTERS)
     return Content(
-        sentence=sentence,
-        findings=findings,
         warnings=unsure(answers.default),
         frames=(frame,),
         figures=(
@@ -32,12 +28,13 @@ def _build(source: Source) -> Content | Missing:
                 kind="dots",
                 frame="channels",
                 title="Gain of two channels over one, pooled over the test tissues, with 95 % intervals",
-                alt=sentence,
+                alt="A point is what a second channel brings to one method.",
                 x="gain",
                 y="title",
                 facet="panel",
                 where={"metric": METRIC_NAME, "test_tissue": "all"},
                 x_title="gain in score",
+                signed=True,
                 low="gain_low",
                 high="gain_high",
             ),
@@ -45,7 +42,7 @@ def _build(source: Source) -> Content | Missing:
                 kind="heatmap",
                 frame="channels",
                 title="Gain by test tissue",
-                alt=sentence,
+                alt="A row is a method, a column a test tissue; the colour is the gain.",
                 x="test_tissue",
                 y="title",
                 value="gain",
@@ -62,6 +59,6 @@ SECTION = Section(
     key="channels",
     title="Channels",
     about="The same method trained on the target's own channel, and on both.",
-    fill="segbench grid launch --preset paper",
+    fill=filled_by(missing_channels),
     build=_build,
 )

@@ -16,7 +16,7 @@ from segbench.analysis.report.model import (
     Source,
     Table,
 )
-from segbench.analysis.report.wording import count, score
+from segbench.analysis.report.sections._filling import always
 
 _FILTERS = {"method": ("method",), "task": ("task",), "train": ("train_tissue",)}
 _KEYS = ["task", "train_tissue", "method"]
@@ -52,9 +52,7 @@ def _build(source: Source) -> Content | Missing:
         ]
     )
     how = "-- the leaderboards of both stores, side by side: segbench report --compare OTHER\nselect * from leaderboard"
-    sentence = _sentence(wide)
     return Content(
-        sentence=sentence,
         frames=(
             Frame("compare", both.sort("task", "method_title"), how, _FILTERS),
             Frame("compare-change", wide, how, _FILTERS),
@@ -64,7 +62,7 @@ def _build(source: Source) -> Content | Missing:
                 kind="dots",
                 frame="compare",
                 title="Score in both stores",
-                alt=sentence,
+                alt="Each method on each task, with a mark for either store.",
                 x=METRIC,
                 y="method_title",
                 group="store",
@@ -76,25 +74,14 @@ def _build(source: Source) -> Content | Missing:
     )
 
 
-def _sentence(wide: pl.DataFrame) -> str:
-    known = wide.drop_nulls("accuracy_change")
-    sentence = f"{count(wide.height, 'method on a task', 'methods on their tasks')} in both stores"
-    if not known.height:
-        return sentence + ", none with a score."
-    up = known.filter(pl.col("accuracy_change") > 0).height
-    most = known.sort(pl.col("accuracy_change").abs(), descending=True).row(0, named=True)
-    return (
-        f"{sentence}: accuracy is higher here for {up} of {known.height}; "
-        f"the greatest change is that of {most['method_title']} on {most['task']}, "
-        f"from {score(most['accuracy_there'])} to {score(most['accuracy'])}."
-    )
-
-
 SECTION = Section(
     key="compare",
     title="Side by side",
     about="The same methods on the same tasks, here and in another store.",
-    fill="segbench report --compare OTHER.duckdb",
+    fill=always(
+        "It sets the scores of another folder beside these, by method, task and training tissue.",
+        "segbench report --compare OTHER-FOLDER",
+    ),
     build=_build,
     optional=True,
 )

@@ -6,18 +6,16 @@ import polars as pl
 
 from segbench.analysis.dilation import measure_dilation
 from segbench.analysis.report.model import METRIC, METRIC_NAME, Content, Figure, Missing, Section, Source, Table
-from segbench.analysis.report.sections._answers import answer_frame, for_every_metric, told, unsure, why_missing
+from segbench.analysis.report.sections._answers import answer_frame, for_every_metric, unsure
+from segbench.analysis.report.sections._filling import filled_by, missing_crossed
 
 
 def _build(source: Source) -> Content | Missing:
     answers = for_every_metric(lambda metric: measure_dilation(source.answers, metric=metric))
     if not answers.table.height:
-        return Missing(why_missing(answers.default))
-    sentence, findings = told(answers.default)
+        return Missing()
     direction = pl.format("{}: {} against {}", "operation", "task", "test_task").alias("panel")
     return Content(
-        sentence=sentence,
-        findings=findings,
         warnings=unsure(answers.default),
         frames=(
             answer_frame("dilation", answers.table.with_columns(direction), answers.default),
@@ -28,7 +26,7 @@ def _build(source: Source) -> Content | Missing:
                 kind="lines",
                 frame="dilation-curves",
                 title="Score against radius, pooled over the test tissues",
-                alt=sentence,
+                alt="A line is one method: its score after growing or shrinking its cells by so many pixels.",
                 x="radius",
                 y="value",
                 group="title",
@@ -37,12 +35,13 @@ def _build(source: Source) -> Content | Missing:
                 x_title="radius, pixels",
                 y_title=METRIC,
                 best=True,
+                whole=True,
             ),
             Figure(
                 kind="heatmap",
                 frame="dilation",
                 title="Best radius in pixels, by test tissue",
-                alt=sentence,
+                alt="A row is a method, a column a test tissue; the colour is the best radius.",
                 x="test_tissue",
                 y="title",
                 value="best_radius",
@@ -63,6 +62,6 @@ SECTION = Section(
         "Predicted nuclei dilated and scored as whole cells, predicted cells eroded and scored as nuclei; "
         "rings mark the best radius."
     ),
-    fill="segbench grid launch --preset paper",
+    fill=filled_by(missing_crossed),
     build=_build,
 )

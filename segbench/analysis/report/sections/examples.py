@@ -15,6 +15,7 @@ import numpy.typing as npt
 
 from segbench.analysis.report import tiles
 from segbench.analysis.report.model import Content, Missing, Section, Source
+from segbench.analysis.report.sections._filling import filled_by, missing_examples
 from segbench.analysis.report.wording import count
 from segbench.engine.results.attempts import AttemptFolder
 from segbench.engine.results.folder import ResultsFolder
@@ -149,7 +150,7 @@ def _build(source: Source) -> Content | Missing:
         return Missing()
     data = [example.as_data() for example in examples.values()]
     return Content(
-        sentence=_sentence(data, left_out),
+        warnings=(f"{count(left_out, 'picture')} more did not fit the file",) if left_out else (),
         template="examples.html.j2",
         context={"kinds": [(name, colour, meaning) for name, (_, colour, meaning) in tiles.KINDS.items()]},
         data={"examples": data, "kinds": {name: colour for name, (_, colour, _) in tiles.KINDS.items()}},
@@ -211,22 +212,13 @@ def _example(task: str, windows: Windows, k: int, um_per_pixel: float | None) ->
     )
 
 
-def _sentence(data: list[dict[str, Any]], left_out: int) -> str:
-    tissues = {(example["task"], example["tissue"]) for example in data}
-    methods = {panel["method"] for example in data for panel in example["panels"]}
-    sentence = (
-        f"{count(len(data), 'test window')} of {count(len(tissues), 'tissue and task', 'tissues and tasks')}, with the "
-        f"predictions of {count(len(methods), 'method')}; a cell is found from an overlap (IoU) of 0.5."
-    )
-    if left_out:
-        sentence += f" {count(left_out, 'picture')} more did not fit the file."
-    return sentence
-
-
 SECTION = Section(
     key="examples",
     title="Examples",
-    about="The same test windows for every method: the image, the true outlines, and what each method made of them.",
-    fill="segbench grid launch",
+    about=(
+        "The same test windows for every method: the image, the true outlines, and what each method made of them; a cell "
+        "is found from an overlap (IoU) of 0.5."
+    ),
+    fill=filled_by(missing_examples),
     build=_build,
 )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import polars as pl
 
 from segbench.analysis.report.model import Content, Figure, Frame, Missing, Section, Source, Table
-from segbench.analysis.report.wording import count
+from segbench.analysis.report.sections._filling import always
 from segbench.engine.grid.cards import all_cards
 from segbench.methods.card import Budget, Card
 
@@ -21,14 +21,7 @@ def _build(source: Source) -> Content | Missing:
         {"method": ("method",)},
     )
     ran = [card for name, card in cards.items() if runs.get(name)]
-    foreign = sorted(set(runs) - set(cards))
-    sentence = f"{len(ran)} of {count(len(cards), 'method')} known to this segbench finished a run here"
-    if foreign:
-        sentence += (
-            f"; {count(len(foreign), 'method')} in the store {'has' if len(foreign) == 1 else 'have'} no card in it"
-        )
     return Content(
-        sentence=sentence + ".",
         frames=(frame,),
         figures=(
             Figure(
@@ -80,6 +73,6 @@ SECTION = Section(
     key="methods",
     title="Methods",
     about="What each method is, where it comes from, and the budget that the study published for it.",
-    fill="segbench methods list",
+    fill=always("This segbench knows no method.", "segbench methods list"),
     build=_build,
 )

@@ -6,18 +6,16 @@ import polars as pl
 
 from segbench.analysis.morphology import describe_tissues
 from segbench.analysis.report.model import Content, Figure, Missing, Section, Source, Table
-from segbench.analysis.report.sections._answers import answer_frame, panel, told, unsure, why_missing
+from segbench.analysis.report.sections._answers import answer_frame, panel, unsure
+from segbench.analysis.report.sections._filling import filled_by, missing_tissues
 
 
 def _build(source: Source) -> Content | Missing:
     result = describe_tissues(source.answers)
     table = result.table.filter(pl.col("tissue") != "all").with_columns(panel("dataset", "target"))
     if not table.height:
-        return Missing(why_missing(result))
-    sentence, findings = told(result)
+        return Missing()
     return Content(
-        sentence=sentence,
-        findings=findings,
         warnings=unsure(result),
         frames=(answer_frame("morphology", table, result, {"tissue": ("tissue",)}),),
         figures=(
@@ -25,7 +23,7 @@ def _build(source: Source) -> Content | Missing:
                 kind="scatter",
                 frame="morphology",
                 title="Size and shape of the test cells, by tissue",
-                alt=sentence,
+                alt="A point is a tissue: to the right larger cells, above rounder ones.",
                 x="area",
                 y="elongation",
                 group="tissue",
@@ -38,7 +36,7 @@ def _build(source: Source) -> Content | Missing:
                 kind="bars",
                 frame="morphology",
                 title="Training windows, by tissue",
-                alt=sentence,
+                alt="A bar is a tissue; its length is the number of its training windows.",
                 x="n_train_images",
                 y="tissue",
                 facet="panel",
@@ -57,6 +55,6 @@ SECTION = Section(
         "Size, elongation (smaller over larger eigenvalue of the boundary's covariance) and convexity "
         "of the cells of each tissue."
     ),
-    fill="segbench grid launch",
+    fill=filled_by(missing_tissues),
     build=_build,
 )

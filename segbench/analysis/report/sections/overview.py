@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from segbench.analysis.report.model import Content, Figure, Frame, Missing, Section, Source, Table
-from segbench.analysis.report.wording import count, duration, listed
+from segbench.analysis.report.sections._filling import filled_by, more_runs
+from segbench.analysis.report.wording import duration, listed
 
 _STATUS_SQL = """\
 select *
@@ -57,7 +58,7 @@ def _build(source: Source) -> Content | Missing:
             kind="bars",
             frame="statuses",
             title="Runs by method and status",
-            alt=_sentence(summary),
+            alt="A bar is a method; its parts are its runs by how they ended.",
             x="runs",
             y="method_title",
             group="status",
@@ -68,7 +69,6 @@ def _build(source: Source) -> Content | Missing:
     if data.data.height:
         tables.append(Table("data", title="The data: windows, cells and their mean shape"))
     return Content(
-        sentence=_sentence(summary),
         frames=(statuses, data),
         figures=figures,
         tables=tuple(tables),
@@ -79,18 +79,6 @@ def _build(source: Source) -> Content | Missing:
             "failures": failures.head(_SHOWN_FAILURES).to_dicts(),
             "more_failures": max(0, failures.height - _SHOWN_FAILURES),
         },
-    )
-
-
-def _sentence(summary: dict[str, Any]) -> str:
-    ended = (
-        "all of them finished"
-        if summary["done"] == summary["runs"]
-        else f"{summary['done']} finished and {summary['unfinished']} did not"
-    )
-    return (
-        f"{count(summary['methods'], 'method')} on {count(summary['tasks'], 'task')} of {listed(summary['datasets'])}: "
-        f"{count(summary['runs'], 'run')}, {ended}."
     )
 
 
@@ -105,6 +93,7 @@ def _facts(summary: dict[str, Any], gpu_hours: float) -> list[tuple[str, str]]:
         ("training tissues", f"{summary['train_tissues']:,}"),
         ("time of all runs", duration(summary["wall_s"])),
         ("GPU hours of training", f"{gpu_hours:,.1f}"),
+        ("data", listed(summary["datasets"], 3)),
         ("first start", f"{summary['first']:%Y-%m-%d %H:%M}"),
         ("last end", f"{summary['last']:%Y-%m-%d %H:%M}"),
         ("hosts", listed(summary["hosts"], 3)),
@@ -116,6 +105,6 @@ SECTION = Section(
     key="overview",
     title="Overview",
     about="What ran, on what data and machines, how it ended, and why what failed did.",
-    fill="segbench grid launch",
+    fill=filled_by(more_runs),
     build=_build,
 )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import polars as pl
 
 from segbench.analysis.report.model import Content, Figure, Frame, Missing, Section, Source, Table
-from segbench.analysis.report.wording import count, score
+from segbench.analysis.report.sections._filling import always
 from segbench.analysis.source import Source as AnalysisSource
 
 _SQL = """\
@@ -25,17 +25,15 @@ def _build(source: Source) -> Content | Missing:
     # The synthetic tasks carry the study's names behind their own: nuclei are shown beside nuclei
     layout = pl.col("task").str.replace("^[^-]*-", "").alias("layout")
     both = pl.concat([published, here], how="vertical_relaxed").with_columns(layout)
-    sentence = _sentence(here, published)
     how = "-- published scores: segbench analyze ranking --store published; these results:\n" + _SQL
     return Content(
-        sentence=sentence,
         frames=(Frame("published", both, how, _FILTERS),),
         figures=(
             Figure(
                 kind="dots",
                 frame="published",
                 title="Accuracy here and as published; other images and budgets, so not the same measurement",
-                alt=sentence,
+                alt="Each method on each task, with a mark for the score here and one for the published.",
                 x="accuracy",
                 y="method_title",
                 group="source",
@@ -47,28 +45,11 @@ def _build(source: Source) -> Content | Missing:
     )
 
 
-def _sentence(here: pl.DataFrame, published: pl.DataFrame) -> str:
-    shared = here.join(published, on=["task", "method"], suffix="_there").drop_nulls("accuracy")
-    if not shared.height:
-        return (
-            f"The study scored {count(published['method'].n_unique(), 'method')} on TissueNet and LIVECell; "
-            "nothing here was run on these, so the figure sets each task beside the study's task of the same target "
-            "and channels."
-        )
-    far = shared.with_columns((pl.col("accuracy") - pl.col("accuracy_there")).alias("change"))
-    most = far.sort(pl.col("change").abs(), descending=True).row(0, named=True)
-    return (
-        f"{count(shared.height, 'score')} can be set beside the study's; "
-        f"the greatest difference is that of {most['method_title']} on {most['task']}: "
-        f"{score(most['accuracy'])} here, {score(most['accuracy_there'])} published."
-    )
-
-
 SECTION = Section(
     key="published",
     title="Published",
     about="The scores of the published study beside these results.",
-    fill="segbench report --with-published",
+    fill=always("It sets the published scores beside these.", "segbench report --with-published"),
     build=_build,
     optional=True,
 )

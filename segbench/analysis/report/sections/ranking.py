@@ -6,8 +6,10 @@ import polars as pl
 
 from segbench.analysis.ranking import rank_methods
 from segbench.analysis.report.model import METRIC, TRAINED_ON, Content, Figure, Missing, Section, Source, Table
-from segbench.analysis.report.sections._answers import answer_frame, told, unsure
-from segbench.analysis.report.wording import count, score
+from segbench.analysis.report.sections._answers import answer_frame, unsure
+from segbench.analysis.report.sections._filling import filled_by, more_runs
+from segbench.analysis.report.wording import count
+from segbench.analysis.scores import LEVEL
 
 _FILTERS = {"method": ("method",)}
 
@@ -16,13 +18,12 @@ def _build(source: Source) -> Content | Missing:
     board = source.leaderboard
     if not board.data.height:
         return Missing()
-    sentence = _sentence(board.data)
     result = rank_methods(source.answers)
     by_task = Figure(
         kind="bars",
         frame="leaderboard",
         title="Score of each method, by task",
-        alt=sentence,
+        alt="A bar is a method; its length is the score.",
         x=METRIC,
         y="method_title",
         facet="task",
@@ -30,42 +31,47 @@ def _build(source: Source) -> Content | Missing:
         range=(0, 1),
     )
     if not result.table.height:
-        return Content(
-            sentence, frames=(board,), figures=(by_task,), tables=(Table("leaderboard", title="Leaderboard"),)
-        )
-    first, more = told(result)
-    ranking = answer_frame("ranking", result.table, result, _FILTERS)
-    # The study's figure 2a: every component of the overall score, and the overall score before them
+        return Content(frames=(board,), figures=(by_task,), tables=(Table("leaderboard", title="Leaderboard"),))
+    ranking = answer_frame("ranking", result.table.with_columns(pl.col("complete").cast(pl.Int8)), result, _FILTERS)
+    # The study's figure 2a: every component of the overall score, and the overall score before them. Where a component
+    # is missing, the overall score is made of others than the rest's: it cannot stand among theirs
     overall = result.table.select(
-        "suite", "method", "title", pl.lit("overall").alias("component"), pl.col("overall").alias("value")
+        "suite",
+        "method",
+        "title",
+        pl.lit("overall").alias("component"),
+        pl.when("complete").then("overall").alias("value"),
     )
     components = answer_frame("components", pl.concat([overall, result.parts["components"]]), result, _FILTERS)
+    friedman = answer_frame("friedman", result.parts["friedman"], result, {})
     figures = [
         by_task,
         Figure(
             kind="heatmap",
             frame="components",
             title="What makes the overall score: accuracy per task, usability, scalability",
-            alt=first,
+            alt="A row is a method, a column a component; the colour is its value.",
             x="component",
             y="title",
             value="value",
             value_title="score",
             facet="suite",
             order="given",
+            lacking="No method here has a component of the overall score.",
         ),
     ]
-    if result.table["rank_low"].is_not_null().any():
+    if result.table.filter("complete")["rank_low"].is_not_null().any():
         figures.append(
             Figure(
                 kind="dots",
                 frame="ranking",
-                title="Overall rank, with its 95 % interval by resampling test images (or tissues) and seeds",
-                alt=first,
+                title="Rank by the overall score among all methods of these results that have every component",
+                alt="A point is a method's rank, with its interval.",
                 x="rank",
                 y="title",
                 facet="suite",
-                x_title="rank (1 is best)",
+                where={"complete": 1},
+                x_title="rank (1 is best), with its 95 % interval by resampling test images (or tissues) and seeds",
                 low="rank_low",
                 high="rank_high",
                 whole=True,
@@ -73,52 +79,37 @@ def _build(source: Source) -> Content | Missing:
             )
         )
     return Content(
-        sentence=sentence,
-        findings=(first, *more),
+        findings=_tests(friedman.data),
         warnings=unsure(result),
-        frames=(board, ranking, components),
+        frames=(board, ranking, components, *([friedman] if friedman.data.height else [])),
         figures=tuple(figures),
         tables=(
             Table("leaderboard", title="Leaderboard"),
             Table("ranking", title="Ranking by the overall score"),
             Table("components", title="Components of the overall score"),
+            *([Table("friedman", title="Friedman's test")] if friedman.data.height else []),
         ),
     )
 
 
-def _sentence(board: pl.DataFrame) -> str:
-    scored = board.filter(pl.col("accuracy").is_not_null())
-    if not scored.height:
-        return "No method has a score: the test data have no true instances."
-    trained_on = "all" if (scored["train_tissue"] == "all").any() else scored["train_tissue"][0]
-    scored = scored.filter(pl.col("train_tissue") == trained_on)
-    first = scored.filter(pl.col("place") == 1)
-    n_tasks = scored["task"].n_unique()
-    if n_tasks == 1:
-        ranked = scored.sort("place", "method_title")
-        best = ranked.row(0, named=True)
-        sentence = f"On {best['task']}, {best['method_title']} is first with an accuracy of {score(best['accuracy'])}"
-        if ranked.height > 1:
-            second = ranked.row(1, named=True)
-            sentence += f", ahead of {second['method_title']} with {score(second['accuracy'])}"
-    else:
-        wins = first.group_by("method_title").len().sort("len", "method_title", descending=[True, False])
-        title, won = wins.row(0)
-        top = first["accuracy"].to_list()
-        sentence = (
-            f"{title} is first in {won} of {count(n_tasks, 'task')}; the best accuracy of a task lies between "
-            f"{score(min(top))} and {score(max(top))}"
-        )
-    return sentence + " (accuracy is the mean of mAP, AP50, AP75, AR50 and AR75, pooled over the test tissues)."
+def _tests(friedman: pl.DataFrame) -> tuple[str, ...]:
+    return tuple(
+        f"{row['suite']}: by Friedman's test over {count(row['n_blocks'], 'block')} ({row['blocks']}) the accuracies "
+        f"of all {row['n_methods']} methods {'differ' if row['p'] < 1 - LEVEL else 'cannot be told apart'} "
+        f"(p = {row['p']:.2g}); two of them differ where their mean ranks are more than "
+        f"{row['critical_difference']:.2f} apart (Nemenyi)."
+        for row in friedman.iter_rows(named=True)
+    )
 
 
 SECTION = Section(
     key="ranking",
     title="Ranking",
     about=(
-        "The methods of each task by the chosen metric, and by the study's overall score: "
-        "accuracy, usability, scalability."
+        "The methods of each task by the chosen metric, pooled over the test tissues, and by the study's overall "
+        "score: accuracy, usability, scalability. In every figure of this report methods and tissues stand by their "
+        "mean accuracy."
     ),
-    fill="segbench grid launch",
+    fill=filled_by(more_runs),
     build=_build,
 )

@@ -6,7 +6,8 @@ import polars as pl
 
 from segbench.analysis.recommend import recommend_methods
 from segbench.analysis.report.model import Content, Figure, Frame, Missing, Section, Source, Table
-from segbench.analysis.report.sections._answers import answer_frame, told
+from segbench.analysis.report.sections._answers import answer_frame
+from segbench.analysis.report.sections._filling import filled_by, missing_recommendation
 from segbench.analysis.result import Result
 from segbench.analysis.transfer import measure_transfer
 
@@ -27,14 +28,14 @@ _MOST = 3
 _TRAINING = Figure(
     kind="heatmap",
     frame="training-data",
-    title="The tissue to train on, by task and by the tissue to be segmented; colour is the accuracy, over methods",
+    title="The tissue to train on, by task and tissue to be segmented; colour is the mean accuracy over all methods",
     alt="For each task and tissue, the training tissue whose models scored best on it.",
     x="task",
     y="test_tissue",
     value="expected",
     value_title="accuracy",
     text="train_on",
-    where={"place": 1},
+    pick=True,
     order="given",
 )
 
@@ -55,20 +56,17 @@ def _build(source: Source) -> Content | Missing:
             if purpose["phase"]:
                 wanted += " (phase contrast)"
             results.append(result)
-            rows.append(
-                result.table.head(_MOST).select(
-                    pl.lit(wanted).alias("to_segment"), pl.lit(tissue).alias("of"), pl.all()
-                )
-            )
+            rows.append(result.table.select(pl.lit(wanted).alias("to_segment"), pl.lit(tissue).alias("of"), pl.all()))
     if not any(row.height for row in rows):
-        return Missing("The store has no score of the layouts that recommendations are made for.")
-    sentence, _ = told(results[0])
+        return Missing()
     methods = answer_frame(
-        "recommendation", pl.concat(row for row in rows if row.height), results[0], {"tissue": ("of",)}
+        "recommendation",
+        pl.concat(row for row in rows if row.height),
+        results[0],
+        {"method": ("method",), "task": ("task",), "tissue": ("of",)},
     )
     training = _training_data(source)
     return Content(
-        sentence=sentence,
         warnings=tuple(dict.fromkeys(warning for result in results for warning in result.warnings)),
         frames=(methods, *([training] if training else [])),
         figures=(
@@ -76,19 +74,19 @@ def _build(source: Source) -> Content | Missing:
                 kind="heatmap",
                 frame="recommendation",
                 title="The method to take, by tissue and by what is to be segmented; colour is its accuracy",
-                alt=sentence,
+                alt="For each tissue and purpose, the method with the highest score.",
                 x="to_segment",
                 y="of",
                 value="score",
                 value_title="accuracy",
                 text="title",
-                where={"place": 1},
+                pick=True,
                 order="given",
             ),
             *([_TRAINING] if training else []),
         ),
         tables=(
-            Table("recommendation", title="The three best methods for each purpose, with the reason"),
+            Table("recommendation", title="The methods for each purpose, with the reason"),
             *([Table("training-data", title="The three best training tissues for each tissue")] if training else []),
         ),
     )
@@ -115,6 +113,6 @@ SECTION = Section(
     key="recommendation",
     title="Recommendation",
     about="Which method to take for a tissue, a target and the channels at hand, and what to train it on.",
-    fill="segbench grid launch --preset paper",
+    fill=filled_by(missing_recommendation),
     build=_build,
 )

@@ -6,7 +6,8 @@ import polars as pl
 
 from segbench.analysis.regression import fit_regressions
 from segbench.analysis.report.model import METRIC, METRIC_NAME, Content, Figure, Missing, Section, Source, Table
-from segbench.analysis.report.sections._answers import answer_frame, for_every_metric, told, unsure, why_missing
+from segbench.analysis.report.sections._answers import answer_frame, for_every_metric, unsure, why_missing
+from segbench.analysis.report.sections._filling import filled_by, missing_regression
 
 _FILTERS = {"method": ("method",), "task": ("task",)}
 _NAMES = {"N": "training images (N)", "S": "cell size (S)", "E": "elongation (E)"}
@@ -17,12 +18,9 @@ def _build(source: Source) -> Content | Missing:
     fitted = answers.table.filter(pl.col("term").is_in(list(_NAMES)))
     if not fitted.height:
         return Missing(why_missing(answers.default))
-    sentence, findings = told(answers.default)
     terms = fitted.with_columns(pl.col("term").replace(_NAMES).alias("predictor"))
     points = answers.parts["points"]
     return Content(
-        sentence=sentence,
-        findings=findings,
         warnings=unsure(answers.default),
         frames=(
             answer_frame("regression", terms, answers.default, _FILTERS),
@@ -33,13 +31,14 @@ def _build(source: Source) -> Content | Missing:
                 kind="dots",
                 frame="regression",
                 title="Change of the score from the least to the greatest value of each predictor, with 95 % intervals",
-                alt=sentence,
+                alt="A point is a coefficient of one method's fit, with its interval.",
                 x="coefficient",
                 y="title",
                 group="predictor",
                 facet="task",
                 where={"metric": METRIC_NAME},
                 x_title="coefficient",
+                signed=True,
                 low="low",
                 high="high",
             ),
@@ -54,6 +53,7 @@ def _build(source: Source) -> Content | Missing:
                 facet="task",
                 where={"metric": METRIC_NAME},
                 x_title="training images",
+                whole=True,
                 y_title=METRIC,
                 label="tissue",
             ),
@@ -72,6 +72,6 @@ SECTION = Section(
         "Least squares of the score over the test tissues on training images, cell size and elongation, "
         "each scaled to 0..1."
     ),
-    fill="segbench grid launch --preset paper",
+    fill=filled_by(missing_regression),
     build=_build,
 )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from segbench.analysis.report.model import TRAINED_ON, Content, Figure, Frame, Missing, Section, Source, Table
-from segbench.analysis.report.wording import count
+from segbench.analysis.report.sections._filling import filled_by, more_runs
 
 _SQL = """\
 select
@@ -38,11 +38,6 @@ def _build(source: Source) -> Content | Missing:
     frame = Frame("runs", source.query(_SQL), _SQL, _FILTERS)
     if not frame.data.height:
         return Missing()
-    hosts = frame.data["host"].n_unique()
-    sentence = (
-        f"{count(frame.data.height, 'attempt')} at {count(frame.data['run_id'].n_unique(), 'run')} on "
-        f"{count(hosts, 'machine')}; a row holds all that is needed to repeat its run."
-    )
     history = Frame("history", source.query(_HISTORY_SQL), _HISTORY_SQL, _FILTERS)
     losses = Figure(
         kind="lines",
@@ -60,7 +55,6 @@ def _build(source: Source) -> Content | Missing:
     )
     drawn = bool(history.data.height)
     return Content(
-        sentence=sentence,
         frames=(frame, *([history] if drawn else [])),
         figures=(losses,) if drawn else (),
         tables=(Table("runs", title="Every attempt"), *([Table("history", title="Training losses")] if drawn else [])),
@@ -71,6 +65,6 @@ SECTION = Section(
     key="runs",
     title="Runs",
     about="Every attempt with its settings, versions, machine and, where it failed, the end of its log.",
-    fill="segbench grid launch",
+    fill=filled_by(more_runs),
     build=_build,
 )

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import polars as pl
-
 from segbench.analysis.report.model import METRIC, TRAINED_ON, Content, Figure, Frame, Missing, Section, Source, Table
-from segbench.analysis.report.wording import duration
+from segbench.analysis.report.sections._filling import filled_by, more_runs
 
 _FILTERS = {"method": ("method",), "task": ("task",), "train": ("train_tissue",)}
 _PHASES_SQL = """\
@@ -44,19 +42,19 @@ def _build(source: Source) -> Content | Missing:
     phases = Frame("phases", source.query(_PHASES_SQL), _PHASES_SQL, _FILTERS)
     times = Frame("times", source.query(_TIMES_SQL), _TIMES_SQL, _FILTERS)
     cost = Frame("cost", source.query(_COST_SQL), _COST_SQL, _FILTERS)
-    sentence = _sentence(timings.data)
     figures = [
         Figure(
             kind="bars",
             frame="phases",
             title="Where the time of a run goes",
-            alt=sentence,
+            alt="A bar is a method; its parts are the phases of a run, on average.",
             x="seconds",
             y="method_title",
             group="phase",
             facet="task",
             where={"train_tissue": TRAINED_ON},
-            x_title="seconds",
+            x_title="time of a run",
+            unit="seconds",
         )
     ]
     if times.data.height:
@@ -65,14 +63,15 @@ def _build(source: Source) -> Content | Missing:
                 kind="dots",
                 frame="times",
                 title="Training time T, and standardised to batch 8 and 50 epochs",
-                alt=sentence,
+                alt="Each method with a mark for its training time as run, and one for the standardised time.",
                 x="seconds",
                 y="method_title",
                 group="measure",
                 rising=True,
                 facet="task",
                 where={"train_tissue": TRAINED_ON},
-                x_title="seconds, logarithmic",
+                x_title="time, logarithmic",
+                unit="seconds",
                 log_x=True,
             )
         )
@@ -91,51 +90,24 @@ def _build(source: Source) -> Content | Missing:
                 group="method_title",
                 facet="task",
                 where={"train_tissue": TRAINED_ON},
-                x_title="seconds, logarithmic",
+                x_title="time, logarithmic",
+                unit="seconds",
                 log_x=True,
                 label="method_title",
                 front=True,
             )
         )
     return Content(
-        sentence=sentence,
         frames=(timings, phases, times, cost),
         figures=tuple(figures),
         tables=(Table("timings", title="Seconds of each phase of every finished run"), Table("cost", title="Cost")),
     )
 
 
-def _sentence(timings: pl.DataFrame) -> str:
-    trained = (
-        timings.filter(pl.col("train_s") > 0)
-        .group_by("method_title")
-        .agg(pl.col("train_s").mean(), pl.col("standardised_s").mean())
-        .sort("train_s", "method_title")
-    )
-    if not trained.height:
-        return "No method in the store was trained."
-    fast, slow = trained.row(0, named=True), trained.row(-1, named=True)
-    if trained.height == 1:
-        sentence = f"{fast['method_title']} trained for {duration(fast['train_s'])} a run"
-    else:
-        sentence = (
-            f"{fast['method_title']} trained fastest, in {duration(fast['train_s'])} a run on average, and "
-            f"{slow['method_title']} slowest, in {duration(slow['train_s'])}"
-        )
-    compared = trained.filter(pl.col("standardised_s").is_not_null()).sort("standardised_s")
-    if compared.height > 1:
-        first, last = compared.row(0, named=True), compared.row(-1, named=True)
-        sentence += (
-            f"; at batch 8 and 50 epochs {first['method_title']} would take {duration(first['standardised_s'])} and "
-            f"{last['method_title']} {duration(last['standardised_s'])}"
-        )
-    return sentence + "."
-
-
 SECTION = Section(
     key="time",
     title="Time and cost",
     about="T is the time to train after all packages are loaded; standardised time is T at batch 8 and 50 epochs.",
-    fill="segbench grid launch",
+    fill=filled_by(more_runs),
     build=_build,
 )

@@ -9,23 +9,20 @@ from segbench.analysis.report.sections._answers import (
     answer_frame,
     for_every_metric,
     panel,
-    told,
     unsure,
-    why_missing,
 )
+from segbench.analysis.report.sections._filling import filled_by, missing_transfer
 from segbench.analysis.transfer import measure_transfer
 
 _FILTERS = {"method": ("method",), "task": ("task",), "tissue": ("train_tissue", "test_tissue")}
-_KEYS = ["metric", "task", "method"]
 
 
 def _build(source: Source) -> Content | Missing:
     answers = for_every_metric(lambda metric: measure_transfer(source.answers, metric=metric))
     if not answers.table.height:
-        return Missing(why_missing(answers.default))
-    sentence, findings = told(answers.default)
+        return Missing()
     frames = (
-        answer_frame("transfer", _clustered(answers.table, answers.parts["order"]), answers.default, _FILTERS),
+        answer_frame("transfer", _ordered(answers.table, source.order["tissue"]), answers.default, _FILTERS),
         answer_frame(
             "transferability",
             answers.parts["transferability"],
@@ -37,16 +34,14 @@ def _build(source: Source) -> Content | Missing:
         ),
     )
     return Content(
-        sentence=sentence,
-        findings=findings,
         warnings=unsure(answers.default),
         frames=tuple(frame for frame in frames if frame.data.height),
         figures=(
             Figure(
                 kind="heatmap",
                 frame="transfer",
-                title="Score by training tissue (rows) and test tissue (columns), alike tissues beside each other",
-                alt=sentence,
+                title="Score by training tissue (rows) and test tissue (columns)",
+                alt="A row is what a model was trained on, a column what it was tested on; the colour is the score.",
                 x="test_tissue",
                 y="train_tissue",
                 value="value",
@@ -68,23 +63,21 @@ def _build(source: Source) -> Content | Missing:
     )
 
 
-def _clustered(table: pl.DataFrame, order: pl.DataFrame) -> pl.DataFrame:
-    """Return the matrices' rows with 'all' first and tissues in their clustered order along both axes."""
-    for axis in ("train", "test"):
-        places = order.filter(pl.col("axis") == axis).select(
-            *_KEYS, pl.col("tissue").alias(f"{axis}_tissue"), pl.col("position").alias(f"{axis}_place")
-        )
-        table = table.join(places, on=[*_KEYS, f"{axis}_tissue"], how="left")
-        first = pl.when(pl.col(f"{axis}_tissue") == "all").then(-1).otherwise(pl.col(f"{axis}_place"))
-        table = table.with_columns(first.alias(f"{axis}_place"))
-    places_of = ["train_place", "train_tissue", "test_place", "test_tissue"]
-    return table.sort(*_KEYS, *places_of, nulls_last=True).with_columns(panel("task", "title"))
+def _ordered(table: pl.DataFrame, tissues: list[str]) -> pl.DataFrame:
+    """Return the matrices' rows with 'all' first and the other tissues in the report's order along both axes."""
+    places = {"all": -1, **{name: n for n, name in enumerate(tissues)}}
+    place = [
+        pl.col(f"{axis}_tissue").replace_strict(places, default=len(tissues), return_dtype=pl.Int64)
+        for axis in ("train", "test")
+    ]
+    keys = ["metric", "task", "method"]
+    return table.sort(*keys, place[0], "train_tissue", place[1], "test_tissue").with_columns(panel("task", "title"))
 
 
 SECTION = Section(
     key="transfer",
     title="Transfer",
     about="How a model trained on one tissue does on the others.",
-    fill="segbench grid launch --preset paper",
+    fill=filled_by(missing_transfer),
     build=_build,
 )

@@ -11,6 +11,7 @@ SB.unpack = async function () {
   SB.sections = new Map(Object.entries(data.sections));
   SB.metrics = new Map(Object.entries(data.metrics));
   SB.choices = data.choices;
+  SB.order = data.order;
 };
 
 SB.Frame = class {

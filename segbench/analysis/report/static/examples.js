@@ -96,6 +96,9 @@ SB.buildExamples = function (section) {
     const names = methods.map(({ name }) => name).filter((name) => picked.has(name));
     drawChips(methods, picked);
     let shown = tagged(own.filter((e) => !tissue.value || e.tissue === tissue.value), names);
+    // The section's sentence is about the windows of this choice and the methods side by side
+    section.shown = shown.map((example) => ({ ...example, panels: example.panels.filter((panel) => names.includes(panel.method)) }));
+    SB.tell(section);
     if (images.value === "telling" && shown.some((example) => example.tags.length)) shown = shown.filter((example) => example.tags.length);
     windows.replaceChildren(...shown.slice(0, pages * SB.EXAMPLES_PAGE).map((example) => row(example, names)));
     more.hidden = shown.length <= pages * SB.EXAMPLES_PAGE;

@@ -95,8 +95,11 @@ SB.showFilters = function () {
     details.classList.toggle("on", Boolean(chosen));
   }
   document.getElementById("reset").hidden = !SB.isFiltered();
-  for (const note of document.querySelectorAll(".filtered")) note.hidden = !SB.isFiltered();
   for (const item of document.querySelectorAll(".failures > li, .cards > article")) {
     item.hidden = ["method", "task"].some((name) => SB.state[name] && item.dataset[name] && !SB.state[name].has(item.dataset[name]));
   }
+  // A heading of nothing says something else than it should
+  const none = [...document.querySelectorAll(".failures > li")].every((item) => item.hidden);
+  for (const part of document.querySelectorAll(".failures-title, .failures-note")) part.hidden = none;
+  for (const list of document.querySelectorAll(".more:has(> .failures)")) list.hidden = [...list.querySelectorAll("li")].every((item) => item.hidden);
 };

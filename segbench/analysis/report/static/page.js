@@ -92,6 +92,7 @@ SB.buildSection = function (section) {
 SB.drawSection = function (section) {
   for (const part of section.querySelectorAll(".figure, details.table")) part.redraw();
   if (section.redraw) section.redraw();
+  SB.tell(section);
   section.dataset.drawn = "";
 };
 
