@@ -307,7 +307,12 @@ def _label(canvas: Any, view: View, panels: Sequence[tuple[Any, pl.DataFrame]], 
 
 
 def _rows(content: Content, figure: Figure) -> pl.DataFrame:
-    return next(frame.data for frame in content.frames if frame.name == figure.frame)
+    rows = next(frame.data for frame in content.frames if frame.name == figure.frame)
+    if not figure.pick or figure.value is None:
+        return rows
+    cell = [column for column in (figure.facet, figure.y, figure.x) if column]
+    best = rows.filter(pl.col(figure.value) == pl.col(figure.value).max().over(cell))
+    return best.unique(cell, keep="first", maintain_order=True)
 
 
 def _where(plot: Plot, metric: str, train: str) -> pl.DataFrame:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.resources
 import logging
+import re
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
@@ -159,7 +160,8 @@ def site_files() -> dict[str, str]:
     """Return what a linked page needs beside it: file names and contents."""
     return {
         "plotly.min.js": plotly_bundle(),
-        "report.css": "".join(_asset(name) for name in _STYLES),
+        "tabulator.min.js": tabulator_bundle(),
+        "report.css": _vendored("tabulator_simple.min.css") + "".join(_asset(name) for name in _STYLES),
         "report.js": "\n".join(_asset(name) for name in _SCRIPTS),
     }
 
@@ -187,6 +189,12 @@ def plotly_bundle() -> str:
     import plotly.offline
 
     return str(plotly.offline.get_plotlyjs())
+
+
+def tabulator_bundle() -> str:
+    """Return the script of Tabulator, the tables' library, under its licence; ``vendor`` holds it as npm has it."""
+    licence = _file("vendor", "tabulator.LICENSE").strip()
+    return f"/*!\nTabulator\n\n{licence}\n*/\n{_vendored('tabulator.min.js')}"
 
 
 def _choices(source: Source) -> dict[str, list[Any]]:
@@ -222,4 +230,13 @@ def _environment() -> Any:
 
 
 def _asset(name: str) -> str:
-    return (importlib.resources.files("segbench.analysis.report") / "static" / name).read_text(encoding="utf-8")
+    return _file("static", name)
+
+
+def _vendored(name: str) -> str:
+    # Without the name of a source map, which is not here: a browser's tools would ask for it
+    return re.sub(r"(?://|/\*)# sourceMappingURL=\S+(?: \*/)?\s*$", "", _file("vendor", name)) + "\n"
+
+
+def _file(folder: str, name: str) -> str:
+    return (importlib.resources.files("segbench.analysis.report") / folder / name).read_text(encoding="utf-8")

@@ -33,11 +33,13 @@ def embedded(html: str) -> dict:
 
 
 def own_part(html: str) -> str:
-    """Return the page without Plotly's bundle."""
-    from segbench.analysis.report.page import plotly_bundle
+    """Return the page without the libraries in it."""
+    from segbench.analysis.report.page import plotly_bundle, tabulator_bundle
 
-    assert plotly_bundle() in html
-    return html.replace(plotly_bundle(), "")
+    for bundle in (plotly_bundle(), tabulator_bundle()):
+        assert bundle in html
+        html = html.replace(bundle, "")
+    return html
 
 
 @pytest.fixture(scope="module")
@@ -46,12 +48,9 @@ def html(built: Report) -> str:
 
 
 @pytest.mark.slow
-def test_every_section_has_data_and_says_in_words_what_it_shows(built: Report) -> None:
+def test_every_section_has_data(built: Report) -> None:
     assert built.empty == ()
     assert built.filled == tuple(section.key for section in SECTIONS if not section.optional)
-    assert "Cellpose is first in 4 of 4 tasks" in built.html
-    assert "Breast is the easiest of 6 test tissues" in built.html
-    assert "19 runs, 18 finished and 1 did not." in built.html
 
 
 @pytest.mark.slow
@@ -67,6 +66,23 @@ def test_nothing_in_the_page_is_fetched(html: str) -> None:
     assert not re.search(r"""<(?:script|link|img|iframe|source|audio|video)[^>]+(?:src|href)=["'](?!data:,)""", page)
     assert not re.search(r"""@import|url\(|fetch\(|XMLHttpRequest|https?://""", page)
     assert "default-src 'none'" in page
+
+
+def test_the_tables_library_is_in_the_file_as_it_is_published_with_its_licence(html: str) -> None:
+    import hashlib
+    import importlib.resources
+
+    vendor = importlib.resources.files("segbench.analysis.report") / "vendor"
+    # npm pack tabulator-tables@6.5.3: dist/js/tabulator.min.js, dist/css/tabulator_simple.min.css
+    published = {
+        "tabulator.min.js": "ffac518cb793c672a2f0522b7fc80bf862234d96bb1e581c8aaf7f48f130eafa",
+        "tabulator_simple.min.css": "edef8839235a4b6a8c3dc391ec93f2ce1bc633dd5270a5f990753b6f9183d32b",
+    }
+    for name, digest in published.items():
+        assert hashlib.sha256((vendor / name).read_bytes()).hexdigest() == digest
+    assert "Tabulator v6.5.3" in html
+    assert "Permission is hereby granted, free of charge" in html
+    assert "sourceMappingURL=tabulator" not in html
 
 
 def test_frames_hold_the_stores_rows(results: Path, html: str) -> None:
@@ -219,7 +235,9 @@ def test_a_store_with_failed_runs_only_says_what_brings_data(tmp_path: Path) -> 
     built = build_report(ResultsFolder(tmp_path))
     assert "overview" in built.filled
     assert {"ranking", "accuracy", "time", "examples"} <= set(built.empty)
-    assert "No data for this section yet. This command brings them: <code>segbench grid launch</code>" in built.html
+    command = f"segbench grid launch --dataset synthetic --method stardist --budget-scale 0.1 --out {tmp_path}"
+    why = "No run on synthetic has finished: launching goes on with them. This would bring them:"
+    assert f"No data for this section yet. {why} <code>{command}</code>" in built.html
 
 
 def test_an_unknown_section_is_named_with_its_neighbours(results: Path) -> None:
@@ -248,7 +266,7 @@ def test_the_published_scores_stand_beside_these(results: Path) -> None:
     frame = embedded(built.html)["frames"]["published"]
     columns = {column["name"]: column for column in frame["columns"]}
     assert set(columns["source"]["levels"]) == {"published", "these results"}
-    assert "The study scored 18 methods" in built.html
+    assert len(columns["method"]["levels"]) >= 18
 
 
 def test_another_stores_scores_stand_beside_these(results: Path, tmp_path: Path) -> None:
@@ -256,7 +274,7 @@ def test_another_stores_scores_stand_beside_these(results: Path, tmp_path: Path)
     (tmp_path / "results.duckdb").rename(tmp_path / "last month.duckdb")
     built = build_report(ResultsFolder(results), sections=["compare"], compare=tmp_path / "last month.duckdb")
     assert built.filled == ("compare",)
-    assert "1 method on a task in both stores: accuracy is higher here for 1 of 1" in built.html
+    assert embedded(built.html)["frames"]["compare-change"]["rows"] == 1
 
 
 def test_what_was_not_asked_for_is_left_out(built: Report) -> None:
@@ -265,6 +283,7 @@ def test_what_was_not_asked_for_is_left_out(built: Report) -> None:
 
 def test_a_site_links_its_files(results: Path, tmp_path: Path) -> None:
     write_site(build_report(ResultsFolder(results), sections=["overview"], linked=True), tmp_path)
-    assert {path.name for path in tmp_path.iterdir()} == {"index.html", "plotly.min.js", "report.css", "report.js"}
+    libraries = {"plotly.min.js", "tabulator.min.js"}
+    assert {path.name for path in tmp_path.iterdir()} == {"index.html", "report.css", "report.js", *libraries}
     assert (tmp_path / "index.html").stat().st_size < 200_000
     assert '<script src="plotly.min.js">' in (tmp_path / "index.html").read_text(encoding="utf-8")

@@ -216,8 +216,8 @@ SECTION = Section(
     key="examples",
     title="Examples",
     about=(
-        "The same test windows for every method: the image, the true outlines, and what each method made of them; a cell "
-        "is found from an overlap (IoU) of 0.5."
+        "The same test windows for every method: the image, the true outlines, and what each method made of them; a "
+        "cell is found from an overlap (IoU) of 0.5."
     ),
     fill=filled_by(missing_examples),
     build=_build,

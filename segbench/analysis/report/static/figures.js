@@ -64,7 +64,8 @@ SB.drawFigure = function (spec, plots, legend, kept) {
   const view = SB.view(spec);
   const shared = { look: SB.look(spec.group, view.groups, spec.kind), groups: view.groups, range: spec.kind === "heatmap" ? SB.valueRange(spec, view.marks) : spec.range };
   shared.coloured = SB.colouredGroups(spec, view, kept);
-  for (const old of plots.querySelectorAll(".plot")) Plotly.purge(old);
+  // One that is still being drawn cannot be taken down
+  for (const old of plots.querySelectorAll(".plot")) Promise.resolve(old.drawing).then(() => Plotly.purge(old));
   plots.replaceChildren();
   SB.drawLegend(spec, view, legend, shared, () => SB.drawFigure(spec, plots, legend, kept), kept);
   if (!view.chosen) plots.append(SB.make("p", { class: "note" }, "Nothing to show for this choice."));
@@ -122,12 +123,12 @@ SB.drawPanel = function (spec, view, facet, shared, holder, legend) {
   holder.append(box);
   holder.append(SB.make("button", { type: "button", class: "save", "aria-label": `Save as SVG: ${name}`, title: "Save as SVG", onclick: save }, "SVG"));
   const layout = drawn.grid ? SB.scrollAcross(box, spec, drawn.grid, SB.layout(drawn, spec)) : SB.layout(drawn, spec);
-  Plotly.newPlot(box, drawn.traces, layout, SB.CONFIG).then(() => {
+  box.drawing = Plotly.newPlot(box, drawn.traces, layout, SB.CONFIG).then(async () => {
+    if (!box.isConnected) return;
     box.placeRows?.();
     if (box.placeRows) box.on("plotly_afterplot", box.placeRows);
-    const unplaced = drawn.after?.(box) ?? [];
     // A point without room for its name is found by its mark
-    for (const group of unplaced) SB.addToLegend(legend, shared.look, group);
+    for (const group of (await drawn.after?.(box)) ?? []) SB.addToLegend(legend, shared.look, group);
   });
 };
 

@@ -35,7 +35,7 @@ SB.spread = function (heights, apart, bottom) {
 };
 
 // Writes the labels of a drawn scatter plot; returns the names of those for which there was no room
-SB.labelPoints = function (box, labels) {
+SB.labelPoints = async function (box, labels) {
   const { xaxis, yaxis } = box._fullLayout;
   const points = labels.map((label) => ({ x: xaxis.d2p(label.x), y: yaxis.d2p(label.y), text: SB.cut(label.text) }));
   const placed = SB.placeLabels(points, xaxis._length, yaxis._length);
@@ -45,15 +45,15 @@ SB.labelPoints = function (box, labels) {
     ax: placed[n].dx, ay: placed[n].dy, showarrow: true, arrowhead: 0, arrowwidth: 1, arrowcolor: placed[n].far ? line : "rgba(0,0,0,0)",
     standoff: 6, font: { size: 11, color: ink }, borderpad: 0,
   }] : []));
-  SB.annotate(box, annotations);
+  await SB.annotate(box, annotations);
   return labels.filter((_, n) => !placed[n]).map((label) => label.text);
 };
 
 // Writes the names of lines at their right ends
-SB.labelLines = function (box, labels) {
+SB.labelLines = async function (box, labels) {
   const { xaxis, yaxis } = box._fullLayout;
   const heights = SB.spread(labels.map((label) => yaxis.d2p(label.y)), 14, yaxis._length - 2);
-  SB.annotate(box, labels.map((label, n) => ({
+  await SB.annotate(box, labels.map((label, n) => ({
     x: label.x, y: label.y, text: SB.plain(SB.cut(label.text, 18)), ax: 14, ay: heights[n] - yaxis.d2p(label.y), xanchor: "left", showarrow: true,
     arrowhead: 0, arrowwidth: 1, arrowcolor: label.colour, standoff: 5, font: { size: 11, color: SB.isDark() ? "#e8eaed" : "#1f2933" }, borderpad: 0,
   })));
@@ -62,6 +62,6 @@ SB.labelLines = function (box, labels) {
 // Annotations widen an axis that finds its own range, and would be in the wrong places on it: it stays as it is
 SB.annotate = function (box, annotations) {
   const { xaxis, yaxis } = box._fullLayout;
-  Plotly.relayout(box, { annotations, "xaxis.range": [...xaxis.range], "yaxis.range": [...yaxis.range] });
+  return Plotly.relayout(box, { annotations, "xaxis.range": [...xaxis.range], "yaxis.range": [...yaxis.range] });
 };
 }

@@ -44,7 +44,7 @@ SB.SAY = {
       const size = next ? best.value - next.value : 0;
       return { size, text: `${task}: ${listed(firsts)} ${firsts.length > 1 ? "share the first place" : own.length > 1 ? "is first" : "is alone"} with ${SB.shown(spec, best.value)}${next ? `, then ${next.y} with ${SB.shown(spec, next.value)}` : ""}.` };
     }) : [];
-    return { sentence: SB.firstPlaces(spec, tasks), findings: [...findings, ...SB.overall(figure("components"), figure("ranking"))] };
+    return { sentence: tasks.length ? SB.firstPlaces(spec, tasks) : "", findings: [...findings, ...SB.overall(figure("components"), figure("ranking"))] };
   },
 
   accuracy(figure) {
@@ -83,7 +83,7 @@ SB.SAY = {
       const sure = known.length ? `its 95 % interval lies above zero in ${above} and below zero in ${below} of ${count(known.length, "fit")}` : `no interval is known of ${count(own.length, "fit")}`;
       return { size: Math.abs(far.value), text: `${upper(predictor)}: ${sure}; the largest coefficient is ${SB.shown(spec, far.value)}, of ${far.y}${on(far.facet)}.` };
     }).sort((a, b) => b.size - a.size);
-    return { sentence: told[0].text, findings: told.slice(1) };
+    return { sentence: told[0]?.text ?? "", findings: told.slice(1) };
   },
 
   morphology(figure) {
@@ -98,7 +98,7 @@ SB.SAY = {
       const most = top(own), least = low(own);
       return { size: 0, text: `${at(panel)}${most.y} has the most training windows (${SB.shown(windows.spec, most.value)}), ${least.y} the fewest (${SB.shown(windows.spec, least.value)}).` };
     });
-    return { sentence: told[0].text, findings: [...told.slice(1), ...learned] };
+    return { sentence: told[0]?.text ?? "", findings: [...told.slice(1), ...learned] };
   },
 
   channels(figure) {
@@ -315,8 +315,8 @@ SB.tell = function (section) {
   const bare = figures.length > 0 && !SB.OF_TABLES.has(section.dataset.section) && !figures.some(({ view }) => view.marks.some((mark) => mark.value !== null));
   const told = bare ? { sentence: "", findings: [] } : say(figure, section);
   if (!told) return;
-  const first = figures.find(({ view }) => view.chosen);
-  sentence.textContent = told.sentence || (first ? SB.whyEmpty(first.spec, first.view) : "The choices above leave nothing here.");
+  const first = figures[0];
+  sentence.textContent = told.sentence || (first?.view.chosen ? SB.whyEmpty(first.spec, first.view) : `The choices above leave nothing of the first figure${first ? `, "${first.spec.title}"` : ""}.`);
   const sorted = told.findings.map((finding, n) => [finding, n]).sort(([a, m], [b, n]) => b.size - a.size || m - n).map(([finding]) => SB.make("li", {}, finding.text));
   findings.replaceChildren();
   findings.hidden = !sorted.length;

@@ -177,7 +177,7 @@ SB.DRAW = {
       empty: !marks.length,
       height: 340,
       traces,
-      after: direct ? (box) => { SB.labelLines(box, ends); } : null,
+      after: direct ? (box) => SB.labelLines(box, ends) : null,
       layout: {
         margin: { r: direct ? 24 + Math.max(0, ...ends.map((end) => SB.textWidth(SB.cut(end.text, 18), 11))) : 12 },
         xaxis: { title: { text: SB.axisTitle(spec.x_title || spec.x) }, zeroline: false, ...(spec.whole ? SB.wholeAxis(Math.max(1, ...marks.map((mark) => mark.x)), shared.width - 150) : {}) },

@@ -1,72 +1,98 @@
-// The table behind a figure: sortable, filterable, downloadable as CSV.
+// The table behind a figure, by Tabulator: sorted, filtered and scrolled there; what a cell says and what is saved is said here.
 "use strict";
-SB.PAGE_ROWS = 50;
+SB.TABLE_HEIGHT = 480;
 
 SB.buildTable = function (spec) {
   const frame = SB.frames.get(spec.frame);
   const names = spec.columns.length ? spec.columns : [...frame.columns.keys()];
-  const state = { sort: null, falling: false, words: "", shown: SB.PAGE_ROWS };
-  const head = SB.make("tr");
-  const body = SB.make("tbody");
   const note = SB.make("span", { class: "count", role: "status" });
-  const more = SB.make("button", { type: "button", class: "quiet", onclick: () => { state.shown *= 10; draw(); } }, "Show more");
   const search = SB.make("input", { type: "search", placeholder: "Filter rows", "aria-label": `Filter the rows of ${spec.title}` });
-  search.addEventListener("input", () => { state.words = search.value.toLowerCase(); state.shown = SB.PAGE_ROWS; draw(); });
-  const headers = names.map((name) => {
-    const cell = SB.make("th", { scope: "col", class: frame.isText(name) ? "" : "number" });
-    cell.append(SB.make("button", { type: "button", onclick: () => {
-      state.falling = state.sort === name ? !state.falling : !frame.isText(name);
-      state.sort = name;
-      draw();
-    } }, name.replaceAll("_", " ")));
-    head.append(cell);
-    return cell;
-  });
+  const holder = SB.make("div", { class: "grid" });
+  let table = null, total = 0;
 
-  function chosenRows() {
-    let rows = frame.select(spec.where);
-    if (state.words) {
-      const columns = names.map((name) => frame.column(name));
-      rows = rows.filter((row) => columns.some((values) => values[row] !== null && String(values[row]).toLowerCase().includes(state.words)));
-    }
-    if (state.sort) {
-      const values = frame.column(state.sort);
-      const sign = state.falling ? -1 : 1;
-      rows.sort((a, b) => {
-        if (values[a] === null || values[b] === null) return (values[a] === null) - (values[b] === null);
-        return sign * (typeof values[a] === "number" ? values[a] - values[b] : values[a].localeCompare(values[b]));
-      });
-    }
-    return rows;
-  }
+  const count = () => {
+    const shown = table ? table.getDataCount("active") : 0;
+    note.textContent = `${shown.toLocaleString("en")} of ${total.toLocaleString("en")} rows`;
+  };
+  const matches = () => {
+    const words = search.value.toLowerCase();
+    return words ? (row) => names.some((_, n) => row[n] !== null && String(row[n]).toLowerCase().includes(words)) : () => true;
+  };
+  search.addEventListener("input", () => { table?.setFilter(matches()); });
+
+  // A row is an object by the columns' places: a column may be called what Tabulator would read as a path
+  const rows = () => frame.select(spec.where).map((row) => Object.fromEntries(names.map((name, n) => [n, frame.column(name)[row]])));
 
   function draw() {
-    const rows = chosenRows();
-    headers.forEach((cell, n) => cell.setAttribute("aria-sort", state.sort !== names[n] ? "none" : state.falling ? "descending" : "ascending"));
-    body.replaceChildren(...rows.slice(0, state.shown).map((row) =>
-      SB.make("tr", {}, ...names.map((name) => {
-        const value = frame.column(name)[row];
-        const text = SB.cellText(value);
-        const cell = SB.make("td", { class: typeof value === "number" ? "number" : "" });
-        // Logs and settings are long: the cell is cut, the whole text is a click away
-        if (text.length > 80) cell.append(SB.make("details", { class: "long" }, SB.make("summary", {}, text.slice(0, 60) + "…"), SB.make("pre", {}, text)));
-        else cell.textContent = text;
-        return cell;
-      }))));
-    note.textContent = `${Math.min(rows.length, state.shown).toLocaleString("en")} of ${rows.length.toLocaleString("en")} rows`;
-    more.hidden = rows.length <= state.shown;
+    if (!place.open) return;
+    const data = rows();
+    total = data.length;
+    if (table) { table.replaceData(data).then(count); return; }
+    table = new Tabulator(holder, {
+      data, height: Math.min(SB.TABLE_HEIGHT, 40 + 30 * Math.max(3, data.length)), layout: "fitDataFill", placeholder: "No row for this choice",
+      columnDefaults: { headerSortStartingDir: "asc", headerSortTristate: true, resizable: "header" },
+      columns: names.map((name, n) => SB.tableColumn(frame, name, n)),
+    });
+    table.on("tableBuilt", () => { SB.readableTable(holder, spec.title); count(); });
+    table.on("dataFiltered", (_, left) => { note.textContent = `${left.length.toLocaleString("en")} of ${total.toLocaleString("en")} rows`; });
+    table.on("dataSorted", () => SB.readableTable(holder, spec.title));
+    table.on("renderComplete", () => SB.readableTable(holder, spec.title));
   }
 
-  const download = SB.make("button", { type: "button", class: "quiet csv", onclick: () => SB.downloadCsv(frame, names, chosenRows()) }, "Download CSV");
+  const download = SB.make("button", { type: "button", class: "quiet csv", onclick: () => SB.downloadCsv(frame.name, names, table.getData("active").map((row) => names.map((_, n) => row[n]))) }, "Download CSV");
   const source = SB.make("details", { class: "sql" }, SB.make("summary", {}, "SQL"), SB.make("pre", { tabindex: "0" }, frame.source),
     SB.make("button", { type: "button", class: "quiet", onclick: () => SB.copy(frame.source, "SQL copied") }, "Copy"));
   const place = SB.make("details", { class: "table", "data-frame": spec.frame },
     SB.make("summary", {}, `Table: ${spec.title}`),
-    SB.make("div", { class: "controls" }, search, note, more, download, source),
-    SB.make("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": spec.title }, SB.make("table", {}, SB.make("thead", {}, head), body)));
-  place.redraw = () => { if (place.open) draw(); };
-  place.addEventListener("toggle", place.redraw);
+    SB.make("div", { class: "controls" }, search, note, download, source),
+    holder);
+  place.redraw = draw;
+  place.addEventListener("toggle", draw);
   return place;
+};
+
+SB.tableColumn = function (frame, name, n) {
+  const text = frame.isText(name);
+  return {
+    title: String(n), field: String(n), sorter: SB.compareCells, hozAlign: text ? "left" : "right", headerHozAlign: text ? "left" : "right",
+    headerSortStartingDir: text ? "asc" : "desc", maxInitialWidth: 340,
+    // Tabulator takes titles and values for HTML: both come from a store, and must stay text
+    titleFormatter: () => { const title = SB.make("span", {}, name.replaceAll("_", " ")); if (SB.WORDS?.[name]) title.title = SB.WORDS[name]; return title; },
+    formatter: (cell) => SB.cell(cell.getValue()),
+  };
+};
+
+// Empty cells last, whichever way it is sorted
+SB.compareCells = function (a, b, first, second, column, way) {
+  if (a === null || b === null) return ((a === null) - (b === null)) * (way === "desc" ? -1 : 1);
+  return typeof a === "number" ? a - b : String(a).localeCompare(String(b));
+};
+
+// Logs and settings are long: the cell is cut, the whole text is a click away
+SB.cell = function (value) {
+  const text = SB.cellText(value);
+  if (text.length <= 80) return document.createTextNode(text);
+  return SB.make("button", { type: "button", class: "quiet long", onclick: () => SB.readLong(text), "aria-label": `Show the whole text: ${text.slice(0, 60)}` }, text.slice(0, 60) + "…");
+};
+
+SB.readLong = function (text) {
+  const close = SB.make("button", { type: "button", onclick: () => dialog.close() }, "Close");
+  const dialog = SB.make("dialog", { class: "long-text", "aria-label": "The whole text", onclose: () => dialog.remove() }, SB.make("pre", { tabindex: "0" }, text), close);
+  document.body.append(dialog);
+  dialog.showModal();
+};
+
+// What reads the page aloud, and what moves through it by keys, finds the table's name and its scrolling part
+SB.readableTable = function (holder, title) {
+  holder.setAttribute("aria-label", title);
+  const body = holder.querySelector(".tabulator-tableholder");
+  if (!body) return;
+  // A grid's children are groups of rows: the box that scrolls is one, and what is inside it is only there to hold them
+  holder.removeAttribute("aria-owns");
+  body.tabIndex = 0;
+  body.setAttribute("role", "rowgroup");
+  body.setAttribute("aria-label", `${title}: rows`);
+  body.querySelector(".tabulator-table")?.setAttribute("role", "none");
 };
 
 SB.cellText = (value) => {
@@ -75,7 +101,7 @@ SB.cellText = (value) => {
   return Number.isInteger(value) ? String(value) : String(Number(value.toPrecision(4)));
 };
 
-SB.downloadCsv = function (frame, names, rows) {
+SB.downloadCsv = function (name, names, rows) {
   // A leading =, +, - or @ of a text would be a formula to a spreadsheet
   const quote = (value) => {
     if (value === null) return "";
@@ -83,10 +109,9 @@ SB.downloadCsv = function (frame, names, rows) {
     const text = /^[=+\-@\t\r]/.test(value) ? "'" + value : value;
     return /[",\n\r]/.test(text) ? `"${text.replaceAll('"', '""')}"` : text;
   };
-  const columns = names.map((name) => frame.column(name));
-  const lines = [names.map(quote).join(","), ...rows.map((row) => columns.map((values) => quote(values[row])).join(","))];
+  const lines = [names.map(quote).join(","), ...rows.map((row) => row.map(quote).join(","))];
   const url = URL.createObjectURL(new Blob([lines.join("\n") + "\n"], { type: "text/csv" }));
-  const link = SB.make("a", { href: url, download: `${frame.name}.csv` });
+  const link = SB.make("a", { href: url, download: `${name}.csv` });
   link.click();
   setTimeout(() => URL.revokeObjectURL(url), 10_000);
 };
