@@ -61,7 +61,7 @@ class Browser:
         """Run a script in the page."""
         return self.driver.execute_script(script, *arguments)
 
-    def until(self, holds: Callable[[], Any], seconds: float = 30) -> Any:
+    def until(self, holds: Callable[[], Any], seconds: float = 90) -> Any:
         """Wait until something holds."""
         deadline = time.monotonic() + seconds
         while not (value := holds()):

@@ -57,7 +57,11 @@ def collisions(plots: list[dict[str, Any]]) -> list[tuple[str, str, str]]:
             xs, ys = [x for x, _ in corners], [y for _, y in corners]
             if min(xs) < left - 2 or max(xs) > right + 2 or min(ys) < top - 3 or max(ys) > bottom + 3:
                 found.append((plot["name"], text, "is cut off"))
-        for (one, a), (other, b) in itertools.combinations(plot["texts"], 2):
+        # Upright boxes around the turned ones first: almost all pairs are apart by these already
+        boxes = [(text, at, np.min(at, axis=0), np.max(at, axis=0)) for text, at in plot["texts"]]
+        for (one, a, low, high), (other, b, least, most) in itertools.combinations(boxes, 2):
+            if low[0] > most[0] or least[0] > high[0] or low[1] > most[1] or least[1] > high[1]:
+                continue
             if overlap(a, b) > 3:
                 found.append((plot["name"], one, other))
     return found

@@ -9,8 +9,8 @@ from typing import Any
 
 from segbench.analysis.report.model import Missing, Source
 from segbench.analysis.report.wording import listed
-from segbench.engine.data.tasks import counterpart, tasks_of
 from segbench.engine.grid.cards import all_cards
+from segbench.engine.grid.catalogue import STUDY_DATASETS
 from segbench.engine.study.tissues import ALL_TISSUES, TISSUENET_CHANNELS, TISSUENET_TARGETS
 from segbench.methods.job import Task
 
@@ -25,8 +25,6 @@ select
     dataset,
     any_value(dataset_kind) as kind,
     list(distinct task order by task) as tasks,
-    list(distinct channels) as channels,
-    list(distinct target order by target) as targets,
     list(distinct method order by method) filter (trained) as trained,
     list(distinct method order by method) as methods,
     list(distinct train_tissue order by train_tissue) as train_tissues,
@@ -36,6 +34,7 @@ select
 from runs_latest
 group by dataset
 order by done desc, runs desc, dataset"""
+_TASKS_SQL = "select distinct task, channels, target from runs_latest where dataset = $1 order by task"
 _BUDGETS_SQL = "select distinct method, epochs, iterations from runs_latest where dataset = $1 and trained"
 _TISSUES_SQL = """\
 select distinct tissue from tissues where dataset = $1 and tissue <> 'all'
@@ -106,17 +105,11 @@ def data_of(source: Source) -> Data | None:
     if not rows.height:
         return None
     row: dict[str, Any] = rows.row(0, named=True)
-    # The most channels that a run saw are the dataset's, in the order in which it has them
-    channels = tuple(max(row["channels"], key=lambda names: (len(names), names)))
-    if row["kind"] in ("synthetic", "tissuenet"):
-        channels, targets = TISSUENET_CHANNELS, TISSUENET_TARGETS
-    else:
-        targets = tuple(row["targets"])
     return Data(
         out=str(source.out),
         name=row["dataset"],
         kind=row["kind"],
-        tasks=tasks_of(row["dataset"], channels, targets),
+        tasks=_tasks(row["dataset"], row["kind"], source.query(_TASKS_SQL, [row["dataset"]]).rows()),
         ran=tuple(row["tasks"]),
         methods=tuple(row["methods"]),
         trained=tuple(row["trained"] or ()),
@@ -125,6 +118,31 @@ def data_of(source: Source) -> Data | None:
         seed=row["seed"],
         scale=_scale(source.query(_BUDGETS_SQL, [row["dataset"]]).rows()),
         done=row["done"],
+    )
+
+
+def _tasks(dataset: str, kind: str, ran: list[tuple[str, list[str], str]]) -> tuple[Task, ...]:
+    """Return the tasks that a dataset gives: those with a run and, in TissueNet's layout, what it gives besides."""
+    known = {name: Task(name, dataset, tuple(channels), target) for name, channels, target in ran}
+    of_both = kind in ("synthetic", "tissuenet")
+    targets = {task.target for task in known.values()}
+    if of_both or any(task.channels == TISSUENET_CHANNELS for task in known.values()):
+        for task in STUDY_DATASETS["tissuenet"][0]:
+            if of_both or task.target in targets:
+                name = task.name.replace("tissuenet", dataset, 1)
+                known.setdefault(name, Task(name, dataset, task.channels, task.target))
+    return tuple(known[name] for name in sorted(known))
+
+
+def _other_target(task: Task, tasks: tuple[Task, ...]) -> Task | None:
+    """Return the task of the same number of channels for TissueNet's other target."""
+    return next(
+        (
+            other
+            for other in tasks
+            if {task.target, other.target} == set(TISSUENET_TARGETS) and len(other.channels) == len(task.channels)
+        ),
+        None,
     )
 
 
@@ -183,7 +201,7 @@ def missing_channels(data: Data) -> Missing:
 def missing_crossed(data: Data) -> Missing:
     """Single-channel models applied to the images of the other target."""
     pairs = [
-        (task, other) for task in data.tasks if len(task.channels) == 1 and (other := counterpart(task, data.tasks))
+        (task, other) for task in data.tasks if len(task.channels) == 1 and (other := _other_target(task, data.tasks))
     ]
     if not pairs:
         return Missing(
