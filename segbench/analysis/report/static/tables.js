@@ -7,7 +7,7 @@ SB.buildTable = function (spec) {
   const names = spec.columns.length ? spec.columns : [...frame.columns.keys()];
   const note = SB.make("span", { class: "count", role: "status" });
   const search = SB.make("input", { type: "search", placeholder: "Filter rows", "aria-label": `Filter the rows of ${spec.title}` });
-  const holder = SB.make("div", { class: "grid" });
+  const holder = SB.make("div", { class: "grid scroll" });
   let table = null, total = 0;
 
   const count = () => {
