@@ -43,6 +43,12 @@ class View:
         return METRICS[self.metric] if name == METRIC else name.replace("_", " ")
 
     @property
+    def across(self) -> str:
+        """The x axis's title; its unit where the axis has numbers of it."""
+        name = self.title(self.figure.x_title, self.figure.x)
+        return f"{name}, {self.figure.unit}" if self.figure.unit else name
+
+    @property
     def names_width(self) -> float:
         """The most that the names of rows take, in inches."""
         return 0.42 * self.width
@@ -120,7 +126,7 @@ def bars(axes: Any, view: View, rows: pl.DataFrame) -> None:
         for y, width in zip(ys, widths, strict=True):
             start[y] += width
     _categories(axes, view, ys)
-    axes.set_xlabel(view.title(figure.x_title, figure.x))
+    axes.set_xlabel(view.across)
     if view.limits:
         axes.set_xlim(*view.limits)
     elif not figure.group:
@@ -148,7 +154,7 @@ def dots(axes: Any, view: View, rows: pl.DataFrame) -> None:
     _categories(axes, view, list(place))
     axes.grid(axis="y", **_GRID)
     axes.set_axisbelow(True)
-    axes.set_xlabel(view.title(figure.x_title, figure.x))
+    axes.set_xlabel(view.across)
     low, high = axes.get_xlim()
     if figure.low and low < 0 < high:
         axes.axvline(0, color="#52606d", linewidth=0.6, zorder=0)
@@ -172,7 +178,7 @@ def scatter(axes: Any, view: View, rows: pl.DataFrame) -> None:
     axes.grid(**_GRID)
     axes.set_axisbelow(True)
     axes.margins(0.14)
-    axes.set_xlabel(view.title(figure.x_title, figure.x))
+    axes.set_xlabel(view.across)
     axes.set_ylabel(view.title(figure.y_title, figure.y))
     if figure.log_x:
         _log(axes, rows[x].to_list())
@@ -209,7 +215,7 @@ def lines(axes: Any, view: View, rows: pl.DataFrame) -> None:
         if figure.best and (best := values.arg_max()) is not None:
             axes.plot(points[x][best], values[best], mark, markerfacecolor="none", markeredgecolor=colour, markersize=5)
     axes.grid(**_GRID)
-    axes.set_xlabel(view.title(figure.x_title, figure.x))
+    axes.set_xlabel(view.across)
     axes.set_ylabel(view.title(figure.y_title, figure.y))
 
 
