@@ -31,6 +31,8 @@ WIDTHS = {"single": 3.5, "double": 7.2}
 """Inches of a figure that is as wide as one column of a journal's page, and as both (89 and 183 mm)."""
 _ROW, _MOST_CELLS = 0.16, 12
 _TITLE = 7.0
+_MOST_LABELS = 24
+"""Points of a panel whose labels can be read; of more, none is written."""
 _STYLE = {
     "font.family": "DejaVu Sans",
     "font.size": 7,
@@ -295,7 +297,10 @@ def _label(canvas: Any, view: View, panels: Sequence[tuple[Any, pl.DataFrame]], 
     # Labels are placed by where the axes are: from here on nothing moves
     canvas.set_layout_engine("none")
     named = [(axes, labels(view, own)) for axes, own in panels]
-    crowded = [axes for axes, points in named if points and place_labels(axes, points, SMALL)]
+    crowded = any(len(points) > _MOST_LABELS for _, points in named)
+    if not crowded:
+        left_out = [name for axes, points in named for name in place_labels(axes, points, SMALL)]
+        crowded = bool(left_out)
     # A legend can take their place where each group is one label
     if crowded and view.figure.group == view.figure.label:
         for axes, _ in named:
