@@ -77,7 +77,7 @@ class CocoResults:
     notes: tuple[str, ...] = field(default=())
 
 
-def read_truth(path: Path, segmentations: bool = True) -> CocoTruth:
+def read_truth(path: Path, segmentations: bool = True, *, texts: bool = True) -> CocoTruth:
     """Read a COCO dataset file.
 
     Parameters
@@ -87,6 +87,8 @@ def read_truth(path: Path, segmentations: bool = True) -> CocoTruth:
         cell type) and categories.
     segmentations
         False where boxes are compared: objects then need no segmentation.
+    texts
+        False leaves run lengths that are text unchecked, to be decoded and checked all at once by who asks.
 
     Raises
     ------
@@ -113,7 +115,8 @@ def read_truth(path: Path, segmentations: bool = True) -> CocoTruth:
         if stray is not None:
             strays[stray] += 1
             continue
-        check_shape(one, where, images[one.image].size, segmentations)
+        if texts or not _is_text(one.segmentation, images[one.image].size):
+            check_shape(one, where, images[one.image].size, segmentations)
         objects.append(one)
     _all_of_one_kind(seen, f"{path}: ids of annotations")
     told = [
@@ -124,7 +127,7 @@ def read_truth(path: Path, segmentations: bool = True) -> CocoTruth:
     return CocoTruth(images, tuple(sorted(set(categories))), tuple(objects), tuple(told))
 
 
-def read_results(path: Path, truth: CocoTruth, segmentations: bool = True) -> CocoResults:
+def read_results(path: Path, truth: CocoTruth, segmentations: bool = True, *, texts: bool = True) -> CocoResults:
     """Read a COCO results file: a list of results, or an object with them under ``annotations``.
 
     Raises
@@ -148,7 +151,8 @@ def read_results(path: Path, truth: CocoTruth, segmentations: bool = True) -> Co
             raise SegbenchError(f"{where}: image_id {one.image!r} is not in the truth")
         if by_box:
             one = _with_box_area(one, where)
-        check_shape(one, where, truth.images[one.image].size, segmentations)
+        if texts or not _is_text(one.segmentation, truth.images[one.image].size):
+            check_shape(one, where, truth.images[one.image].size, segmentations)
         if one.category not in truth.categories:
             spare[one.category] = spare.get(one.category, 0) + 1
         objects.append(one)
@@ -189,6 +193,14 @@ def checked_id(value: Any, where: str) -> Id:
     if isinstance(value, float) and value.is_integer():
         return int(value)
     raise SegbenchError(f"{where} is {_shown(value)}; ids are whole numbers or text")
+
+
+def _is_text(segmentation: Any, size: Size) -> bool:
+    """Return whether a segmentation is run lengths in text for an image of this size."""
+    if not isinstance(segmentation, dict) or not isinstance(segmentation.get("counts"), str):
+        return False
+    given = segmentation.get("size")
+    return isinstance(given, list) and given == list(size)
 
 
 def check_shape(one: CocoObject, where: str, size: Size, segmentations: bool) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 from pycocotools import mask as mask_utils
 
-from segbench.engine.files.coco import CocoObject, Id, read_results, read_truth
+from segbench.engine.files.coco import CocoObject, Id, check_segmentation, read_results, read_truth
 from segbench.engine.metrics.batches import Progress
 from segbench.engine.metrics.coco import IOU_THRESHOLDS, MATCH_THRESHOLDS, RECALL_THRESHOLDS, accumulate, order_by_score
 from segbench.engine.metrics.evaluation import (
@@ -28,7 +28,7 @@ from segbench.engine.metrics.evaluation import (
     known,
     mean_of_valid,
 )
-from segbench.engine.metrics.matching import match_greedily
+from segbench.engine.metrics.run_lengths import decode_texts, match_in_order, measure_masks, overlapping_pairs
 from segbench.errors import SegbenchError, unknown_name
 
 if TYPE_CHECKING:
@@ -190,23 +190,26 @@ def evaluate_coco_json(
     if iou_type not in get_args(IouType):
         raise unknown_name("IoU type", iou_type, get_args(IouType))
     limits = tuple(sorted({checked_limit(limit) for limit in max_detections}))
-    true_file = read_truth(truth, iou_type == "segm")
-    found_file = read_results(predictions, true_file, iou_type == "segm")
-    images = {name: image.size for name, image in true_file.images.items()}
+    by_mask = iou_type == "segm"
+    true_file = read_truth(truth, by_mask, texts=not by_mask)
+    found_file = read_results(predictions, true_file, by_mask, texts=not by_mask)
+    sizes = {name: image.size for name, image in true_file.images.items()}
     categories = sorted(true_file.categories, key=_by_kind)
-    true_objects, found_objects = _by_image(true_file.objects), _by_image(found_file.objects)
+    true = _Objects.of(true_file.objects, sizes, iou_type, lambda n: f"{truth}, annotation {true_file.objects[n].id}")
+    found = _Objects.of(found_file.objects, sizes, iou_type, lambda n: f"{predictions}, result {n}")
     ranges = {ALL_AREAS: _EVERY_AREA, **area_ranges}
     shape = (IOU_THRESHOLDS.size, RECALL_THRESHOLDS.size, len(categories), len(ranges), len(limits))
     precision, score_thresholds = -np.ones(shape), -np.ones(shape)
     recall = -np.ones((shape[0], *shape[2:]))
+    images = sorted(sizes, key=_by_kind)
     n_found = 0
     for k, category in enumerate(categories):
         parts: list[_Matched] = []
-        for n, image in enumerate(sorted(images, key=_by_kind)):
-            true, found = true_objects.get((image, category), []), found_objects.get((image, category), [])
-            n_found += len(found)
-            if true or found:
-                parts.append(_match(true, found, images[image], ranges, limits[-1], iou_type))
+        for n, image in enumerate(images):
+            places = true.at(image, category), found.at(image, category)
+            n_found += places[1].size
+            if places[0].size or places[1].size:
+                parts.append(_match(true, found, *places, ranges, limits[-1]))
             if progress is not None:
                 progress(k * len(images) + n + 1)
         if not parts:
@@ -231,15 +234,15 @@ def evaluate_coco_json(
         areas=tuple(ranges),
         max_detections=limits,
         n_images=len(images),
-        n_truth=sum(not true.crowd for objects in true_objects.values() for true in objects),
+        n_truth=int(np.count_nonzero(~true.crowd)),
         n_predictions=n_found,
-        notes=(*true_file.notes, *found_file.notes, *_beyond(found_objects, categories, limits[-1])),
+        notes=(*true_file.notes, *found_file.notes, *_beyond(found, categories, limits[-1])),
     )
 
 
-def _beyond(found: Mapping[tuple[Id, Id], list[CocoObject]], categories: Sequence[Id], limit: int) -> Iterator[str]:
+def _beyond(found: _Objects, categories: Sequence[Id], limit: int) -> Iterator[str]:
     """Yield a line where predictions are beyond the limit of detections."""
-    over = [len(objects) - limit for (_, category), objects in found.items() if category in categories]
+    over = [places.size - limit for (_, category), places in found.places.items() if category in categories]
     over = [n for n in over if n > 0]
     if over:
         yield beyond_limit(sum(over), len(over), limit)
@@ -258,45 +261,108 @@ class _Matched:
 _EVERY_THRESHOLD = np.uint16((1 << IOU_THRESHOLDS.size) - 1)
 
 
-def _by_image(objects: Sequence[CocoObject]) -> dict[tuple[Id, Id], list[CocoObject]]:
-    """Return the objects by image and category, in the file's order."""
-    found: defaultdict[tuple[Id, Id], list[CocoObject]] = defaultdict(list)
-    for one in objects:
-        found[one.image, one.category].append(one)
-    return dict(found)
-
-
 def _by_kind(name: Id) -> tuple[bool, Id]:
     return isinstance(name, str), name
 
 
+@dataclass(frozen=True)
+class _Objects:
+    """The N objects of a file, with what is compared of them."""
+
+    places: Mapping[tuple[Id, Id], npt.NDArray[np.int64]]
+    """By image and category: which objects, in the file's order."""
+    scores: npt.NDArray[np.float64]
+    """(N,)."""
+    areas: npt.NDArray[np.float64]
+    """(N,), as area ranges take them."""
+    crowd: npt.NDArray[np.bool_]
+    """(N,)."""
+    boxes: Sequence[Any] | None
+    """Of each object, where boxes are compared."""
+    masks: tuple[npt.NDArray[Any], npt.NDArray[Any], npt.NDArray[Any], npt.NDArray[Any]] | None
+    """Runs, their offsets, areas and bounding boxes, where masks are."""
+
+    @classmethod
+    def of(
+        cls,
+        objects: Sequence[CocoObject],
+        sizes: Mapping[Id, tuple[int, int]],
+        kind: IouType,
+        where: Callable[[int], str],
+    ) -> _Objects:
+        """Decode the objects; raises SegbenchError, which says ``where`` one is, for what is no mask."""
+        grouped: defaultdict[tuple[Id, Id], list[int]] = defaultdict(list)
+        for n, one in enumerate(objects):
+            grouped[one.image, one.category].append(n)
+        size_of = [sizes[one.image] for one in objects]
+        masks, boxes = None, None
+        if kind == "bbox":
+            boxes = [_box(one, size) for one, size in zip(objects, size_of, strict=True)]
+            own = [
+                _area(one, size) if one.area is None else one.area for one, size in zip(objects, size_of, strict=True)
+            ]
+        else:
+            masks = _decoded(objects, size_of, where)
+            own = [
+                float(area) if one.area is None else one.area
+                for one, area in zip(objects, masks[2].tolist(), strict=True)
+            ]
+        return cls(
+            places={key: np.array(found, np.int64) for key, found in grouped.items()},
+            scores=np.array([one.score for one in objects], dtype=np.float64),
+            areas=np.array(own, dtype=np.float64),
+            crowd=np.array([one.crowd for one in objects], dtype=np.bool_),
+            boxes=boxes,
+            masks=masks,
+        )
+
+    def at(self, image: Id, category: Id) -> npt.NDArray[np.int64]:
+        """Return which objects an image has of a category."""
+        return self.places.get((image, category), _NOWHERE)
+
+
+_NOWHERE = np.zeros(0, np.int64)
+
+
+def _decoded(
+    objects: Sequence[CocoObject], sizes: Sequence[tuple[int, int]], where: Callable[[int], str]
+) -> tuple[npt.NDArray[Any], npt.NDArray[Any], npt.NDArray[Any], npt.NDArray[Any]]:
+    texts = [_text(one.segmentation, size) for one, size in zip(objects, sizes, strict=True)]
+    offsets = np.zeros(len(texts) + 1, np.int64)
+    np.cumsum([len(text) for text in texts], out=offsets[1:])
+    data = np.frombuffer(b"".join(texts), np.uint8)
+    heights = np.array([size[0] for size in sizes], np.int64)
+    pixels = np.array([size[0] * size[1] for size in sizes], np.int64)
+    runs, run_offsets, sound = decode_texts(data, offsets, pixels)
+    for n in np.flatnonzero(~sound).tolist():
+        check_segmentation(objects[n].segmentation, where(n), sizes[n])
+        raise SegbenchError(f"{where(n)}: the mask does not fill an image of {sizes[n][1]} x {sizes[n][0]} pixels")
+    return runs, run_offsets, *measure_masks(runs, run_offsets, heights)
+
+
+def _text(segmentation: Any, size: tuple[int, int]) -> bytes:
+    """Return a mask's run lengths as COCO's text."""
+    if isinstance(segmentation, Mapping) and isinstance(segmentation["counts"], str):
+        return segmentation["counts"].encode("ascii", "replace")
+    counts: bytes = _run_lengths(segmentation, size)["counts"]
+    return counts
+
+
 def _match(
-    true: list[CocoObject],
-    found: list[CocoObject],
-    size: tuple[int, int],
+    true: _Objects,
+    found: _Objects,
+    true_places: npt.NDArray[np.int64],
+    places: npt.NDArray[np.int64],
     ranges: AreaRanges,
     limit: int,
-    iou_type: IouType,
 ) -> _Matched:
-    scores = np.array([one.score for one in found], dtype=np.float64)
-    best = np.argsort(-scores, kind="stable")[:limit]
-    scores, found = scores[best], [found[i] for i in best]
-    crowd = np.array([one.crowd for one in true], dtype=np.bool_)
-    true_shapes, found_shapes = ([_shape(one, size, iou_type) for one in side] for side in (true, found))
-    true_areas, found_areas = (
-        np.array([_area(one, size) if one.area is None else one.area for one in side], dtype=np.float64)
-        for side in (true, found)
-    )
-    ious = np.zeros((len(found), len(true)))
-    if true and found:
-        ious = np.asarray(mask_utils.iou(found_shapes, true_shapes, [int(c) for c in crowd])).reshape(ious.shape)
-    result = _Matched(scores, [], [], [])
+    places = places[np.argsort(-found.scores[places], kind="stable")[:limit]]
+    crowd, true_areas, found_areas = true.crowd[true_places], true.areas[true_places], found.areas[places]
+    pairs = _pairs(true, found, true_places, places)
+    result = _Matched(found.scores[places], [], [], [])
     for low, high in ranges.values():
         left_out = crowd | (true_areas < low) | (true_areas > high)
-        order = np.argsort(left_out, kind="stable")
-        matches, ignored = match_greedily(
-            np.ascontiguousarray(ious[:, order]), left_out[order], crowd[order], MATCH_THRESHOLDS
-        )
+        matches, ignored = match_in_order(*pairs, left_out, crowd, MATCH_THRESHOLDS)
         outside = (found_areas < low) | (found_areas > high)
         unmatched = np.where(outside, _EVERY_THRESHOLD & ~matches, 0).astype(np.uint16)
         result.matches.append(matches)
@@ -305,12 +371,26 @@ def _match(
     return result
 
 
-def _shape(one: CocoObject, size: tuple[int, int], iou_type: IouType) -> Any:
-    """Return the object's box, or its mask as run lengths."""
-    if iou_type == "bbox" and one.box:
-        return list(one.box)
-    mask = _run_lengths(one.segmentation, size)
-    return mask_utils.toBbox(mask).tolist() if iou_type == "bbox" else mask
+def _pairs(
+    true: _Objects, found: _Objects, true_places: npt.NDArray[np.int64], places: npt.NDArray[np.int64]
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float64], npt.NDArray[np.int64]]:
+    """Return the pairs that could match at the lowest threshold."""
+    crowd, least = true.crowd[true_places], float(MATCH_THRESHOLDS[0])
+    if true.masks is not None and found.masks is not None:
+        return overlapping_pairs(found.masks, true.masks, places, true_places, crowd, least)
+    assert true.boxes is not None
+    assert found.boxes is not None
+    ious = np.zeros((places.size, true_places.size))
+    if ious.size:
+        sides = [found.boxes[n] for n in places], [true.boxes[n] for n in true_places]
+        ious = np.asarray(mask_utils.iou(*sides, [int(c) for c in crowd])).reshape(ious.shape)
+    of_found, of_truth = np.nonzero(ious >= least)
+    offsets = np.concatenate([[0], np.cumsum(np.bincount(of_found, minlength=places.size))]).astype(np.int64)
+    return of_truth, ious[of_found, of_truth], offsets
+
+
+def _box(one: CocoObject, size: tuple[int, int]) -> Any:
+    return list(one.box) if one.box else mask_utils.toBbox(_run_lengths(one.segmentation, size)).tolist()
 
 
 def _run_lengths(segmentation: Any, size: tuple[int, int]) -> Any:
