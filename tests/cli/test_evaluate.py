@@ -87,6 +87,19 @@ def test_cells_intervals_and_rows_an_image(folders: tuple[Path, Path], tmp_path:
     assert intervals["map"]["low"] < intervals["map"]["value"] < intervals["map"]["high"]
 
 
+def test_the_gap_is_told_by_kinds_of_error(folders: tuple[Path, Path]) -> None:
+    kinds = ("missed", "split", "merged", "spurious", "loose")
+    scored, gaps = rows("evaluate", *folders)[0], rows("evaluate", *folders, "--diagnose")
+    for row in gaps:
+        assert row["score"] == scored[row["metric"]]
+        assert sum(row[kind] for kind in kinds) == pytest.approx(1 - row["score"])
+    assert gaps[0]["loose"] > 0.1
+    arguments = ["evaluate", *map(str, folders), "--diagnose"]
+    assert "by quarters of size and density" in CliRunner().invoke(app, arguments, catch_exceptions=False).stdout
+    with pytest.raises(SegbenchError, match="--diagnose tells errors"):
+        CliRunner().invoke(app, [*arguments, "--cells"], catch_exceptions=False)
+
+
 @pytest.mark.slow
 def test_a_runs_predictions_are_read_with_their_scores(folders: tuple[Path, Path], tmp_path: Path) -> None:
     with PredictionWriter(tmp_path / "predictions", "labels", 3, 24, 30) as writer:

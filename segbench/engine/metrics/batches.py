@@ -39,6 +39,88 @@ class Batch:
     shapes: tuple[tuple[int, int], ...]
     """(H, W) of each pair."""
 
+    def true_map(self, n: int) -> npt.NDArray[Any]:
+        """Return the pixels of the n-th true map of the batch."""
+        return self.truth[self.offsets[n] : self.offsets[n + 1]]
+
+
+CHUNK_PIXELS = 1 << 21
+"""Of a larger map the pixels are counted so many at a time, on as many threads as there are."""
+_AS_THEY_ARE = (np.dtype(np.uint8), np.dtype(np.uint16), np.dtype(np.int32))
+
+
+@dataclass(frozen=True)
+class MapBatch:
+    """Some consecutive pairs of label maps as they came: nothing is copied."""
+
+    first: int
+    """The number of the first pair."""
+    truth: tuple[npt.NDArray[Any], ...]
+    """(H, W) each, of integers."""
+    predictions: tuple[npt.NDArray[Any], ...]
+
+    def true_map(self, n: int) -> npt.NDArray[Any]:
+        """Return the pixels of the n-th true map of the batch."""
+        return self.truth[n]
+
+    @property
+    def shapes(self) -> tuple[tuple[int, int], ...]:
+        """(H, W) of each pair."""
+        return tuple((one.shape[0], one.shape[1]) for one in self.truth)
+
+
+def paired_maps(truth: LabelMaps, predictions: LabelMaps) -> Iterator[MapBatch]:
+    """Yield the pairs of true and predicted maps as they come, some million pixels at a time.
+
+    Raises SegbenchError as `paired_batches`; but what is in the maps is looked at when they are counted: `flat_chunk`.
+    """
+    if isinstance(truth, np.ndarray) and isinstance(predictions, np.ndarray):
+        _check_stacks(truth, predictions)
+        refuse_type(truth, "truth[0]")
+        refuse_type(predictions, "predictions[0]")
+        # nothing is read here: larger batches than where maps are collected
+        step = max(1, 4 * BATCH_PIXELS // max(1, truth.shape[1] * truth.shape[2]))
+        for first in range(0, len(truth), step):
+            yield MapBatch(first, tuple(truth[first : first + step]), tuple(predictions[first : first + step]))
+        return
+    pending: list[tuple[npt.NDArray[Any], npt.NDArray[Any]]] = []
+    first = n = pixels = 0
+    for n, pair in enumerate(_checked_pairs(truth, predictions)):
+        pending.append(pair)
+        pixels += pair[0].size
+        if pixels >= BATCH_PIXELS:
+            yield MapBatch(first, *zip(*pending, strict=True))
+            pending, first, pixels = [], n + 1, 0
+    if pending:
+        yield MapBatch(first, *zip(*pending, strict=True))
+
+
+def row_chunks(shape: tuple[int, int]) -> list[slice]:
+    """Return the rows of each chunk of a map."""
+    step = max(1, CHUNK_PIXELS // max(1, shape[1]))
+    return [slice(top, top + step) for top in range(0, shape[0], step)]
+
+
+def flat_chunk(labels: npt.NDArray[Any], rows: slice, what: str, n: int) -> npt.NDArray[Any]:
+    """Return some rows of a map, flat and read-only, of a type that the kernels are compiled for.
+
+    Maps of 8 and 16 bits without a sign and of 32 bits are not copied; int32 may be negative.
+
+    Raises
+    ------
+    SegbenchError
+        A label is negative or above 2^31 - 1.
+    """
+    chunk = labels[rows]
+    if chunk.dtype in _AS_THEY_ARE and chunk.dtype.isnative and chunk.flags.c_contiguous and chunk.flags.aligned:
+        return _read_only(chunk.reshape(-1))
+    if chunk.dtype.itemsize > 2 and chunk.dtype != np.int32 and chunk.size:
+        lowest, highest = chunk.min(), chunk.max()
+        if lowest < 0 or highest > LARGEST_LABEL:
+            raise SegbenchError(_out_of_range(labels, what, n))
+    kind = chunk.dtype.newbyteorder("=") if chunk.dtype.newbyteorder("=") in _AS_THEY_ARE else np.dtype(np.int32)
+    return _read_only(np.ascontiguousarray(chunk, dtype=kind).reshape(-1))
+
 
 def paired_batches(truth: LabelMaps, predictions: LabelMaps) -> Iterator[Batch]:
     """Yield the pairs of true and predicted maps, some million pixels at a time.
@@ -49,18 +131,7 @@ def paired_batches(truth: LabelMaps, predictions: LabelMaps) -> Iterator[Batch]:
         Where numbers of maps or shapes differ, or labels are not integers from 0 to 2^31 - 1.
     """
     if isinstance(truth, np.ndarray) and isinstance(predictions, np.ndarray):
-        for name, stack in (("truth", truth), ("predictions", predictions)):
-            if stack.ndim != 3:
-                raise SegbenchError(f"{name} has shape {stack.shape}; a stack of label maps is (N, H, W)")
-        if len(truth) != len(predictions):
-            raise SegbenchError(
-                f"truth has {len(truth)} label maps, predictions {len(predictions)}; give one predicted map a true one"
-            )
-        if truth.shape != predictions.shape:
-            raise SegbenchError(
-                f"the maps of truth are {truth.shape[1:]} pixels, those of predictions {predictions.shape[1:]}; "
-                "both maps of a pair have one shape"
-            )
+        _check_stacks(truth, predictions)
         height, width = truth.shape[1:]
         # nothing is copied here: larger batches than where maps are collected
         step = max(1, 4 * BATCH_PIXELS // max(1, height * width))
@@ -78,17 +149,26 @@ def paired_batches(truth: LabelMaps, predictions: LabelMaps) -> Iterator[Batch]:
     yield from _collected(truth, predictions)
 
 
+def _check_stacks(truth: npt.NDArray[Any], predictions: npt.NDArray[Any]) -> None:
+    for name, stack in (("truth", truth), ("predictions", predictions)):
+        if stack.ndim != 3:
+            raise SegbenchError(f"{name} has shape {stack.shape}; a stack of label maps is (N, H, W)")
+    if len(truth) != len(predictions):
+        raise SegbenchError(
+            f"truth has {len(truth)} label maps, predictions {len(predictions)}; give one predicted map a true one"
+        )
+    if truth.shape != predictions.shape:
+        raise SegbenchError(
+            f"the maps of truth are {truth.shape[1:]} pixels, those of predictions {predictions.shape[1:]}; "
+            "both maps of a pair have one shape"
+        )
+
+
 def _collected(truth: LabelMaps, predictions: LabelMaps) -> Iterator[Batch]:
     pending: list[tuple[npt.NDArray[np.int32], npt.NDArray[np.int32]]] = []
     shapes: list[tuple[int, int]] = []
     first = n = pixels = 0
-    for n, (true_map, predicted_map) in enumerate(paired(truth, predictions)):
-        true_map, predicted_map = checked_map(true_map, "truth", n), checked_map(predicted_map, "predictions", n)
-        if true_map.shape != predicted_map.shape:
-            raise SegbenchError(
-                f"truth[{n}] is {true_map.shape} pixels, predictions[{n}] {predicted_map.shape}; "
-                "both maps of a pair have one shape"
-            )
+    for n, (true_map, predicted_map) in enumerate(_checked_pairs(truth, predictions)):
         pending.append((_flat(true_map, "truth", n), _flat(predicted_map, "predictions", n)))
         shapes.append((true_map.shape[0], true_map.shape[1]))
         pixels += true_map.size
@@ -97,6 +177,17 @@ def _collected(truth: LabelMaps, predictions: LabelMaps) -> Iterator[Batch]:
             pending, shapes, first, pixels = [], [], n + 1, 0
     if pending:
         yield _joined(first, pending, shapes)
+
+
+def _checked_pairs(truth: LabelMaps, predictions: LabelMaps) -> Iterator[tuple[npt.NDArray[Any], npt.NDArray[Any]]]:
+    for n, (true_map, predicted_map) in enumerate(paired(truth, predictions)):
+        true_map, predicted_map = checked_map(true_map, "truth", n), checked_map(predicted_map, "predictions", n)
+        if true_map.shape != predicted_map.shape:
+            raise SegbenchError(
+                f"truth[{n}] is {true_map.shape} pixels, predictions[{n}] {predicted_map.shape}; "
+                "both maps of a pair have one shape"
+            )
+        yield true_map, predicted_map
 
 
 def _joined(
@@ -181,11 +272,14 @@ def _read_only(flat: npt.NDArray[np.int32]) -> npt.NDArray[np.int32]:
     return view
 
 
+B = TypeVar("B", Batch, MapBatch)
+
+
 def mapped(
-    function: Callable[[Batch], T], batches: Iterable[Batch], threads: int, progress: Progress | None = None
+    function: Callable[[B], T], batches: Iterable[B], threads: int, progress: Progress | None = None
 ) -> Iterator[T]:
     """Yield ``function`` of each batch in order, on so many threads, with few batches in memory at a time."""
-    waiting: deque[tuple[Batch, Future[T]]] = deque()
+    waiting: deque[tuple[B, Future[T]]] = deque()
 
     def finished() -> T:
         batch, future = waiting.popleft()

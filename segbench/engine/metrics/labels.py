@@ -9,8 +9,9 @@ import numpy as np
 import numpy.typing as npt
 
 from segbench.engine.metrics import matching
-from segbench.engine.metrics.batches import Batch, LabelMaps, Progress, mapped, paired_batches
+from segbench.engine.metrics.batches import Batch, LabelMaps, MapBatch, Progress, mapped, paired_maps
 from segbench.engine.metrics.coco import MATCH_THRESHOLDS
+from segbench.engine.metrics.counting import count_batch, executor_of
 from segbench.engine.metrics.evaluation import (
     MAX_DETECTIONS,
     AreaRanges,
@@ -80,14 +81,15 @@ def evaluate_labels(
     names, limit = checked_groups(groups), checked_limit(max_detections)
     nothing, no_offsets = np.zeros(0), np.zeros(1, np.int64)
 
-    def match(batch: Batch) -> tuple[npt.NDArray[Any], ...]:
-        n = batch.offsets.size - 1
+    pieces = executor_of(threads)
+
+    def match(batch: MapBatch) -> tuple[npt.NDArray[Any], ...]:
+        n = len(batch.truth)
         given, cuts = (
             batch_scores(scores, batch.first, n) if scores is not None else (nothing, no_offsets.repeat(n + 1))
         )
-        counts, sums, lowest, *rest = matching.match_labels(
-            batch.truth, batch.predictions, batch.offsets, given, cuts, limit, MATCH_THRESHOLDS
-        )
+        pairs = count_batch(batch, map if pieces is None else pieces.map)
+        counts, sums, lowest, *rest = matching.match_pairs(*pairs, given, cuts, limit, MATCH_THRESHOLDS)
         refuse_negative(lowest, batch)
         if scores is not None:
             refuse_other_counts(counts[:, matching.N_PREDICTIONS], np.diff(cuts), batch.first)
@@ -96,7 +98,11 @@ def evaluate_labels(
         matches, kept, *areas = rest
         return counts, sums, given, matches, kept, *(areas if area_ranges is not None else ())
 
-    parts = list(mapped(match, paired_batches(truth, predictions), threads, progress))
+    try:
+        parts = list(mapped(match, paired_maps(truth, predictions), threads, progress))
+    finally:
+        if pieces is not None:
+            pieces.shutdown()
     counts, sums, *arrays = joined(parts)
     if scores is not None and len(scores) != len(counts):
         raise SegbenchError(f"scores has {len(scores)} arrays for {len(counts)} label maps; give one array a map")
@@ -120,11 +126,10 @@ def _scores_of_map(given: npt.ArrayLike, n: int) -> npt.NDArray[np.float64]:
         raise SegbenchError(f"scores[{n}] is {given!r:.60}; give one number a label of map {n}") from None
 
 
-def refuse_negative(lowest: npt.NDArray[np.int32], batch: Batch) -> None:
+def refuse_negative(lowest: npt.NDArray[np.int32], batch: Batch | MapBatch) -> None:
     """Raise SegbenchError where a pair of maps has a negative label."""
     for n in np.flatnonzero(lowest < 0):
-        pixels = slice(batch.offsets[n], batch.offsets[n + 1])
-        what = "truth" if batch.truth[pixels].min() < 0 else "predictions"
+        what = "truth" if batch.true_map(int(n)).min() < 0 else "predictions"
         raise SegbenchError(
             f"{what}[{batch.first + n}] has the label {lowest[n]}; labels go from 0, the background, up"
         )

@@ -29,23 +29,94 @@ _LARGEST_TABLE = 1 << 20
 
 
 @compiled
-def match_labels(
+def collect_pairs(
     truth: Array,
     predictions: Array,
-    offsets: Array,
+    positions: Array,
+    keys: Array,
+    values: Array,
+    used: Array,
+    pair_truth: Array,
+    pair_prediction: Array,
+    pair_pixels: Array,
+    n: int,
+) -> Any:
+    """Append the pairs of labels of two maps, and how many pixels each has, to those of others.
+
+    Parameters
+    ----------
+    truth, predictions
+        (P,), the pixels of both maps, laid out flat, of any integer type that int32 holds; one or more.
+    positions
+        (P,) uint32, to be overwritten.
+    keys, values, used
+        (2^k,) int64, int32 and uint32: a table that comes empty (`new_table`) and is left so.
+    pair_truth, pair_prediction, pair_pixels
+        (J,) int32, with ``n`` pairs in them.
+
+    Returns
+    -------
+    How many pairs there are then; -1 where the table is too small, -2 where the arrays are: nothing is appended.
+    """
+    n_pairs = np.int64(_count_pairs(truth, predictions, positions, keys, values, used))
+    if n_pairs < 0:
+        keys[:], values[:] = _FREE, 0
+        return -1
+    fits = n + n_pairs <= pair_truth.size
+    for j in range(n_pairs):
+        slot = used[j]
+        if fits:
+            pair_truth[n + j], pair_prediction[n + j] = keys[slot] >> 32, keys[slot] & 0xFFFFFFFF
+            pair_pixels[n + j] = values[slot]
+        keys[slot], values[slot] = _FREE, 0
+    return n + n_pairs if fits else -2
+
+
+def new_table(size: int) -> tuple[Array, Array, Array]:
+    """Return an empty table of pairs; ``size`` is a power of 2."""
+    return np.full(size, _FREE, np.int64), np.zeros(size, np.int32), np.empty(size, np.uint32)
+
+
+@compiled
+def merge_pairs(pair_truth: Array, pair_prediction: Array, pair_pixels: Array) -> int:
+    """Add up the pixels of equal pairs, in place, and return how many different ones there are: they come first."""
+    size = 4096
+    while size < 2 * pair_truth.size:
+        size *= 2
+    keys, places = np.full(size, _FREE, np.int64), np.empty(size, np.int64)
+    n = 0
+    for j in range(pair_truth.size):
+        key = (np.int64(pair_truth[j]) << 32) | np.int64(np.uint32(pair_prediction[j]))
+        slot = _find(key, keys)
+        if keys[slot] == _FREE:
+            keys[slot], places[slot] = key, n
+            pair_truth[n], pair_prediction[n], pair_pixels[n] = pair_truth[j], pair_prediction[j], pair_pixels[j]
+            n += 1
+        else:
+            pair_pixels[places[slot]] += pair_pixels[j]
+    return n
+
+
+@compiled
+def match_pairs(
+    pair_truth: Array,
+    pair_prediction: Array,
+    pair_pixels: Array,
+    pair_offsets: Array,
     scores: Array,
     score_offsets: Array,
     max_detections: int,
     thresholds: Array,
 ) -> tuple[Array, Array, Array, Array, Array, Array, Array, Array]:
-    """Match a batch of pairs of label maps, each laid out flat.
+    """Match a batch of pairs of label maps from their joint histograms.
 
     Parameters
     ----------
-    truth, predictions
-        (P,) int32, the pixels of all maps one after the other.
-    offsets
-        (N + 1,) int64: the pixels of map n are ``truth[offsets[n]:offsets[n + 1]]``.
+    pair_truth, pair_prediction, pair_pixels
+        (J,) int32: of each pair of labels of a map that have common pixels their labels, 0 for background, and how many
+        pixels; in any order. The labels may be overwritten.
+    pair_offsets
+        (N + 1,) int64: where the pairs of each map begin and end.
     scores, score_offsets
         (M,) float64 and (N + 1,) int64: the scores of map n in ascending order of its labels. Where their number is not
         that of the labels, order by label stands in; the caller compares the numbers.
@@ -66,7 +137,7 @@ def match_labels(
     truth_areas
         (G,) int32, by image, then ascending label.
     """
-    n_images, n_thresholds = offsets.size - 1, thresholds.size
+    n_images, n_thresholds = pair_offsets.size - 1, thresholds.size
     counts = np.zeros((n_images, TRUE_POSITIVES + n_thresholds), np.int64)
     sums = np.zeros((n_images, MATCHED_IOU + n_thresholds), np.float64)
     lowest = np.zeros(n_images, np.int32)
@@ -75,26 +146,18 @@ def match_labels(
     areas, matched_areas = np.empty(capacity, np.int32), np.empty(capacity, np.int32)
     truth_areas = np.empty(1024, np.int32)
     n_found = n_true = 0
-    positions = np.empty(np.max(np.diff(offsets)) + 1 if n_images else 1, np.uint32)
-    keys, values, used = np.full(4096, _FREE, np.int64), np.zeros(4096, np.int32), np.empty(4096, np.uint32)
     tables, ious = np.zeros((9, 4096), np.int32), np.zeros((3, 4096), np.float64)
     for n in range(n_images):
-        first, last = offsets[n], offsets[n + 1]
-        n_pairs = _count_pairs(truth[first:last], predictions[first:last], positions, keys, values, used)
-        while n_pairs < 0:
-            size = 2 * keys.size
-            keys, values, used = np.full(size, _FREE, np.int64), np.zeros(size, np.int32), np.empty(size, np.uint32)
-            n_pairs = _count_pairs(truth[first:last], predictions[first:last], positions, keys, values, used)
-        pair_truth, pair_prediction, lowest[n] = _take_pairs(keys, used[:n_pairs])
-        pair_pixels = np.empty(n_pairs, np.int32)
-        for j in range(n_pairs):
-            pair_pixels[j], values[used[j]] = values[used[j]], 0
+        mine_of = slice(pair_offsets[n], pair_offsets[n + 1])
+        true_labels, found_labels, pixels = pair_truth[mine_of], pair_prediction[mine_of], pair_pixels[mine_of]
+        for j in range(true_labels.size):
+            lowest[n] = min(lowest[n], true_labels[j], found_labels[j])
         if lowest[n] < 0:
             continue
-        largest_truth, largest_prediction = _small_labels(pair_truth), _small_labels(pair_prediction)
+        largest_truth, largest_prediction = _small_labels(true_labels), _small_labels(found_labels)
         tables, ious = _large_enough(tables, ious, max(largest_truth, largest_prediction))
-        _add_pixels(tables[_AREA_T], pair_truth, pair_pixels)
-        _add_pixels(tables[_AREA_P], pair_prediction, pair_pixels)
+        _add_pixels(tables[_AREA_T], true_labels, pixels)
+        _add_pixels(tables[_AREA_P], found_labels, pixels)
         # room for all labels there could be, before the loops that fill it
         if n_true + largest_truth > truth_areas.size:
             truth_areas = _grown(truth_areas, 2 * (n_true + largest_truth))
@@ -111,9 +174,9 @@ def match_labels(
         if mine.size != n_found - start:
             mine = np.zeros(n_found - start, np.float64)
         _match_disjoint(
-            pair_truth,
-            pair_prediction,
-            pair_pixels,
+            true_labels,
+            found_labels,
+            pixels,
             largest_truth,
             largest_prediction,
             mine,
@@ -158,14 +221,16 @@ def match_sweep(
     Parameters
     ----------
     truth
-        (P,) int32, as `match_labels` takes it.
+        (P,) int32, the pixels of all maps one after the other.
     grown
         (P,) int32: the label that a pixel has, or will have, or had.
     levels
         (P,) uint16: a pixel has its label from step ``level`` on (growing), or until before it (`shrinking`).
         ``n_steps`` and above: at none of the steps (growing), at all (shrinking).
-    offsets, scores, score_offsets, max_detections, thresholds
-        As in `match_labels`; the scores are those of the labels before the operation, ascending.
+    offsets
+        (N + 1,) int64: the pixels of map n are ``truth[offsets[n]:offsets[n + 1]]``.
+    scores, score_offsets, max_detections, thresholds
+        As in `match_pairs`; the scores are those of the labels before the operation, ascending.
     n_steps
         S, the number of steps.
 
@@ -272,12 +337,12 @@ def match_masks(
     scores
         (D,) float64.
     max_detections, thresholds
-        As in `match_labels`.
+        As in `match_pairs`.
 
     Returns
     -------
     counts, sums, lowest, matches, kept, areas, matched_areas, truth_areas
-        As in `match_labels`, for this image; masks keep their order.
+        As in `match_pairs`, for this image; masks keep their order.
     """
     n_masks, n_thresholds = scores.size, thresholds.size
     counts = np.zeros(TRUE_POSITIVES + n_thresholds, np.int64)
@@ -427,50 +492,6 @@ def _best_free(
     return best, best_label, best_pixels
 
 
-@compiled
-def match_greedily(ious: Array, ignored: Array, crowd: Array, thresholds: Array) -> tuple[Array, Array]:
-    """Match one image's detections as ``COCOeval.evaluateImg`` does, overlapping and ignored truth and all.
-
-    Parameters
-    ----------
-    ious
-        (D, G) float64, detections by descending score, true objects with the ignored ones last.
-    ignored, crowd
-        (G,) bool. A crowd may be matched more than once.
-    thresholds
-        (T,) float64, ascending, T <= 16.
-
-    Returns
-    -------
-    matches, to_ignored
-        (D,) uint16: bit t is set where a detection is matched, and where it is matched to an ignored object.
-    """
-    n_detections, n_truth = ious.shape
-    matches, to_ignored = np.zeros(n_detections, np.uint16), np.zeros(n_detections, np.uint16)
-    taken, near = np.zeros(n_truth, np.uint16), np.empty(n_truth, np.int64)
-    for d in range(n_detections):
-        n_near = 0
-        for g in range(n_truth):
-            near[n_near] = g
-            n_near += ious[d, g] >= thresholds[0]
-        for t in range(thresholds.size):
-            best, chosen = thresholds[t], -1
-            for g in near[:n_near]:
-                if (taken[g] >> t) & 1 and not crowd[g]:
-                    continue
-                if chosen > -1 and not ignored[chosen] and ignored[g]:
-                    break
-                if ious[d, g] < best:
-                    continue
-                best, chosen = ious[d, g], g
-            if chosen >= 0:
-                taken[chosen] |= np.uint16(1 << t)
-                matches[d] |= np.uint16(1 << t)
-                if ignored[chosen]:
-                    to_ignored[d] |= np.uint16(1 << t)
-    return matches, to_ignored
-
-
 _AREA_T, _AREA_P, _SLOT, _INSIDE_T, _INSIDE_P, _OWNER, _BEST_P, _BEST_PIXELS, _USED = range(9)
 _BEST_IOU, _SEG_IOU, _IOU_P = range(3)
 
@@ -556,7 +577,7 @@ def _small_labels(labels: Array) -> int:
     largest = 0
     for j in range(labels.size):
         largest = max(largest, labels[j])
-    if largest < _LARGEST_TABLE:
+    if largest < max(_LARGEST_TABLE, 2 * labels.size):
         return largest
     present = np.unique(labels)
     offset = 0 if present[0] == 0 else 1
@@ -570,7 +591,7 @@ def _find(key: Any, keys: Array) -> Any:
     """Return the slot of a key in the open hash table, or the free slot where it belongs."""
     # unsigned, here and below: for signed indices numba asks at every use whether they count from the end
     mask = np.uint64(keys.size - 1)
-    slot = ((np.uint64(key) * _HASH) >> np.uint64(40)) & mask
+    slot = ((np.uint64(key) * _HASH) >> np.uint64(32)) & mask
     while keys[slot] != key and keys[slot] != _FREE:
         slot = (slot + np.uint64(1)) & mask
     return slot
