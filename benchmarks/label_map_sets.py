@@ -37,6 +37,11 @@ def livecell_sized(n_images: int = 1564, seed: int = 1) -> LabelMapSet:
     return _make("LIVECell-sized", 520, 704, counts, seed)
 
 
+def dense_sized(n_images: int = 10, seed: int = 2) -> LabelMapSet:
+    """Return maps of 1024x1024 with 3,000 cells each."""
+    return _make("dense", 1024, 1024, np.full(n_images, 3000), seed)
+
+
 def _make(name: str, height: int, width: int, counts: npt.NDArray[np.int64], seed: int) -> LabelMapSet:
     truth = np.zeros((counts.size, height, width), np.int32)
     predictions = np.zeros_like(truth)
