@@ -14,6 +14,7 @@ from segbench.small_files import BAD_ARRAY, read_json, write_whole
 SUMS = "checksums.json"
 CHECKED = "checked.json"
 _OWN = (SUMS, CHECKED)
+_PREPARED = (".npy", ".parquet", ".json")
 
 
 def note_checksums(folder: Path) -> None:
@@ -31,7 +32,11 @@ def what_is_wrong(folder: Path) -> str | None:
     """
     sums: dict[str, Any] = read_json(folder / SUMS)
     if not sums:
-        return _wrong_array(folder)
+        return f"{SUMS} cannot be read" if (folder / SUMS).exists() else _wrong_array(folder)
+    known = (*sums, *_OWN)
+    unlisted = [path.name for path in folder.iterdir() if path.suffix in _PREPARED and path.name not in known]
+    if unlisted:
+        return f"{min(unlisted)} is not in {SUMS}"
     checked = read_json(folder / CHECKED)
     seen: dict[str, list[int]] = {}
     for name, told in sums.items():
