@@ -49,7 +49,7 @@ def compare_channels(source: Source, *, metric: str = "accuracy", resamples: int
     """
     check_metric(metric)
     sql, health = read_sql("channels"), source.health()
-    rows = source.frame(sql).with_columns(pl.col(metric).alias("value"))
+    rows = source.rows(sql).with_columns(pl.col(metric).alias("value"))
     wide = (
         rows.filter(pl.col("value").is_not_null())
         .pivot("n_channels", index=[*_KEYS, "seed"], values=["value", "hours", "n_images"])

@@ -10,11 +10,16 @@ with runs as (
             when dataset_kind in ('tissuenet', 'livecell') then 'study'
             else dataset
         end as suite,
+        -- What a task is decides, not what its channels are called: its target, how many channels, and whether the
+        -- one channel shows unstained cells (LIVECell's) or fluorescence (TissueNet's: nuclei or whole cells, one or two)
         case
-            when channels = ['phase'] then 'livecell'
-            when list_has_all(['nuclear', 'membrane'], channels) then 'tissuenet'
-            else 'other'
-        end as layout
+            when dataset_kind = 'livecell'
+                or (n_channels = 1 and regexp_matches(lower(channels[1]), '^(phase|bright.?field|dic|transmitted)'))
+            then 'livecell'
+            when n_channels > 2 then 'other'
+            else 'tissuenet'
+        end as layout,
+        case when target = 'cell' then 'wholecell' else target end as object
     from runs_latest
     where status = 'done'
 ),

@@ -64,7 +64,7 @@ def measure_dilation(source: Source, *, metric: str = "map", fixed_um: float = X
         raise SegbenchError(f"the fixed radius must be a positive number of micrometres, found {fixed_um}")
     sql, health = read_sql("dilation"), source.health()
     curves = (
-        source.frame(sql)
+        source.rows(sql)
         .with_columns(pl.col(metric).alias("value"), (pl.col("radius") * pl.col("pixel_size_um")).alias("radius_um"))
         .select([*_CURVE, "test_tissue", "radius", "radius_um", "pixel_size_um", "value", "runs", "n_images"])
     )

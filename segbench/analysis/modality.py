@@ -48,7 +48,7 @@ def compare_modalities(
     """
     check_metric(metric)
     sql, health = read_sql("modality"), source.health()
-    rows = source.frame(sql).with_columns(pl.col(metric).alias("value"))
+    rows = source.rows(sql).with_columns(pl.col(metric).alias("value"))
     home = rows.filter(pl.col("task") == pl.col("test_task"))
     place = ["suite", "dataset", "method", "test_tissue"]
     own = home.select(*place, "target", pl.col("value").alias("own"))

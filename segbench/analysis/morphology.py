@@ -25,7 +25,7 @@ def describe_tissues(source: Source) -> Result:
     ``tissue`` 'all' is pooled.
     """
     sql, health = read_sql("morphology"), source.health()
-    table = source.frame(sql).with_columns((pl.col("area") * pl.col("pixel_size_um") ** 2).alias("area_um2"))
+    table = source.rows(sql).with_columns((pl.col("area") * pl.col("pixel_size_um") ** 2).alias("area_um2"))
     warnings = list(health.warnings)
     if source.published:
         warnings.append("the published table says nothing of the tissues' cells")

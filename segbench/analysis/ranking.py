@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from os import PathLike
 from typing import Any
@@ -13,12 +13,26 @@ import numpy.typing as npt
 import polars as pl
 from scipy.stats import rankdata
 
+from segbench.analysis.confidence import (
+    ACCURACIES,
+    PAIRS,
+    TIMES,
+    Evidence,
+    accuracy_rows,
+    compare_pairs,
+    draw_accuracies,
+    draw_hours,
+    gather,
+)
+from segbench.analysis.confidence import places as _places
 from segbench.analysis.frames import groups
 from segbench.analysis.result import Result, list_names, unique
 from segbench.analysis.runtime import group_means, input_of, scalability_scores
-from segbench.analysis.scores import LEVEL, RESAMPLES, Floats, interval
+from segbench.analysis.scores import LEVEL, RESAMPLES, Floats, drawn_normal_scores
 from segbench.analysis.source import Source, read_sql
 from segbench.analysis.usability import score_usability, usability_of
+from segbench.analysis.variance import TISSUES, Estimate, Part
+from segbench.engine.study.tissues import ALL_TISSUES
 from segbench.errors import SegbenchError, unknown_name
 
 USABILITY, SCALABILITY, ACCURACY = "usability", "scalability", "accuracy"
@@ -54,16 +68,22 @@ def rank_methods(
         Method to usability (0..1), instead of the study's composite; or the path of a CSV file with raw scores, as
         `score_usability` takes it.
     resamples, seed
-        Of the bootstrap over test images and seeds: the engine leaves each run's scores in the same 200 draws of
-        images, which is then the most. Where a run has none, test tissues (weighted by their images) are resampled in
-        place of images.
+        Draws behind ``p_first``, and of what the published figures may have been before they were rounded.
 
     Returns
     -------
-    ``table``: one row a suite and method, best first. ``rank_low``, ``rank_high`` (95 %) and ``p_first`` come from the
-    bootstrap; ``mean_rank`` is Friedman's; ``pareto`` says that no other method is both more accurate and faster.
-    Parts: ``components`` (suite, method, component, value: long), ``friedman`` (statistic, p, Nemenyi's critical
-    difference at 0.05) and ``differences`` (pairs of methods, their difference of mean ranks and Nemenyi's p).
+    ``table``: one row a suite and method, best first. ``overall_low`` and ``overall_high`` are the 95 % interval over
+    ``interval_of``: seeds and test images (the engine leaves each run's scores in the same draws of images), or test
+    tissues where a run has no such draws, and running times. ``group`` numbers the methods that cannot be told apart;
+    ``rank_low`` and ``rank_high`` are as low and as high as the pairs that can be allow. Where a trained method has one
+    seed, nothing is told apart. ``p_first`` is the share of draws in which a method is first, null where a seed's
+    scatter is not known. ``mean_rank`` is Friedman's; ``pareto`` says that no other method is both more accurate and
+    faster; ``undertrained`` says why a run was not trained to the end.
+    Parts: ``components`` (suite, method, component, value: long), ``accuracy`` (per task, with interval, and the
+    standard error split into seeds, test images and test tissues), ``pairs`` (differences of overall scores, paired by
+    image, with interval, p and p by Holm), ``friedman`` (statistic, p, Nemenyi's critical difference at 0.05),
+    ``differences`` (pairs of methods, their difference of mean ranks and Nemenyi's p) and ``rounding`` (of the
+    published figures: ranks over what they may have been before they were rounded).
 
     Raises
     ------
@@ -71,31 +91,41 @@ def rank_methods(
         A weight is negative, not finite or of an unknown component, or all are 0.
     """
     sql, health = read_sql("ranking"), source.health()
-    scores = source.frame(sql).with_columns(input_of().alias("input"))
+    scores = source.rows(sql).with_columns(input_of().alias("input"))
     wanted = _check_weights(weights or {}, scores["task"].unique().to_list())
     if isinstance(usability, str | PathLike):
         usability = usability_of(score_usability(source, scores=usability))
     tissues, images = source.frame(read_sql("ranking_tissues")), source.frame(read_sql("ranking_resamples"))
+    seeds, sizes = source.frame(read_sql("ranking_seeds")), dict(source.frame(read_sql("ranking_images")).iter_rows())
     warnings = [*health.warnings, *health.hardware]
     findings: list[str] = []
+    rounding = pl.DataFrame(schema=_ROUNDING)
     tables, components, friedman, differences = [], [], [], []
+    overall: list[dict[str, Any]] = []
+    accuracies: list[dict[str, Any]] = []
     for key, group in groups(scores, ["suite"]):
         name = key["suite"]
         board = _board(name, group, wanted, usability or {})
         seen = tissues.filter(pl.col("suite") == name)
-        drawn = images.filter(pl.col("suite") == name)
-        places, table_warnings = _rank(board, seen, drawn, resamples, np.random.default_rng(seed))
+        runs, drawn = (frame.filter(pl.col("suite") == name) for frame in (seeds, images))
+        evidence = gather(runs, drawn, seen, sizes)
+        board = replace(board, once=any(c.trained and len(c.seeds) < 2 for c in evidence.cells.values()))
+        places, compared, table_warnings = _rank(board, evidence, resamples)
+        overall += compared
+        accuracies += accuracy_rows(name, evidence, dict(zip(board.methods, board.titles, strict=True)))
         test, pairs, test_warnings = _compare(board, seen)
         ranks = {} if test is None else test.pop("mean_ranks")
-        table = _table(board, places, ranks)
+        table = source.with_reasons(_table(board, places, ranks), "suite", "method", train_tissue=ALL_TISSUES)
         tables.append(table)
         components.append(_long(board, table))
         friedman += [test] if test else []
         differences += pairs
-        findings += _tell(board, table, test)
-        warnings += [*table_warnings, *test_warnings]
         if source.published:
-            findings.append(_agreement(table))
+            rounding = _over_rounding(board, 5 * resamples, np.random.default_rng(seed))
+            findings += [*_tell_rounding(rounding), *_tell(board, table, test)[1:], _agreement(table)]
+        else:
+            findings += _tell(board, table, test)
+        warnings += [*table_warnings, *test_warnings]
     return Result(
         name="ranking",
         source=source.label,
@@ -107,6 +137,9 @@ def rank_methods(
             "components": pl.concat(components) if components else pl.DataFrame(schema=_LONG),
             "friedman": pl.DataFrame(friedman, schema=_FRIEDMAN),
             "differences": pl.DataFrame(differences, schema=_PAIRS),
+            "accuracy": pl.DataFrame(accuracies, schema=ACCURACIES),
+            "pairs": pl.DataFrame(overall, schema=PAIRS),
+            "rounding": rounding,
         },
     )
 
@@ -126,6 +159,10 @@ _TABLE = {
     "rank_low": pl.Int64,
     "rank_high": pl.Int64,
     "p_first": pl.Float64,
+    "group": pl.Int64,
+    "overall_low": pl.Float64,
+    "overall_high": pl.Float64,
+    "interval_of": pl.String,
     "mean_rank": pl.Float64,
     "complete": pl.Boolean,
     "missing": pl.String,
@@ -140,6 +177,14 @@ _FRIEDMAN = {
     "statistic": pl.Float64,
     "p": pl.Float64,
     "critical_difference": pl.Float64,
+}
+_ROUNDING = {
+    "suite": pl.String,
+    "method": pl.String,
+    "title": pl.String,
+    "p_first": pl.Float64,
+    "rank_low": pl.Int64,
+    "rank_high": pl.Int64,
 }
 _PAIRS = {
     "suite": pl.String,
@@ -173,6 +218,8 @@ class _Board:
     """Of each method, over all tasks."""
     weights: Floats
     """Of each task, then usability, then scalability; 0 where the suite has none of it."""
+    once: bool = False
+    """True where a trained method has one seed alone on a task."""
 
     @property
     def components(self) -> list[str]:
@@ -198,6 +245,11 @@ class _Place:
     low: int | None = None
     high: int | None = None
     p_first: float | None = None
+    group: int | None = None
+    interval: tuple[float | None, float | None] = (None, None)
+    """Of the overall score, 95 %."""
+    of: str = ""
+    """What the interval is over."""
 
 
 def _check_weights(weights: Mapping[str, float], tasks: Iterable[str]) -> dict[str, float]:
@@ -247,29 +299,42 @@ def _board(suite: str, group: pl.DataFrame, weights: Mapping[str, float], usabil
 
 
 def _rank(
-    board: _Board, tissues: pl.DataFrame, images: pl.DataFrame, resamples: int, rng: np.random.Generator
-) -> tuple[list[_Place | None], list[str]]:
-    """Return each method's place (None where it has no score at all) and what to warn of."""
+    board: _Board, evidence: Evidence, resamples: int
+) -> tuple[list[_Place | None], list[dict[str, Any]], list[str]]:
+    """Return each method's place (None where it has no score at all), every pair, and what to warn of."""
     has, needed = board.has(), board.weights > 0
     places: list[_Place | None] = [_place(board, m, has, needed) for m in range(len(board.methods))]
     warnings = _beware(board, places, has, needed)
     complete = np.flatnonzero(has[:, needed].all(axis=1) & needed.any())
-    if len(complete) > 1:
-        accuracy = _resample_images(board, complete, images, resamples, rng)
-        if accuracy is None:
-            accuracy = _resample_tissues(board, complete, tissues, resamples, rng)
-            if accuracy is not None:
-                warnings.append(
-                    f"{board.suite}: rank intervals are over test tissues: not every run has scores by test image"
-                )
-        if accuracy is None:
-            warnings.append(
-                f"{board.suite}: no rank intervals: they need every method's scores on two or more test images or "
-                "tissues"
-            )
-        else:
-            _add_intervals(places, complete, _resampled_ranks(board, complete, accuracy))
-    return places, warnings
+    pairs = _add_confidence(board, places, complete, evidence, resamples) if len(complete) > 1 else []
+    return places, pairs, [*warnings, *_beware_of_chance(board, complete, evidence)]
+
+
+def _beware_of_chance(board: _Board, complete: npt.NDArray[np.intp], evidence: Evidence) -> list[str]:
+    """Return what the intervals do not cover."""
+    if len(complete) < 2:
+        return []
+    warnings = []
+    once = sorted(
+        {method for (_, method), cell in evidence.cells.items() if cell.trained and len(cell.seeds) < 2}
+        & {board.methods[m] for m in complete}
+    )
+    if once:
+        named = dict(zip(board.methods, board.titles, strict=True))
+        whose = list_names(named[name] for name in once)
+        over = f"; their intervals are over {evidence.of} alone" if evidence.of else ""
+        warnings.append(
+            f"{board.suite}: one seed on a task of {whose}: another may rank them otherwise, so no rank is "
+            f"claimed{over}. Train more with '--seeds 0:3'"
+        )
+    if evidence.of == TISSUES:
+        warnings.append(f"{board.suite}: rank intervals are over test tissues: not every run has scores by test image")
+    elif not evidence.of:
+        warnings.append(
+            f"{board.suite}: no intervals over images: they need every method's scores on two or more test images or "
+            "tissues"
+        )
+    return warnings
 
 
 def _place(board: _Board, m: int, has: Flags, needed: Flags) -> _Place | None:
@@ -329,94 +394,62 @@ def _ranks(overall: Floats, axis: int = -1) -> npt.NDArray[np.int64]:
     return np.asarray(rankdata(-np.round(overall, 12), method="min", axis=axis), dtype=np.int64)
 
 
-def _resample_images(
-    board: _Board, members: npt.NDArray[np.intp], images: pl.DataFrame, resamples: int, rng: np.random.Generator
-) -> Floats | None:
-    """Return accuracies (resamples x members x tasks) by draws of images and seeds, or None where a run has none."""
-    if images.is_empty():
-        return None
-    n = min(resamples, int(images["resample"].n_unique()))
-    samples = np.repeat(board.accuracy[members][None], n, axis=0)
-    by_cell = {(task, method): frame for (task, method), frame in images.group_by(["task", "method"])}
-    for t, task in enumerate(board.tasks):
-        if board.weights[t] == 0:
-            continue
-        for k, m in enumerate(members):
-            cell = by_cell.get((task, board.methods[m]))
-            wide = None if cell is None else cell.pivot("seed", index="resample", values="accuracy").sort("resample")
-            if wide is None or wide.height < n or wide.head(n).null_count().sum_horizontal()[0]:
-                return None
-            values = wide.head(n).drop("resample").to_numpy()
-            chosen = rng.integers(values.shape[1], size=values.shape)
-            samples[:, k, t] = np.take_along_axis(values, chosen, axis=1).mean(axis=1)
-    # one image or tissue drawn again and again is no sample
-    return samples if samples.std(axis=0).max() > 0 else None
-
-
-def _resample_tissues(
-    board: _Board, members: npt.NDArray[np.intp], tissues: pl.DataFrame, resamples: int, rng: np.random.Generator
-) -> Floats | None:
-    """Return accuracies (resamples x members x tasks) by draws of tissues and seeds, or None where one is missing."""
-    samples = np.repeat(board.accuracy[members][None], resamples, axis=0)
-    by_cell = {(task, method): frame for (task, method), frame in tissues.group_by(["task", "method"])}
-    draws: dict[str, tuple[list[str], npt.NDArray[np.int64]]] = {}
-    for dataset in sorted(set(board.datasets)):
-        names = tissues.filter(pl.col("dataset") == dataset)["test_tissue"].unique().sort().to_list()
-        if len(names) < 2:
-            return None
-        draws[dataset] = (names, rng.multinomial(len(names), np.full(len(names), 1 / len(names)), size=resamples))
-    for t, task in enumerate(board.tasks):
-        if board.weights[t] == 0:
-            continue
-        names, counts = draws[board.datasets[t]]
-        for k, m in enumerate(members):
-            cell = by_cell.get((task, board.methods[m]))
-            if cell is None or cell["test_tissue"].n_unique() < 2:
-                return None
-            samples[:, k, t] += _deviations(cell, names, counts, rng)
-    return samples
-
-
-def _resampled_ranks(board: _Board, members: npt.NDArray[np.intp], samples: Floats) -> npt.NDArray[np.int64]:
-    """Return ranks (resamples x members) of resampled accuracies (resamples x members x tasks)."""
+def _add_confidence(
+    board: _Board, places: list[_Place | None], members: npt.NDArray[np.intp], evidence: Evidence, resamples: int
+) -> list[dict[str, Any]]:
+    """Add to the places of those that have everything how sure they are; return what is known of every pair."""
     parts = board.weights > 0
-    _, scalability = _overall(board, members, parts)
-    fixed = np.column_stack([board.usability[members], scalability])
-    fixed = np.where(parts[-2:], fixed, 0.0)
-    weights = board.weights
-    rest = (fixed * weights[-2:]).sum(axis=1)
-    usable = np.where(parts[:-2], samples, 0.0)
-    overall = ((usable * weights[:-2]).sum(axis=2) + rest) / weights.sum()
-    return _ranks(overall, axis=1)
-
-
-def _deviations(
-    cell: pl.DataFrame, names: list[str], counts: npt.NDArray[np.int64], rng: np.random.Generator
-) -> Floats:
-    """Return by how much each resample's mean over tissues and seeds differs from the mean over all of them."""
-    seeds = cell["seed"].unique().sort().to_list()
-    values = np.full((len(seeds), len(names)), np.nan)
-    images = np.zeros(len(names))
-    for seed, tissue, score, n in cell.select("seed", "test_tissue", "accuracy", "n_images").iter_rows():
-        values[seeds.index(seed), names.index(tissue)] = score
-        images[names.index(tissue)] = max(n or 0, 1)
-    weights = np.where(np.isfinite(values), images, 0.0)
-    values = np.nan_to_num(values)
-    per_seed = (weights * values).sum(axis=1) / weights.sum(axis=1)
-    total = counts @ weights.T
-    # A resample that has none of a seed's tissues says nothing of it: it stays at its mean
-    means = np.where(total > 0, (counts @ (weights * values).T) / np.where(total > 0, total, 1), per_seed)
-    chosen = rng.integers(len(seeds), size=(len(counts), len(seeds)))
-    return np.asarray(np.take_along_axis(means, chosen, axis=1).mean(axis=1) - per_seed.mean(), dtype=np.float64)
-
-
-def _add_intervals(places: list[_Place | None], members: npt.NDArray[np.intp], samples: npt.NDArray[np.int64]) -> None:
-    low, high = interval(samples.astype(np.float64))
-    first = (samples == 1).mean(axis=0)
-    for k, m in enumerate(members):
+    tasks = [task for task, used in zip(board.tasks, parts, strict=False) if used]
+    methods = [board.methods[m] for m in members]
+    if any((task, method) not in evidence.cells for task in tasks for method in methods):
+        return []
+    total = board.weights.sum()
+    shares = {task: float(w) / total for task, w in zip(board.tasks, board.weights, strict=False) if w > 0}
+    overall, scalability = _overall(board, members, parts)
+    fixed = np.where(parts[-2:], np.column_stack([board.usability[members], scalability]), 0.0)
+    rest = (fixed * board.weights[-2:]).sum(axis=1) / total
+    rng = np.random.default_rng(0)
+    times, freedom = _drawn_scalability(board, members, evidence, resamples, rng)
+    scaled = None if times is None else times * board.weights[-1] / total
+    pairs = compare_pairs(board.suite, evidence, methods, shares, rest, scaled, freedom)
+    samples = draw_accuracies(evidence, methods, tasks, resamples, rng) @ np.array([shares[task] for task in tasks])
+    samples = samples + (rest if scaled is None else rest - scaled.mean(axis=0) + scaled)
+    first = (_ranks(samples, axis=1) == 1).mean(axis=0)
+    known = any(pair["p"] is not None for pair in pairs)
+    everyone = all(pair["p"] is not None for pair in pairs)
+    for k, (m, (low, high, group)) in enumerate(zip(members, _places(methods, overall, pairs), strict=True)):
         place = places[m]
-        if place is not None:
-            places[m] = replace(place, low=math.floor(low[k]), high=math.ceil(high[k]), p_first=float(first[k]))
+        if place is None:
+            continue
+        alone = evidence.contrast({(task, methods[k]): share for task, share in shares.items()})
+        extra = () if scaled is None else (Part(TIMES, float(np.var(scaled[:, k], ddof=1)), freedom),)
+        sure = Estimate(place.overall, (*alone.parts, *extra), alone.seeds_open)
+        if evidence.of or known:
+            place = replace(place, low=low, high=high, group=group)
+        places[m] = replace(
+            place, p_first=float(first[k]) if everyone else None, interval=(sure.low, sure.high), of=sure.of
+        )
+    return pairs
+
+
+def _drawn_scalability(
+    board: _Board, members: npt.NDArray[np.intp], evidence: Evidence, resamples: int, rng: np.random.Generator
+) -> tuple[Floats | None, float]:
+    """Return scalability (resamples x members) as it may come out with the times of other runs, and its freedom."""
+    used = np.flatnonzero(board.weights[:-2] > 0)
+    if board.weights[-1] == 0 or not len(used):
+        return None, math.inf
+    methods = [board.methods[m] for m in members]
+    hours, freedom = draw_hours(evidence, methods, [board.tasks[t] for t in used], resamples, rng)
+    if hours is None or not np.isfinite(hours).all():
+        return None, math.inf
+    return _scalability_of(hours, [board.inputs[t] for t in used]), freedom
+
+
+def _scalability_of(hours: Floats, inputs: Sequence[str]) -> Floats:
+    """Return scalability (draws x methods) of times (draws x methods x tasks); ``inputs`` are the tasks' inputs."""
+    means = [hours[:, :, [one == name for one in inputs]].mean(axis=2) for name in dict.fromkeys(inputs)]
+    return np.asarray(np.mean([1 - drawn_normal_scores(values) for values in means], axis=0), dtype=np.float64)
 
 
 def _compare(board: _Board, tissues: pl.DataFrame) -> tuple[dict[str, Any] | None, list[dict[str, Any]], list[str]]:
@@ -517,6 +550,10 @@ def _table(board: _Board, places: list[_Place | None], mean_ranks: Mapping[str, 
                 "rank_low": place.low,
                 "rank_high": place.high,
                 "p_first": place.p_first,
+                "group": place.group,
+                "overall_low": place.interval[0],
+                "overall_high": place.interval[1],
+                "interval_of": place.of,
                 "mean_rank": mean_ranks.get(board.methods[m]),
                 "complete": place.complete,
                 "missing": ", ".join(place.missing),
@@ -549,17 +586,40 @@ def _long(board: _Board, table: pl.DataFrame) -> pl.DataFrame:
     )
 
 
+def _over_rounding(board: _Board, resamples: int, rng: np.random.Generator) -> pl.DataFrame:
+    """Return each method's ranks where rounded figures (scores to 0.01, hours to 1) are drawn from what they may be."""
+    shape, tasks = (resamples, *board.accuracy.shape), np.flatnonzero(board.weights[:-2] > 0)
+    score = board.accuracy + rng.uniform(-0.005, 0.005, shape)
+    # a time of 0 is that of a method that is not trained, which is exact
+    hours = np.maximum(board.hours + np.where(board.hours > 0, rng.uniform(-0.5, 0.5, shape), 0.0), 0.0)
+    usability = board.usability + rng.uniform(-0.005, 0.005, shape[:2])
+    overall = score[:, :, tasks] @ board.weights[tasks] + usability * board.weights[-2]
+    if board.weights[-1]:
+        overall += _scalability_of(hours[:, :, tasks], [board.inputs[t] for t in tasks]) * board.weights[-1]
+    ranks = _ranks(overall / board.weights.sum(), axis=1)
+    low, high = np.quantile(ranks, [(1 - LEVEL) / 2, (1 + LEVEL) / 2], axis=0, method="inverted_cdf")
+    columns = [[board.suite] * shape[1], board.methods, board.titles, (ranks == 1).mean(axis=0), low, high]
+    table = pl.DataFrame(dict(zip(_ROUNDING, columns, strict=True)), schema=_ROUNDING)
+    return table.sort("p_first", "method", descending=[True, False])
+
+
+def _tell_rounding(rounding: pl.DataFrame) -> list[str]:
+    first = rounding.filter(pl.col("p_first") >= 1 - LEVEL).select("title", "p_first")
+    shares = [f"{title} is first in {100 * share:.0f} %" for title, share in first.iter_rows()]
+    suite = rounding["suite"][0]
+    if first.height == 1:
+        return [f"{suite}: whatever the figures were before they were rounded, {shares[0]} of draws"]
+    return [
+        f"{suite}: first place is open: drawn from what the published figures may have been before they were rounded, "
+        f"{list_names(shares)} of draws; and behind each figure is one seed"
+    ]
+
+
 def _tell(board: _Board, table: pl.DataFrame, test: Mapping[str, Any] | None) -> list[str]:
     findings = []
     ranked = table.filter("complete")
     if ranked.height > 1:
-        best, last = ranked.row(0, named=True), ranked.row(-1, named=True)
-        then = f", then {list_names(ranked['title'][1:4])}" if ranked.height > 2 else ""
-        sure = "" if best["p_first"] is None else f" (first in {best['p_first']:.0%} of resamples)"
-        findings.append(
-            f"{board.suite}: {best['title']} ranks first of {ranked.height} methods with "
-            f"{best['overall']:.3f}{sure}{then}; {last['title']} is last with {last['overall']:.3f}"
-        )
+        findings.append(_tell_first(board, ranked))
     front = table.filter(pl.col("pareto")).sort("hours")
     if front.height and table["pareto"].count() > 1:
         findings.append(
@@ -573,6 +633,29 @@ def _tell(board: _Board, table: pl.DataFrame, test: Mapping[str, Any] | None) ->
             f"{test['critical_difference']:.2f} apart (Nemenyi)"
         )
     return findings
+
+
+def _tell_first(board: _Board, ranked: pl.DataFrame) -> str:
+    """Return what can be said of the first place: who holds it, who cannot be told apart, or that it is open."""
+    best, last = ranked.row(0, named=True), ranked.row(-1, named=True)
+    over = ""
+    if best["overall_low"] is not None:
+        ends = f"{best['overall_low']:.3f} to {best['overall_high']:.3f}"
+        over = f", 95 % interval {ends} over {best['interval_of']}"
+    highest = f"{best['title']} has the highest overall score of {ranked.height} methods"
+    here = f"{board.suite}: {highest} ({best['overall']:.3f}"
+    end = f"{last['title']} has the lowest ({last['overall']:.3f})"
+    if best["group"] is None or best["p_first"] is None:
+        reason = "one seed of a method says nothing of the next" if board.once else "nothing is known of chance"
+        return f"{here}{over}); {end}; which method is best is open, for {reason}"
+    together = ranked.filter(pl.col("group") == 1)["title"].to_list()
+    if len(together) > 1:
+        others = list_names(name for name in together if name != best["title"])
+        return f"{here}{over}), and cannot be told apart from {others}; {end}"
+    return (
+        f"{board.suite}: {best['title']} ranks first of {ranked.height} methods with {best['overall']:.3f} "
+        f"({over[2:]}; first in {100 * best['p_first']:.0f} % of draws); {end}"
+    )
 
 
 def _agreement(table: pl.DataFrame) -> str:

@@ -1,23 +1,13 @@
--- What may be recommended: one row a method, task and training tissue for a target ($1) of a layout ($2) with at most $3
--- channels, with its score on a tissue ($4) and pooled, and what its training took; over seeds.
-, own as (
-    select
-        suite, dataset, task, n_channels, method, any_value(method_title) as title, bool_or(trained) as trained, train_tissue,
-        test_tissue, avg(accuracy) as accuracy, avg(map) as map, avg(ap50) as ap50, avg(ap75) as ap75, avg(ar) as ar,
-        avg(ar50) as ar50, avg(ar75) as ar75
-    from scored
-    where target = $1::varchar and layout = $2::varchar and n_channels <= $3::integer and test_tissue in ($4::varchar, 'all')
-        and test_task = task and operation = 'none'
-    group by all
-),
-cost as (
-    select
-        task, method, train_tissue, avg(train_s) / 3600 as hours, avg(standardised_s) / 3600 as standardised_hours,
-        avg(gpu_hours) as gpu_hours, max(num_gpus) as num_gpus
-    from timings
-    group by all
-)
-select own.*, cost.* exclude (task, method, train_tissue)
-from own
-left join cost using (task, method, train_tissue)
-order by suite, task, method, train_tissue, test_tissue
+-- What may be recommended: one row a method, task, training tissue and seed for what is segmented ($1: wholecell or nuclear)
+-- with at most $2 channels, in images of unstained cells or not ($3), of one dataset or any ($5), with its score on a
+-- tissue ($4) and pooled, and what its training took.
+select
+    suite, dataset, scored.task, n_channels, scored.method, scored.method_title as title, trained, scored.train_tissue,
+    scored.seed, test_tissue, accuracy, map, ap50, ap75, ar, ar50, ar75, n_images,
+    train_s / 3600 as hours, standardised_s / 3600 as standardised_hours, gpu_hours, timings.num_gpus
+from scored
+left join timings using (run_id)
+where object = $1::varchar and n_channels <= $2::integer and (layout = 'livecell') = $3::boolean
+    and test_tissue in ($4::varchar, 'all') and dataset = coalesce($5::varchar, dataset)
+    and test_task = scored.task and operation = 'none'
+order by suite, scored.task, scored.method, scored.train_tissue, test_tissue, scored.seed

@@ -96,7 +96,7 @@ ANALYSES: Mapping[str, Analysis] = {
                 ),
                 Option("usability", "CSV of raw usability scores (see 'analyze usability').", type=Path),
             ),
-            ("components", "friedman", "differences"),
+            ("components", "accuracy", "pairs", "friedman", "differences", "rounding"),
         ),
         Analysis(
             "runtime",
@@ -190,13 +190,15 @@ ANALYSES: Mapping[str, Analysis] = {
             "results.",
             (
                 Option("tissue", "What is to be segmented; 'all' for nothing in particular.", "all", positional=True),
-                Option("target", "wholecell or nuclear.", "wholecell"),
+                Option("target", "wholecell (or cell, the same) or nuclear; by default what the results are of."),
                 Option("channels", "Channels that your images have.", type=int, flags=("--channels", "-c")),
-                Option("images", "fluorescence or phase.", "fluorescence"),
+                Option("images", "fluorescence or phase; by default what the results are of."),
+                Option("dataset", "Use the scores of this dataset only.", flags=("--dataset", "-d")),
                 Option("gpu_hours", "GPU hours that training may take.", type=float),
                 Option("gpus", "GPUs that you have: 0, 1, ...", type=int),
                 _metric(),
             ),
+            ("guideline", "leads"),
         ),
     )
 }

@@ -88,7 +88,7 @@ def fit_regressions(source: Source, *, metric: str = "map", exclude: Sequence[st
     """
     check_metric(metric)
     sql, health = read_sql("regression"), source.health()
-    rows = source.frame(sql).with_columns(pl.col(metric).alias("value"))
+    rows = source.rows(sql).with_columns(pl.col(metric).alias("value"))
     warnings = list(health.warnings)
     if source.published:
         warnings.append(

@@ -215,12 +215,13 @@ class Results:
             Method to usability (0..1) in place of the study's composite, or the path of a CSV file with raw scores (see
             `usability`).
         part
-            ``components``, ``friedman`` or ``differences`` in place of the ranking.
+            ``components``, ``accuracy``, ``pairs``, ``friedman``, ``differences`` or ``rounding`` instead.
 
         Returns
         -------
         One row a suite and method, best first: rank, ranked_among, overall and its components (0..1), hours, pareto,
-        rank_low and rank_high (95 %), p_first, mean_rank, complete, missing, runs, and a column a task.
+        rank_low, rank_high and ``group`` (of methods that cannot be told apart), p_first, overall_low and overall_high
+        (95 %) over ``interval_of``, mean_rank, complete, missing, runs, a column a task, and ``undertrained``.
 
         Raises
         ------
@@ -493,12 +494,14 @@ class Results:
         self,
         tissue: str = "all",
         *,
-        target: str = "wholecell",
+        target: str | None = None,
         channels: int | None = None,
-        images: str = "fluorescence",
+        images: str | None = None,
+        dataset: str | None = None,
         gpu_hours: float | None = None,
         gpus: int | None = None,
         metric: str = "accuracy",
+        part: str | None = None,
     ) -> pl.DataFrame:
         """Recommend a method for a tissue, channels and a budget; from the published scores where there are no results.
 
@@ -507,22 +510,26 @@ class Results:
         tissue
             What is to be segmented; ``all`` for nothing in particular.
         target
-            ``wholecell`` or ``nuclear``.
+            ``wholecell`` (or ``cell``, the same) or ``nuclear``; None for what the results are of.
         channels
-            Channels that the images have: 1 or 2 for fluorescence (2 where not given), 1 for phase.
+            Channels that the images have, whatever they are called; None for as many as the results have.
         images
-            ``fluorescence`` or ``phase``.
+            ``fluorescence`` or ``phase``; None for what the results are of.
+        dataset
+            Use the scores of this dataset only.
         gpu_hours
             GPU hours that training may take; None for no limit.
         gpus
             GPUs there are: with 0, only what was measured without one fits; None for no limit.
         metric
             ``accuracy``, ``map``, ``ap50``, ``ap75``, ``ar``, ``ar50`` or ``ar75``.
+        part
+            ``guideline`` (the study's, put to the test) or ``leads`` (of the first over the others) instead.
 
         Returns
         -------
-        One row a method, those within the budget first, best first: place, fits, method, task, train_on, score,
-        scored_on, gpu_hours, gpus, hours, reason.
+        One row a method, those within the budget first, best first: place, fits, method, task, train_on, score with its
+        interval, scored_on, gpu_hours, gpus, hours, what was ``better_on`` than the guideline's choice, reason.
 
         Raises
         ------
@@ -538,11 +545,12 @@ class Results:
         """
         return self._table(
             "recommend",
-            None,
+            part,
             tissue=tissue,
             target=target,
             channels=channels,
             images=images,
+            dataset=dataset,
             gpu_hours=gpu_hours,
             gpus=gpus,
             metric=metric,

@@ -60,7 +60,7 @@ def measure_runtime(source: Source, *, watts: float | None = None) -> Result:
     if watts is not None and not (math.isfinite(watts) and watts > 0):
         raise SegbenchError(f"watts must be a positive number, the power of one GPU, found {watts}")
     sql, health = read_sql("runtime"), source.health()
-    runs = source.frame(sql)
+    runs = source.rows(sql)
     energy = pl.lit(None, pl.Float64) if watts is None else pl.col("gpu_hours") * watts / 1000
     table = (
         runs.group_by(

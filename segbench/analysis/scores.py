@@ -55,6 +55,13 @@ def normal_scores(values: npt.ArrayLike) -> Floats:
     return np.asarray(ndtr((x - mean) / spread), dtype=np.float64)
 
 
+def drawn_normal_scores(values: Floats) -> Floats:
+    """Return the normal scores of every row of draws x methods, as `normal_scores` gives them of one."""
+    mean, spread = values.mean(axis=1, keepdims=True), values.std(axis=1, keepdims=True)
+    even = spread <= 1e-12 * np.maximum(1.0, np.abs(mean))
+    return np.where(even, 0.5, ndtr((values - mean) / np.where(even, 1.0, spread)))
+
+
 def interval(samples: Floats, axis: int = 0) -> tuple[Floats, Floats]:
     """Return the bootstrap's percentile interval (95 %) along an axis."""
     low, high = np.quantile(samples, [(1 - LEVEL) / 2, (1 + LEVEL) / 2], axis=axis)

@@ -10,12 +10,13 @@ from typing import Any
 
 import polars as pl
 
+from segbench.analysis.undertrained import MARK, find_undertrained
 from segbench.engine.grid.cards import get_card
 from segbench.engine.results import store
 from segbench.engine.results.folder import ResultsFolder
 from segbench.engine.results.store import opening
 from segbench.engine.study import scores as published
-from segbench.engine.study.tissues import LIVECELL_CHANNELS, TISSUENET_CHANNELS, TISSUENET_TARGETS
+from segbench.engine.study.tissues import ALL_TISSUES, LIVECELL_CHANNELS, TISSUENET_CHANNELS, TISSUENET_TARGETS
 from segbench.errors import SegbenchError
 
 
@@ -69,6 +70,53 @@ class Source:
         """Return the rows of one query; raises SegbenchError where the store cannot be read."""
         return self._ask(sql, parameters)
 
+    def rows(self, sql: str, parameters: Sequence[Any] = ()) -> pl.DataFrame:
+        """Return the rows of an analysis's query, with the titles of undertrained methods marked."""
+        return self.mark(self.frame(sql, parameters))
+
+    def mark(self, frame: pl.DataFrame) -> pl.DataFrame:
+        """Return a frame with ``(undertrained)`` behind the titles of methods whose runs were not trained to the end.
+
+        A method is marked in a suite where a run on all tissues was not, or where it has none, any other.
+
+        Parameters
+        ----------
+        frame
+            Columns method and title or method_title; of all suites where it has no column suite.
+        """
+        title = next((name for name in ("title", "method_title") if name in frame.columns), None)
+        if title is None or "method" not in frame.columns or not self._marked.height or not frame.height:
+            return frame
+        keys = ["suite", "method"] if "suite" in frame.columns else ["method"]
+        known = self._marked.select(*keys, pl.lit(MARK).alias("mark")).unique()
+        marked = frame.join(known, on=keys, how="left", maintain_order="left")
+        return marked.with_columns(pl.col(title) + pl.col("mark").fill_null("")).drop("mark")
+
+    def with_reasons(self, frame: pl.DataFrame, *keys: str, train_tissue: str | None = None) -> pl.DataFrame:
+        """Return a frame with the column ``undertrained``: why runs of equal ``keys`` were not trained to the end."""
+        runs = self.undertrained
+        if train_tissue is not None:
+            runs = runs.filter(pl.col("train_tissue") == train_tissue)
+        reasons = runs.group_by(keys).agg(pl.col("undertrained").unique(maintain_order=True).str.join("; "))
+        return frame.join(reasons, on=keys, how="left", maintain_order="left")
+
+    @property
+    def undertrained(self) -> pl.DataFrame:
+        """The runs that were not trained to the end: run_id, suite, method, task, train_tissue, seed, and why."""
+        return self._trained.drop_nulls("undertrained")
+
+    @functools.cached_property
+    def _trained(self) -> pl.DataFrame:
+        if self.published or self.empty:
+            return find_undertrained(pl.DataFrame())
+        return find_undertrained(self.frame(read_sql("undertrained")))
+
+    @functools.cached_property
+    def _marked(self) -> pl.DataFrame:
+        on_all = pl.col("train_tissue") == ALL_TISSUES
+        decisive = self._trained.filter(on_all | ~on_all.any().over("suite", "method"))
+        return decisive.drop_nulls("undertrained").select("suite", "method").unique()
+
     def health(self) -> Health:
         """Return what is to be known of the rows before anything is computed from them; asked once."""
         return self._health
@@ -91,12 +139,25 @@ class Source:
                 "runs of one method with different settings, budgets or data are averaged: "
                 f"{', '.join(shown[:3])}{more}"
             )
+        warnings += self._on_training()
         hardware: list[str] = []
         if len(row["gpu_kinds"] or []) > 1:
             hardware.append(f"training times come from different GPUs: {'; '.join(row['gpu_kinds'])}")
         if row["mixed_hardware"]:
             hardware.append("some training times come from GPUs and some from CPUs")
         return Health(int(row["runs"]), tuple(warnings), tuple(hardware))
+
+    def _on_training(self) -> list[str]:
+        found = self.undertrained
+        if not found.height:
+            return []
+        whose = found.select("method", "undertrained").unique(maintain_order=True)
+        shown = [f"{method} ({reason})" for method, reason in whose.head(3).iter_rows()]
+        more = f" and {whose.height - 3} more" if whose.height > 3 else ""
+        return [
+            f"{found.height} of {self._trained.height} trained runs were not trained to the end, and are marked: "
+            f"{', '.join(shown)}{more}"
+        ]
 
 
 def read_sql(name: str) -> str:

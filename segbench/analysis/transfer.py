@@ -51,7 +51,7 @@ def measure_transfer(source: Source, *, metric: str = "accuracy") -> Result:
     """
     check_metric(metric)
     sql, health = read_sql("transfer"), source.health()
-    cells = source.frame(sql).with_columns(pl.col(metric).alias("value"))
+    cells = source.rows(sql).with_columns(pl.col(metric).alias("value"))
     table = cells.select([*_FIT, "target", "n_channels", "train_tissue", "test_tissue", "value", "runs", "n_images"])
     order: list[dict[str, Any]] = []
     unordered: list[str] = []

@@ -99,7 +99,7 @@ def score_usability(source: Source, *, scores: Sequence[RawUsability] | str | Pa
     sql, health = read_sql("usability"), source.health()
     if isinstance(scores, str | PathLike):
         scores = read_usability(scores)
-    known = source.frame(sql)
+    known = source.rows(sql)
     cards = all_cards()
     raw = _from_cards() if scores is None else {score.method: score for score in scores}
     composites = {name: value for name, value in known.select("method", "usability").iter_rows() if value is not None}

@@ -114,6 +114,8 @@ for _analysis in ANALYSES.values():
 
 def _show(result: Result, format: Format, part: str | None = None) -> None:
     """Print the table and, for people, what it says; warnings go to standard error whatever the format."""
+    from segbench.analysis.undertrained import mark_methods
+
     table = result.table if part is None else result.part(part)
     if format is Format.TABLE:
         # A person has the name that commands take, and no use for a column in which nothing stands
@@ -122,7 +124,7 @@ def _show(result: Result, format: Format, part: str | None = None) -> None:
             for name in table.columns
             if table.height and table[name].cast(str, strict=False).fill_null("").eq("").all()
         ]
-        table = table.drop(["title", *empty], strict=False)
+        table = mark_methods(table).drop(["title", *empty], strict=False)
     print_table(table, format, title=f"{result.name}{'' if part is None else f', {part}'}: {result.source}")
     if format is Format.TABLE:
         for sentence in result.findings:

@@ -109,6 +109,7 @@ def test_an_unknown_tissue_falls_back_to_the_whole_test_set(published: Source) -
         ({"images": "phase", "target": "nuclear"}, "whole cells only"),
         ({"images": "phase", "channels": 2}, "channels must be 1 to 1"),
         ({"channels": 3}, "channels must be 1 to 2"),
+        ({"dataset": "mine"}, "unknown dataset"),
         ({"gpu_hours": -1.0}, "GPU hours"),
         ({"gpus": -1}, "at least 0"),
         ({"metric": "f1"}, "unknown metric"),
@@ -117,3 +118,88 @@ def test_an_unknown_tissue_falls_back_to_the_whole_test_set(published: Source) -
 def test_a_senseless_question_is_refused(published: Source, arguments: dict[str, Any], message: str) -> None:
     with pytest.raises(SegbenchError, match=message):
         recommend_methods(published, **arguments)
+
+
+@pytest.mark.parametrize(
+    ("channels", "target", "asked"),
+    [
+        (["dapi"], "nuclear", {"target": "nuclear"}),
+        (["dapi"], "nuclear", {"target": "nuclear", "channels": 1}),
+        (["dapi"], "nuclear", {}),
+        (["image"], "cell", {"target": "cell"}),
+        (["image"], "cell", {}),
+        (["image"], "cell", {"target": "wholecell", "tissue": "liver"}),
+        (["dapi", "actin", "tubulin"], "cell", {"target": "cell", "channels": 3}),
+        (["dapi", "actin", "tubulin"], "cell", {}),
+        (["phase"], "cell", {"images": "phase"}),
+        (["phase"], "cell", {}),
+        (["phase"], "nuclear", {"images": "phase", "target": "nuclear"}),
+        (["brightfield"], "cell", {"images": "phase"}),
+    ],
+)
+def test_own_results_are_recommended_from_whatever_their_channels_are_called(
+    results: Any, channels: list[str], target: str, asked: dict[str, Any]
+) -> None:
+    own = {"dataset": "mine", "kind": "folder", "channels": channels, "n_channels": len(channels), "target": target}
+    task = f"mine-{target}-{len(channels)}ch"
+    results.run("good", task, {"all": 0.7, "liver": 0.8}, **own)
+    results.run("poor", task, {"all": 0.4, "liver": 0.3}, **own)
+    result = recommend_methods(results.source(), **asked)
+    assert result.source.startswith("the results in")
+    assert result.table.select("method", "task").rows() == [("good", task), ("poor", task)]
+
+
+def test_ones_own_folder_speaks_before_the_studys_data_and_can_be_named(results: Any) -> None:
+    results.run("study", TWO, {"all": 0.9, "Breast": 0.9})
+    own = {"dataset": "mine", "kind": "folder", "channels": ["dapi"], "n_channels": 1, "target": "cell"}
+    results.run("own", "mine-cell-1ch", 0.5, **own)
+    source = results.source()
+    assert recommend_methods(source).table["method"].to_list() == ["own"]
+    assert recommend_methods(source, tissue="Breast").table["method"].to_list() == ["study"]
+    assert recommend_methods(source, dataset="tissuenet").table["method"].to_list() == ["study"]
+
+
+def test_the_best_of_one_seed_is_no_claim_and_of_several_it_is_one(results: Any) -> None:
+    results.run("a", TWO, 0.8)
+    results.run("b", TWO, 0.3)
+    once = recommend_methods(results.source())
+    assert any("whether A is the best is open" in finding for finding in once.findings)
+    assert once.part("leads")["p"].to_list() == [None]
+
+
+def test_several_seeds_give_an_interval_and_a_lead(results: Any) -> None:
+    draws = [0.79, 0.8, 0.81] * 10
+    for seed, off in enumerate((0.0, 0.01, -0.01, 0.005)):
+        results.run("a", TWO, 0.8 + off, seed=seed, resamples=[d + off for d in draws])
+        results.run("b", TWO, 0.3 - off, seed=seed, resamples=[d - 0.5 - off for d in draws])
+    result = recommend_methods(results.source())
+    first = result.table.row(0, named=True)
+    assert first["score_low"] < first["score"] < first["score_high"]
+    assert first["interval_of"] == "test images and seeds"
+    assert any("A is ahead of each of them by more than chance" in finding for finding in result.findings)
+    lead = result.part("leads").row(0, named=True)
+    assert lead["low"] < 0.5 < lead["high"]
+
+
+def test_the_guideline_is_put_to_the_test_and_said_to_lose_where_it_does(results: Any) -> None:
+    tissues = ("Breast", "Colon", "Skin", "Lung")
+    for seed, off in enumerate((0.0, 0.01, -0.01)):
+        for train in ("all", *tissues):
+            scores = {"all": 0.5 + off}
+            scores |= {t: (0.5 if train == "all" else 0.8 if t == train else 0.2) + off for t in tissues}
+            results.run("a", TWO, scores, train_tissue=train, seed=seed)
+    result = recommend_methods(results.source(), tissue="Breast")
+    row = result.table.row(0, named=True)
+    assert (row["train_on"], row["better_on"]) == ("all", "Breast")
+    assert row["better_by"] == pytest.approx(0.3)
+    assert 0 < row["better_low"] < 0.3 < row["better_high"]
+    assert any("training on Breast scored accuracy +0.30" in f and "guideline loses here" in f for f in result.findings)
+    rules = {rule["rule"]: rule for rule in result.part("guideline").iter_rows(named=True)}
+    assert rules["all tissues against the same tissue"]["verdict"] == "loses"
+    assert rules["the same tissue against the most transferable other"]["verdict"] == "holds"
+    assert rules["all tissues against the same tissue"]["tissues"] == 4
+
+
+def test_the_doubt_about_the_published_hours_is_told(published: Source) -> None:
+    result = recommend_methods(published, gpu_hours=40)
+    assert any("whether they are raw or standardised is in doubt" in warning for warning in result.warnings)

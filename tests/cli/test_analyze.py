@@ -39,8 +39,8 @@ def test_a_table_is_followed_by_what_it_says_and_notes_go_to_standard_error() ->
     result = ask("ranking", "-s", "published")
     lines = result.stdout.splitlines()
     assert lines[0].strip() == "ranking: the published scores"
-    assert any(line.startswith("- study: Swin-S ranks first of 18 methods") for line in lines)
-    assert "note: study: no rank intervals" in result.stderr
+    assert any(line.startswith("- study: first place is open") for line in lines)
+    assert "note: study: no intervals over images" in result.stderr
     assert "rank_low" not in result.stdout
 
 
