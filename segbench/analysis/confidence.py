@@ -97,17 +97,17 @@ def gather(seeds: pl.DataFrame, images: pl.DataFrame, tissues: pl.DataFrame, n_i
         dataset: frame["test_tissue"].unique().sort().to_list() for (dataset,), frame in tissues.group_by(["dataset"])
     }
     rng = np.random.default_rng(0)
-    counts = {
-        dataset: rng.multinomial(len(every), np.full(len(every), 1 / len(every)), size=_TISSUE_DRAWS)
-        for dataset, every in sorted(names.items())
-    }
+    counts: dict[str, npt.NDArray[np.int64]] = {}
+    for dataset in seeds["dataset"].unique(maintain_order=True):
+        if every := names.get(dataset, []):
+            counts[dataset] = rng.multinomial(len(every), np.full(len(every), 1 / len(every)), size=_TISSUE_DRAWS)
     cells: dict[tuple[str, str], Cell] = {}
     units: dict[str, dict[str, int]] = {IMAGES: {}, TISSUES: {}}
     for (task, method, dataset), frame in seeds.group_by(["task", "method", "dataset"], maintain_order=True):
         order = frame["seed"].to_list()
         of_tissues = parts.get((task, method))
-        every = names.get(dataset, [])
-        units[TISSUES][task] = len(every)
+        seen = names.get(dataset, [])
+        units[TISSUES][task] = len(seen)
         units[IMAGES][task] = n_images.get(task, 0)
         by_tissue = _by_tissue(of_tissues)
         cells[task, method] = Cell(
@@ -116,8 +116,8 @@ def gather(seeds: pl.DataFrame, images: pl.DataFrame, tissues: pl.DataFrame, n_i
             trained=bool(frame["trained"].any()),
             images=image_draws(drawn.get((task, method)), order),
             tissues=None
-            if of_tissues is None or len(every) < 2
-            else _tissue_draws(of_tissues, order, frame["accuracy"].to_numpy(), every, counts[dataset]),
+            if of_tissues is None or len(seen) < 2
+            else _tissue_draws(of_tissues, order, frame["accuracy"].to_numpy(), seen, counts[dataset]),
             by_tissue=by_tissue[0],
             tissue_weights=by_tissue[1],
         )

@@ -5,23 +5,29 @@ from __future__ import annotations
 import math
 from typing import Any
 
+import numpy as np
 import polars as pl
+from scipy.special import stdtrit
 
 from segbench.analysis.frames import groups, largest, median
 from segbench.analysis.result import Result, list_names, unique
-from segbench.analysis.scores import check_metric
+from segbench.analysis.scores import LEVEL, check_metric
 from segbench.analysis.source import Source, read_sql
 from segbench.engine.study.tissues import ALL_TISSUES
 from segbench.errors import SegbenchError
 
 XENIUM_UM = 15.0
 """Micrometres by which 10x Genomics' Xenium expands nuclei."""
+_PLACE = ["suite", "task", "test_task", "method", "operation"]
 _CURVE = ["suite", "dataset", "task", "test_task", "method", "title", "operation"]
 _SCHEMA = {
     **dict.fromkeys([*_CURVE, "test_tissue"], pl.String),
     "at_zero": pl.Float64,
     "best_radius": pl.Int64,
     "best_radius_um": pl.Float64,
+    "radius_low": pl.Int64,
+    "radius_high": pl.Int64,
+    "radius_of": pl.String,
     "best": pl.Float64,
     "gain": pl.Float64,
     "fixed_radius": pl.Int64,
@@ -50,9 +56,10 @@ def measure_dilation(source: Source, *, metric: str = "map", fixed_um: float = X
     Returns
     -------
     ``table``: per method, pair of tasks and test tissue: the score ``at_zero``, the ``best_radius`` in pixels and
-    micrometres (the smallest of equally good ones), ``gain`` = best - at_zero; ``fixed_radius``, the one radius that is
-    best on average over the tissues, and ``fixed_loss``, what it costs this tissue against its own best; the same for
-    ``fixed_um``. Part ``curves``: metric against radius.
+    micrometres (the smallest of equally good ones), ``radius_low`` to ``radius_high``, the radii that cannot be told
+    apart from it by ``radius_of`` (seeds, or test tissues), ``gain`` = best - at_zero; ``fixed_radius``, the one
+    radius that is best on average over the tissues, and ``fixed_loss``, what it costs this tissue against its own best;
+    the same for ``fixed_um``. Part ``curves``: metric against radius.
 
     Raises
     ------
@@ -76,9 +83,62 @@ def measure_dilation(source: Source, *, metric: str = "map", fixed_um: float = X
             for curve in group.partition_by("test_tissue", maintain_order=True)
         ]
     table = pl.DataFrame(rows, schema=_SCHEMA)
+    by_seed = source.frame(read_sql("dilation_seeds")).with_columns(pl.col(metric).alias("value")).drop_nulls("value")
+    sets = _as_good_as_the_best(by_seed, table)
+    table = table.drop("radius_low", "radius_high", "radius_of").join(
+        sets, on=[*_PLACE, "test_tissue"], how="left", maintain_order="left"
+    )
+    table = table.select(list(_SCHEMA))
     warnings = [*health.warnings, *_beware(source, curves, table, fixed_um)]
     return Result(
         "dilation", source.label, table, _tell(table, metric, fixed_um), unique(warnings), sql, parts={"curves": curves}
+    )
+
+
+def _as_good_as_the_best(by_seed: pl.DataFrame, table: pl.DataFrame) -> pl.DataFrame:
+    """Return the least and the greatest radius that cannot be told apart from each curve's best one.
+
+    One-sided t tests at 5 % of the best radius against each other, paired by seed; over all tissues where there is one
+    seed, by test tissue.
+    """
+    best = table.select([*_PLACE, "test_tissue", "best_radius"])
+    over_seeds = by_seed.join(best, on=[*_PLACE, "test_tissue"])
+    pooled = best.filter(pl.col("test_tissue") == ALL_TISSUES).drop("test_tissue")
+    over_tissues = (
+        by_seed.filter(pl.col("test_tissue") != ALL_TISSUES)
+        .join(pooled, on=_PLACE)
+        .group_by([*_PLACE, "test_tissue", "radius", "best_radius"])
+        .agg(pl.mean("value"))
+        .rename({"test_tissue": "seed"})
+        .with_columns(pl.lit(ALL_TISSUES).alias("test_tissue"))
+    )
+    by_seeds, by_tissues = _kept(over_seeds, "seeds"), _kept(over_tissues, "test tissues")
+    again = by_tissues.join(by_seeds, on=[*_PLACE, "test_tissue"], how="anti")
+    return pl.concat([by_seeds, again])
+
+
+def _kept(values: pl.DataFrame, of: str) -> pl.DataFrame:
+    keys = [*_PLACE, "test_tissue"]
+    at_best = values.filter(pl.col("radius") == pl.col("best_radius")).select(
+        [*keys, "seed", pl.col("value").alias("top")]
+    )
+    gaps = (
+        values.join(at_best, on=[*keys, "seed"])
+        .group_by([*keys, "radius"])
+        .agg(
+            (pl.col("top") - pl.col("value")).mean().alias("gap"),
+            (pl.col("top") - pl.col("value")).std().alias("sd"),
+            pl.len(),
+        )
+        .filter(pl.col("len") > 1)
+    )
+    n = gaps["len"].to_numpy().astype(np.float64)
+    half = pl.Series("half", stdtrit(np.maximum(n - 1, 1), LEVEL) / np.sqrt(np.maximum(n, 1)), dtype=pl.Float64)
+    as_good = gaps.with_columns(half).filter(pl.col("gap") - pl.col("half") * pl.col("sd") <= 1e-12)
+    return as_good.group_by(keys).agg(
+        pl.min("radius").cast(pl.Int64).alias("radius_low"),
+        pl.max("radius").cast(pl.Int64).alias("radius_high"),
+        pl.lit(of).alias("radius_of"),
     )
 
 

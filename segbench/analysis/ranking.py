@@ -30,8 +30,10 @@ from segbench.analysis.result import Result, list_names, unique
 from segbench.analysis.runtime import group_means, input_of, scalability_scores
 from segbench.analysis.scores import LEVEL, RESAMPLES, Floats, drawn_normal_scores
 from segbench.analysis.source import Source, read_sql
+from segbench.analysis.stability import METRIC_NAMES, WEIGHTS, scalability_variants, stability_rows, tell_stability
+from segbench.analysis.stability import SCHEMA as STABILITY
 from segbench.analysis.usability import score_usability, usability_of
-from segbench.analysis.variance import TISSUES, Estimate, Part
+from segbench.analysis.variance import TISSUES, Estimate, Part, holm
 from segbench.engine.study.tissues import ALL_TISSUES
 from segbench.errors import SegbenchError, unknown_name
 
@@ -82,8 +84,9 @@ def rank_methods(
     Parts: ``components`` (suite, method, component, value: long), ``accuracy`` (per task, with interval, and the
     standard error split into seeds, test images and test tissues), ``pairs`` (differences of overall scores, paired by
     image, with interval, p and p by Holm), ``friedman`` (statistic, p, Nemenyi's critical difference at 0.05),
-    ``differences`` (pairs of methods, their difference of mean ranks and Nemenyi's p) and ``rounding`` (of the
-    published figures: ranks over what they may have been before they were rounded).
+    ``differences`` (pairs of methods, their difference of mean ranks and Nemenyi's p, Wilcoxon's and that by
+    Holm), ``stability`` (the ranking by other weights, metrics and normalisations, with Kendall's tau) and
+    ``rounding`` (of the published figures: ranks over what they may have been before they were rounded).
 
     Raises
     ------
@@ -101,6 +104,8 @@ def rank_methods(
     findings: list[str] = []
     rounding = pl.DataFrame(schema=_ROUNDING)
     tables, components, friedman, differences = [], [], [], []
+    others = source.frame(read_sql("ranking_metrics"))
+    stability: list[dict[str, Any]] = []
     overall: list[dict[str, Any]] = []
     accuracies: list[dict[str, Any]] = []
     for key, group in groups(scores, ["suite"]):
@@ -113,6 +118,8 @@ def rank_methods(
         places, compared, table_warnings = _rank(board, evidence, resamples)
         overall += compared
         accuracies += accuracy_rows(name, evidence, dict(zip(board.methods, board.titles, strict=True)))
+        other = others.filter(pl.col("suite") == name)
+        stability += stability_rows(name, *_variants(board, other))
         test, pairs, test_warnings = _compare(board, seen)
         ranks = {} if test is None else test.pop("mean_ranks")
         table = source.with_reasons(_table(board, places, ranks), "suite", "method", train_tissue=ALL_TISSUES)
@@ -126,6 +133,8 @@ def rank_methods(
         else:
             findings += _tell(board, table, test)
         warnings += [*table_warnings, *test_warnings]
+    steady = pl.DataFrame(stability, schema=STABILITY)
+    findings += tell_stability(steady)
     return Result(
         name="ranking",
         source=source.label,
@@ -139,6 +148,7 @@ def rank_methods(
             "differences": pl.DataFrame(differences, schema=_PAIRS),
             "accuracy": pl.DataFrame(accuracies, schema=ACCURACIES),
             "pairs": pl.DataFrame(overall, schema=PAIRS),
+            "stability": steady,
             "rounding": rounding,
         },
     )
@@ -193,6 +203,8 @@ _PAIRS = {
     "difference": pl.Float64,
     "p": pl.Float64,
     "differ": pl.Boolean,
+    "p_wilcoxon": pl.Float64,
+    "p_wilcoxon_holm": pl.Float64,
 }
 
 
@@ -376,6 +388,42 @@ def _beware(board: _Board, places: list[_Place | None], has: Flags, needed: Flag
     return warnings
 
 
+def _variants(board: _Board, metrics: pl.DataFrame) -> tuple[list[str], Floats, dict[tuple[str, str], Floats]]:
+    """Return the titles and overall scores of the complete methods, and their scores by other choices."""
+    has, parts = board.has(), board.weights > 0
+    members = np.flatnonzero(has[:, parts].all(axis=1) & parts.any())
+    if len(members) < 2 or not parts[:-2].any():
+        return [], np.empty(0), {}
+    titles, (overall, scalability) = [board.titles[m] for m in members], _overall(board, members, parts)
+    used = np.flatnonzero(parts[:-2])
+
+    def score(accuracy: Floats, scaled: Floats, weights: Floats) -> Floats:
+        values = np.column_stack([accuracy, board.usability[members], scaled])
+        return np.asarray(np.where(weights > 0, values, 0.0) @ weights / weights.sum(), dtype=np.float64)
+
+    own, found = board.accuracy[members], {}
+    for name, (accurate, usable, fast) in WEIGHTS.items():
+        factors = np.array([accurate or 1 / len(used)] * len(board.tasks) + [usable, fast])
+        if not accurate:
+            factors[-2:] = 1
+        weights = board.weights * factors
+        # a choice that leaves everything as it was is none
+        if weights.sum() and not np.allclose(weights / weights.sum(), board.weights / board.weights.sum()):
+            found["weights", name] = score(own, scalability, weights)
+    for column, name in METRIC_NAMES.items():
+        values = {(task, method): value for task, method, value in metrics.select("task", "method", column).iter_rows()}
+        other = own.copy()
+        for t in used:
+            other[:, t] = [_number(values.get((board.tasks[t], board.methods[m]))) for m in members]
+        found["metric", name] = score(other, scalability, board.weights)
+    if parts[-1]:
+        for name, scaled in scalability_variants(
+            board.hours[np.ix_(members, used)], [board.inputs[t] for t in used]
+        ).items():
+            found["normalisation", name] = score(own, scaled, board.weights)
+    return titles, overall, found
+
+
 def _overall(board: _Board, members: npt.NDArray[np.intp], parts: Flags) -> tuple[Floats, Floats]:
     """Return the members' overall score and scalability from the components in ``parts`` alone."""
     scalability = np.full(len(members), np.nan)
@@ -478,6 +526,8 @@ def _compare(board: _Board, tissues: pl.DataFrame) -> tuple[dict[str, Any] | Non
     a, b = np.triu_indices(k, 1)
     gaps = ranks[b] - ranks[a]
     chances = studentized_range.sf(np.abs(gaps) / scale * math.sqrt(2), k, np.inf)
+    signed = [_wilcoxon(matrix[:, i] - matrix[:, j]) for i, j in zip(a, b, strict=True)]
+    corrected = holm(signed)
     pairs = [
         {
             "suite": board.suite,
@@ -486,8 +536,10 @@ def _compare(board: _Board, tissues: pl.DataFrame) -> tuple[dict[str, Any] | Non
             "difference": float(gap),
             "p": float(chance),
             "differ": bool(abs(gap) > critical),
+            "p_wilcoxon": alone,
+            "p_wilcoxon_holm": together,
         }
-        for i, j, gap, chance in zip(a, b, gaps, chances, strict=True)
+        for i, j, gap, chance, alone, together in zip(a, b, gaps, chances, signed, corrected, strict=True)
     ]
     test = {
         "suite": board.suite,
@@ -500,6 +552,13 @@ def _compare(board: _Board, tissues: pl.DataFrame) -> tuple[dict[str, Any] | Non
         "mean_ranks": dict(zip(names, ranks.tolist(), strict=True)),
     }
     return test, pairs, []
+
+
+def _wilcoxon(gaps: Floats) -> float:
+    """Return the p value of Wilcoxon's signed ranks, which depends on the two methods alone; 1 where all are equal."""
+    from scipy.stats import wilcoxon
+
+    return float(wilcoxon(gaps).pvalue) if np.any(gaps) else 1.0
 
 
 def _blocks(board: _Board, tissues: pl.DataFrame, names: list[str]) -> tuple[str, Floats]:
@@ -630,7 +689,8 @@ def _tell(board: _Board, table: pl.DataFrame, test: Mapping[str, Any] | None) ->
         findings.append(
             f"{board.suite}: by Friedman's test over {test['n_blocks']} {test['blocks']} the {test['n_methods']} "
             f"methods {differ} (p = {test['p']:.2g}); two methods differ where their mean ranks are more than "
-            f"{test['critical_difference']:.2f} apart (Nemenyi)"
+            f"{test['critical_difference']:.2f} apart (Nemenyi, whose verdict on two depends on who else plays; "
+            "the part 'differences' has Wilcoxon's beside it, which does not)"
         )
     return findings
 
@@ -667,6 +727,10 @@ def _agreement(table: pl.DataFrame) -> str:
     places = table.filter("complete").with_columns(pl.col("method").replace_strict(order).alias("published"))
     rho = float(spearmanr(places["rank"], places["published"])[0])
     return f"Spearman's rank correlation with the order of the published table is {rho:.3f}"
+
+
+def _number(value: float | None) -> float:
+    return math.nan if value is None else value
 
 
 def _known(value: float) -> float | None:

@@ -96,7 +96,7 @@ ANALYSES: Mapping[str, Analysis] = {
                 ),
                 Option("usability", "CSV of raw usability scores (see 'analyze usability').", type=Path),
             ),
-            ("components", "accuracy", "pairs", "friedman", "differences", "rounding"),
+            ("components", "accuracy", "pairs", "friedman", "differences", "stability", "rounding"),
         ),
         Analysis(
             "runtime",
@@ -161,6 +161,7 @@ ANALYSES: Mapping[str, Analysis] = {
                 Option("task", "Such as tissuenet-wholecell-2ch.", required=True, flags=("--task", "-t")),
                 _metric(),
             ),
+            ("guideline",),
         ),
         Analysis(
             "modality",

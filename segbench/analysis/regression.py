@@ -14,6 +14,7 @@ from segbench.analysis.frames import groups, median
 from segbench.analysis.result import Result, list_names, unique
 from segbench.analysis.scores import LEVEL, Floats, check_metric
 from segbench.analysis.source import Source, read_sql
+from segbench.analysis.variance import holm
 
 EXCLUDED = ("Lung", "Spleen")
 """The tissues that the study leaves out of the TissueNet models, for they have hardly any training images."""
@@ -39,6 +40,9 @@ _SCHEMA = {
     "low": pl.Float64,
     "high": pl.Float64,
     "p": pl.Float64,
+    "p_holm": pl.Float64,
+    "least_without_one": pl.Float64,
+    "most_without_one": pl.Float64,
     "vif": pl.Float64,
     "r2": pl.Float64,
     "r2_adjusted": pl.Float64,
@@ -83,8 +87,10 @@ def fit_regressions(source: Source, *, metric: str = "map", exclude: Sequence[st
 
     Returns
     -------
-    ``table``: one row a fit and term, with standard error, 95 % interval, p, VIF, and the fit's R2 and number of
-    tissues. A fit that cannot be made is a warning, not a row. Part ``points``: what was fitted, before scaling.
+    ``table``: one row a fit and term, with standard error, 95 % interval, p, p by Holm over the suite's
+    fits of the term, the least and the most that the coefficient is without one tissue, VIF, and the fit's R2 and
+    number of tissues. A fit that cannot be made is a warning, not a row. Part ``points``: what was fitted, before
+    scaling.
     """
     check_metric(metric)
     sql, health = read_sql("regression"), source.health()
@@ -106,7 +112,7 @@ def fit_regressions(source: Source, *, metric: str = "map", exclude: Sequence[st
         for sentence in trouble:
             troubles.setdefault(sentence, []).append(f"{key['title']} on {key['task']}")
     warnings += [f"{sentence}: {list_names(names, limit=3)}" for sentence, names in troubles.items()]
-    table = pl.DataFrame(fits, schema=_SCHEMA)
+    table = _corrected(pl.DataFrame(fits, schema=_SCHEMA))
     points = kept.select([*_KEYS, "tissue", "value", *PREDICTORS.values()])
     return Result(
         "regression", source.label, table, _tell(table, metric), unique(warnings), sql, parts={"points": points}
@@ -134,6 +140,26 @@ def fit_least_squares(predictors: Floats, response: Floats) -> Fit:
         r2_adjusted=float(model.rsquared_adj),
         p_model=float(model.f_pvalue),
     )
+
+
+def _leave_one_out(predictors: Floats, response: Floats) -> Floats:
+    """Return coefficients (n x k + 1, the intercept first) without each tissue in turn; NaN where there are none."""
+    design = np.column_stack([np.ones(len(response)), predictors])
+    rows = []
+    for left_out in range(len(response)):
+        keep = np.arange(len(response)) != left_out
+        found, _, rank, _ = np.linalg.lstsq(design[keep], response[keep], rcond=None)
+        rows.append(found if rank == design.shape[1] else np.full(design.shape[1], np.nan))
+    return np.array(rows)
+
+
+def _corrected(table: pl.DataFrame) -> pl.DataFrame:
+    """Return the fits with p values corrected by Holm's method for the number of fits of a suite and term."""
+    corrected = [
+        group.with_columns(pl.Series("p_holm", holm(group["p"].to_list()), dtype=pl.Float64))
+        for _, group in groups(table.with_row_index("_row"), ["suite", "term"])
+    ]
+    return pl.concat(corrected).sort("_row").drop("_row") if corrected else table
 
 
 def scale(values: Floats) -> Floats:
@@ -168,6 +194,7 @@ def _fit_group(key: dict[str, Any], group: pl.DataFrame, metric: str) -> tuple[l
             f"only {whole.height} tissues for {len(terms)} predictors: coefficients and p values are weak evidence"
         )
     fit = fit_least_squares(scale(values), whole["value"].to_numpy().astype(np.float64))
+    without = _leave_one_out(scale(values), whole["value"].to_numpy().astype(np.float64))
     worst = float(np.nanmax(fit.vif))
     if worst > _COLLINEAR:
         trouble.append(
@@ -191,6 +218,8 @@ def _fit_group(key: dict[str, Any], group: pl.DataFrame, metric: str) -> tuple[l
             "low": float(fit.low[n]),
             "high": float(fit.high[n]),
             "p": float(fit.p[n]),
+            "least_without_one": float(without[:, n].min()),
+            "most_without_one": float(without[:, n].max()),
             "vif": None if n == 0 else float(fit.vif[n]),
         }
         for n, term in enumerate(("intercept", *terms))
@@ -204,12 +233,13 @@ _MEANING = {"N": "the number of training images", "S": "cell size", "E": "elonga
 def _tell(table: pl.DataFrame, metric: str) -> tuple[str, ...]:
     findings = []
     for key, group in groups(table.filter(pl.col("term") != "intercept"), ["suite", "dataset", "term"]):
-        sure = group.filter(pl.col("p") < 1 - LEVEL)
+        sure = group.filter(pl.col("p_holm") < 1 - LEVEL)
+        steady = group.filter(pl.col("least_without_one") * pl.col("most_without_one") > 0)
         where = key["dataset"] if key["suite"].lower() == key["dataset"] else f"{key['suite']}, {key['dataset']}"
+        up, down = (sure.filter(pl.col("coefficient") * sign > 0).height for sign in (1, -1))
         findings.append(
             f"{where}: {metric} changes by {median(group['coefficient']):+.2f} (median of {group.height} fits) from "
-            f"the least to the greatest value of {_MEANING[key['term']]}; p < 0.05 in {sure.height} of them, "
-            f"up in {sure.filter(pl.col('coefficient') > 0).height} and down in "
-            f"{sure.filter(pl.col('coefficient') < 0).height}"
+            f"the least to the greatest value of {_MEANING[key['term']]}; p < 0.05 in {sure.height} of them (Holm), "
+            f"up in {up} and down in {down}; the sign stays whichever tissue is left out in {steady.height}"
         )
     return tuple(findings)

@@ -215,7 +215,8 @@ class Results:
             Method to usability (0..1) in place of the study's composite, or the path of a CSV file with raw scores (see
             `usability`).
         part
-            ``components``, ``accuracy``, ``pairs``, ``friedman``, ``differences`` or ``rounding`` instead.
+            ``components``, ``accuracy``, ``pairs``, ``friedman``, ``differences``, ``stability`` or ``rounding``
+            instead.
 
         Returns
         -------
@@ -384,7 +385,9 @@ class Results:
         """
         return self._table("transfer", part, metric=metric)
 
-    def training_data(self, tissue: str, task: str, *, metric: str = "accuracy") -> pl.DataFrame:
+    def training_data(
+        self, tissue: str, task: str, *, metric: str = "accuracy", part: str | None = None
+    ) -> pl.DataFrame:
         """Recommend what to train on to segment a tissue, by the study's strategy.
 
         Parameters
@@ -395,6 +398,8 @@ class Results:
             A task's name, such as ``tissuenet-wholecell-2ch``.
         metric
             ``accuracy``, ``map``, ``ap50``, ``ap75``, ``ar``, ``ar50`` or ``ar75``.
+        part
+            ``guideline``, the strategy put to the test, in place of the choices.
 
         Returns
         -------
@@ -413,7 +418,7 @@ class Results:
         >>> choices.select("place", "train_on", "pooled").rows()[:2]
         [(1, 'all', 0.73), (2, 'Breast', 0.44)]
         """
-        return self._table("training-data", None, tissue=tissue, task=task, metric=metric)
+        return self._table("training-data", part, tissue=tissue, task=task, metric=metric)
 
     def modality(self, *, metric: str = "accuracy") -> pl.DataFrame:
         """Compare models of nuclear images on whole-cell images, and back, with models of the same modality.

@@ -9,9 +9,11 @@ import numpy as np
 import polars as pl
 
 from segbench.analysis.frames import groups
+from segbench.analysis.guideline import tell_guideline, try_guideline
 from segbench.analysis.result import Result, list_names, unique
 from segbench.analysis.scores import Floats, check_metric
 from segbench.analysis.source import Source, read_sql
+from segbench.analysis.variance import with_seed_interval
 from segbench.engine.study.tissues import ALL_TISSUES
 from segbench.errors import unknown_name
 
@@ -43,7 +45,8 @@ def measure_transfer(source: Source, *, metric: str = "accuracy") -> Result:
 
     Returns
     -------
-    ``table``: the matrices, long: train_tissue, test_tissue (each with 'all'), value. Parts: ``transferability`` (per
+    ``table``: the matrices, long: train_tissue, test_tissue (each with 'all'), value with its 95 % interval over seeds
+    (null with one). Parts: ``transferability`` (per
     training tissue its score on itself, ``own``, the mean on the other tissues, ``others``, and ``pooled`` over the
     test set), ``best`` (per test tissue the best single training tissue, the best other one, its own and all) and
     ``order`` (positions of tissues along both axes by average-linkage clustering of their Euclidean distances, leaves
@@ -51,8 +54,13 @@ def measure_transfer(source: Source, *, metric: str = "accuracy") -> Result:
     """
     check_metric(metric)
     sql, health = read_sql("transfer"), source.health()
-    cells = source.rows(sql).with_columns(pl.col(metric).alias("value"))
-    table = cells.select([*_FIT, "target", "n_channels", "train_tissue", "test_tissue", "value", "runs", "n_images"])
+    cells = with_seed_interval(source.rows(sql).with_columns(pl.col(metric).alias("value")), f"{metric}_sd")
+    cells = source.with_reasons(cells, "task", "method", "train_tissue")
+    table = cells.select(
+        [*_FIT, "target", "n_channels", "train_tissue", "test_tissue", "value", "value_low", "value_high", "runs"],
+        "n_images",
+        "undertrained",
+    )
     order: list[dict[str, Any]] = []
     unordered: list[str] = []
     for key, group in groups(cells, _FIT):
@@ -70,6 +78,11 @@ def measure_transfer(source: Source, *, metric: str = "accuracy") -> Result:
         warnings.append("no method was trained on two or more training tissues: there is no transfer to measure")
     if table["value"].null_count():
         warnings.append(f"{table['value'].null_count()} cells of the matrices are empty: no truth or no sound {metric}")
+    once = table.filter(pl.col("value_low").is_null() & pl.col("value").is_not_null()).height
+    if once:
+        warnings.append(
+            f"{once} of {table.height} cells are of one seed and have no interval; those of others are over seeds alone"
+        )
     if unordered:
         warnings.append(
             f"tissues are not clustered, for rows or columns with values are too few: {list_names(unordered, 3)}"
@@ -102,7 +115,8 @@ def recommend_training_data(source: Source, *, tissue: str, task: str, metric: s
     Returns
     -------
     ``table``: the choices in the strategy's order; ``expected`` is the score measured on this tissue, ``pooled`` on the
-    whole test set, ``transferability`` on tissues other than the model's own.
+    whole test set, ``transferability`` on tissues other than the model's own. Part ``guideline``: each rule of the
+    strategy with the difference that it made over the test tissues, its interval, and whether it holds.
 
     Raises
     ------
@@ -125,6 +139,7 @@ def recommend_training_data(source: Source, *, tissue: str, task: str, metric: s
         warnings.append(
             f"means over {list_names(cells['title'].unique().sort())}, where each was trained on the tissue"
         )
+    tested = try_guideline(cells)
     ranked = (
         spread.group_by("train_tissue")
         .agg(pl.mean("others", "pooled"))
@@ -148,9 +163,8 @@ def recommend_training_data(source: Source, *, tissue: str, task: str, metric: s
         for place, (name, reason) in enumerate(choices, start=1)
     ]
     table = pl.DataFrame(rows, schema=_OPTIONS)
-    return Result(
-        "training-data", source.label, table, _tell_choice(table, tissue, metric), unique(warnings), matrix.sql
-    )
+    findings = unique([*_tell_choice(table, tissue, metric), *tell_guideline(tested, metric)])
+    return Result("training-data", source.label, table, findings, unique(warnings), matrix.sql, {"guideline": tested})
 
 
 def _option(

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import polars as pl
 from scipy.special import stdtr, stdtrit
 
 from segbench.analysis.scores import LEVEL, Floats
@@ -170,6 +171,34 @@ def mean_estimate(values: Floats, of: str, weights: Floats | None = None) -> Est
     # of a weighted mean: exact where the weights are equal
     variance = float((shares**2 * (values - value) ** 2).sum()) * len(values) / (len(values) - 1)
     return Estimate(value, (Part(of, variance, len(values) - 1),))
+
+
+def with_seed_interval(frame: pl.DataFrame, deviation: str) -> pl.DataFrame:
+    """Return rows of means over seeds with their 95 % intervals, ``value_low`` and ``value_high``; null with one seed.
+
+    Parameters
+    ----------
+    frame
+        Columns ``value``, ``seeds`` and the seeds' standard deviation.
+    deviation
+        The name of the last.
+    """
+    if not frame.height:
+        return frame.with_columns(
+            pl.lit(None, pl.Float64).alias("value_low"), pl.lit(None, pl.Float64).alias("value_high")
+        )
+    seeds = frame["seeds"].to_numpy().astype(np.float64)
+    quantile = stdtrit(np.maximum(seeds - 1, 1), (1 + LEVEL) / 2)
+    half = pl.Series(quantile / np.sqrt(seeds)) * frame[deviation]
+    known = pl.col("seeds") > 1
+    return (
+        frame.with_columns(half.alias("_half"))
+        .with_columns(
+            pl.when(known).then((pl.col("value") - pl.col("_half")).clip(0, 1)).alias("value_low"),
+            pl.when(known).then((pl.col("value") + pl.col("_half")).clip(0, 1)).alias("value_high"),
+        )
+        .drop("_half")
+    )
 
 
 def holm(p: Sequence[float | None]) -> list[float | None]:

@@ -52,6 +52,14 @@ class Asked:
     seed: Annotated[
         list[int] | None, typer.Option("--seed", help="Only this seed; can be repeated.", rich_help_panel=_RUNS)
     ] = None
+    seeds: Annotated[
+        str | None,
+        typer.Option(
+            "--seeds",
+            help="Seeds to run a preset or dataset with: 0:3 (both included) or 0,1,5.",
+            rich_help_panel=_RUNS,
+        ),
+    ] = None
     budget_scale: Annotated[
         float | None,
         typer.Option("--budget-scale", min=1e-6, help="Epochs or iterations times this.", rich_help_panel=_BUDGET),
@@ -97,11 +105,33 @@ class Asked:
             methods=self.method,
             tasks=self.task,
             tissues=self.tissue,
-            seeds=self.seed,
+            seeds=[*(self.seed or []), *_seeds_of(self.seeds)],
             budget={**given, "batch_size": self.batch_size},
             resources=resources.model_dump(),
             start=self.start,
         )
+
+
+def _seeds_of(text: str | None) -> list[int]:
+    """Return the seeds that ``0:3`` or ``0,1,5`` stand for; anything else raises SegbenchError.
+
+    Examples
+    --------
+    >>> _seeds_of("0:3"), _seeds_of("4,1"), _seeds_of(None)
+    ([0, 1, 2, 3], [4, 1], [])
+    """
+    from segbench.errors import SegbenchError
+
+    if text is None:
+        return []
+    try:
+        first, colon, last = text.partition(":")
+        seeds = list(range(int(first), int(last) + 1)) if colon else [int(part) for part in text.split(",")]
+    except ValueError:
+        seeds = []
+    if not seeds or min(seeds) < 0:
+        raise SegbenchError(f"--seeds {text!r} is not understood; write 0:3 or 0,1,5")
+    return seeds
 
 
 @dataclasses.dataclass(frozen=True)

@@ -54,6 +54,20 @@ class GridSpec(_Part):
     evaluation: Literal["windows", "whole"] = "windows"
     """What is scored: windows, as the study does; or beside them whole images, put together from the windows."""
 
+    def with_seeds(self, seeds: tuple[int, ...]) -> GridSpec:
+        """Return this grid with every run made with each of these seeds; itself where none are given.
+
+        Examples
+        --------
+        >>> spec = grid_of({"methods": ["watershed"], "tasks": ["synthetic-nuclear-1ch"]}, "grid")
+        >>> spec.with_seeds((0, 1, 2)).blocks[0].seeds
+        (0, 1, 2)
+        """
+        if not seeds:
+            return self
+        blocks = [{**block.model_dump(), "seeds": seeds} for block in self.blocks]
+        return GridSpec.model_validate({**self.model_dump(), "blocks": blocks})
+
 
 class _UniqueKeys(yaml.SafeLoader):
     """Refuses a mapping that gives one key twice: YAML would keep the last without a word."""

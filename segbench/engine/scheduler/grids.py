@@ -233,7 +233,8 @@ def plan(
     dataset
         Every task of this dataset.
     methods, tasks, tissues, seeds
-        Only these of the grid: one, or several. A training tissue is a name, or ``all`` for all together.
+        Only these of the grid: one, or several. A training tissue is a name, or ``all`` for all together. Presets and
+        datasets are run with the seeds that are given (0 where none are).
     budget_scale
         Epochs or iterations times this.
     epochs, iterations

@@ -76,7 +76,8 @@ class GridRequest:
         grid
             The path of a grid file, or what would stand in it.
         methods, tasks, tissues, seeds
-            One, or several; empty or None for all of the grid.
+            One, or several; empty or None for all of the grid. A preset or dataset is run with the seeds that are
+            given; a grid of one's own has its seeds, of which these are taken.
         budget, resources
             What differs from the methods' cards, by the fields of `BudgetChange` and `ResourceChange`.
         start
@@ -148,14 +149,14 @@ def _grid_spec(request: GridRequest, datasets: Datasets) -> tuple[GridSpec, Filt
     if len(given) > 1:
         raise SegbenchError(f"give one of preset, grid and dataset, found {' and '.join(given)}")
     if request.preset is not None:
-        return preset(request.preset), request.filters
+        return preset(request.preset).with_seeds(request.filters.seeds), request.filters
     if request.grid_file is not None:
         return _checked(read_grid(request.grid_file), str(request.grid_file), datasets), request.filters
     if request.grid is not None:
         return _checked(request.grid, "grid", datasets), request.filters
     filters = request.filters
     if request.dataset is None and not filters.tasks:
-        return _demo(filters), filters
+        return _demo(filters).with_seeds(filters.seeds), filters
     tasks = filters.tasks
     if request.dataset is not None:
         if request.dataset not in datasets.catalogue.datasets:

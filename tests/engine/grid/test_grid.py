@@ -160,3 +160,11 @@ def test_a_key_given_twice_is_refused(tmp_path: Path) -> None:
     path.write_text("methods: [watershed]\ntasks: [synthetic-nuclear-1ch]\nmethods: [stardist]\n")
     with pytest.raises(SegbenchError, match="the key 'methods' stands there twice"):
         read_grid(path)
+
+
+def test_a_preset_is_run_with_the_seeds_that_are_given_and_stays_as_it_is_without() -> None:
+    demo = preset("demo")
+    assert demo.with_seeds(()) is demo
+    once, four = expand(preset("paper"), STUDY), expand(preset("paper").with_seeds((0, 1, 2, 3)), STUDY)
+    assert (len(once), len(four)) == (138, 4 * 138)
+    assert {run.id for run in once} == {run.id for run in four if run.seed == 0}

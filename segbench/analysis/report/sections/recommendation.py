@@ -14,14 +14,15 @@ from segbench.analysis.transfer import measure_transfer
 # What can be asked for: the purposes that the store's own scores answer, and the tissues of each
 _PURPOSES_SQL = """\
 select
-    target,
-    channels = ['phase'] as phase,
+    case when target = 'cell' then 'wholecell' else target end as target,
+    dataset_kind = 'livecell' or (
+        n_channels = 1 and regexp_matches(lower(channels[1]), '^(phase|bright.?field|dic|transmitted)')
+    ) as phase,
     n_channels,
     list(distinct test_tissue order by test_tissue = 'all' desc, test_tissue) as tissues
 from runs_latest
 join evaluations using (run_id)
 where status = 'done' and test_task = task and operation = 'none' and evaluations.map is not null
-    and (channels = ['phase'] or list_has_all(['nuclear', 'membrane'], channels))
 group by all
 order by target, phase, n_channels"""
 _MOST = 3
