@@ -172,9 +172,13 @@ def _of_tissue(row: dict[str, Any]) -> dict[str, Any]:
 
 
 def tissue_rows(data: PreparedDataset) -> list[TissueRow]:
-    """Return what the data are made of, a row a split, target and tissue, and one over all tissues."""
-    cells = data.cells().select("split", "tissue", "target", "area", "elongation", "convexity")
-    means = [pl.len().alias("n_cells"), *(pl.col(c).mean() for c in ("area", "elongation", "convexity"))]
+    """Return what the data are made of, a row a split, target and tissue, and one over all tissues.
+
+    Shapes are means over the cells that no window's border cuts, for the part of a cell has another shape than the cell.
+    """
+    cells = data.cells().select("split", "tissue", "target", "area", "elongation", "convexity", "cut")
+    shapes = (pl.col(c).filter(~pl.col("cut")).mean() for c in ("area", "elongation", "convexity"))
+    means = [pl.len().alias("n_cells"), *shapes]
     frames = [
         cells.group_by("split", "target", "tissue").agg(means),
         cells.group_by("split", "target").agg(means).with_columns(tissue=pl.lit(ALL_TISSUES)),

@@ -103,6 +103,11 @@ def test_cell_metrics_add_windows_up(tmp_path: Path, make_record: MakeRecord) ->
     assert rows["all"] == pytest.approx((18 / 41, 16 / 41, 9 / 32, 15 / 41, 90 / 180, 7.5 / 30, 1))
     assert rows["lung"] == pytest.approx((18 / 21, 16 / 21, 9 / 12, 15 / 21, 0.75, 0.75, 1))
     assert rows["skin"] == (0, 0, 0, 0, 0, 0, 0)
+    # recall as the study's text has it: the mean over images, of which one has all its cells missed
+    per_image = query(ResultsFolder(tmp_path), "select test_tissue, ar50_per_image, ar_per_image from cell_metrics")
+    means = {row[0]: row[1:] for row in per_image.rows()}
+    assert means["all"] == pytest.approx((0.9 / 2, (4 * 0.9 + 6 * 0.8) / 10 / 2))
+    assert means["lung"] == pytest.approx((0.9, 0.84))
 
 
 @pytest.mark.slow

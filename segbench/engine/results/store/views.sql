@@ -79,13 +79,19 @@ where runs.status = 'done';
 
 -- Cell metrics other than COCO's, a row a run, test task and tissue ('all' is pooled): F1 and AP = TP/(TP+FP+FN) at IoU 0.5
 -- and 0.75, panoptic quality, aggregated Jaccard index, SEG, splits and merges. A value is null where it divides by zero.
+-- Recall as the study's text has it, the mean over images (windows with a true cell): ar_per_image (over IoU 0.50 to 0.95),
+-- ar50_per_image and ar75_per_image; COCO's ar, ar50 and ar75 of the table evaluations pool the cells of all images.
 create or replace view cell_metrics as
 with sums as (
     select
         run_id, test_task, coalesce(tissue, 'all') as test_tissue,
         sum(n_truth) as n_truth, sum(n_predictions) as n_predictions, sum(tp_50) as tp_50, sum(tp_75) as tp_75,
         sum(pq_matches) as pq_matches, sum(pq_iou) as pq_iou, sum(aji_intersection) as aji_intersection,
-        sum(aji_union) as aji_union, sum(seg) as seg, sum(splits) as splits, sum(merges) as merges
+        sum(aji_union) as aji_union, sum(seg) as seg, sum(splits) as splits, sum(merges) as merges,
+        avg(tp_50 / nullif(n_truth, 0)) as ar50_per_image, avg(tp_75 / nullif(n_truth, 0)) as ar75_per_image,
+        avg(
+            (tp_50 + tp_55 + tp_60 + tp_65 + tp_70 + tp_75 + tp_80 + tp_85 + tp_90 + tp_95) / nullif(10 * n_truth, 0)
+        ) as ar_per_image
     from images
     group by grouping sets ((run_id, test_task, tissue), (run_id, test_task))
 )
@@ -99,7 +105,7 @@ select
     2 * pq_iou / nullif(n_truth + n_predictions, 0) as panoptic_quality,
     aji_intersection / nullif(aji_union, 0) as aggregated_jaccard,
     seg / nullif(n_truth, 0) as seg,
-    splits, merges
+    splits, merges, ar_per_image, ar50_per_image, ar75_per_image
 from sums
 join runs_latest as runs using (run_id)
 where runs.status = 'done';
