@@ -21,6 +21,10 @@ import numpy.typing as npt
 
 from segbench.analysis.variance import SEEDS, TISSUES, Estimate, contrast, estimate, mean_estimate
 
+if __name__ == "coverage":
+    # beside other scripts it would stand in for the package of this name, which Numba asks for where it is installed
+    raise ImportError("this tries what intervals cover; it is not the package that measures what tests run")
+
 Floats = npt.NDArray[np.float64]
 DRAWS = 200
 

@@ -437,7 +437,7 @@ def test_what_limits_an_analysis_is_a_warning_that_points_at_the_caller(store: P
     assert {warning.filename for warning in told} == {__file__}
     assert any("ranking: study: Friedman's test needs three methods" in str(warning.message) for warning in told)
     findings = segbench.Results(store).analyse("ranking").findings
-    assert findings[0].startswith("study: Quick ranks first of 2 methods")
+    assert findings[0].startswith("study: Quick has the highest overall score of 2 methods")
 
 
 @pytest.mark.slow

@@ -62,11 +62,15 @@ class Estimate:
         total = self.variance
         if not total > 0:
             return total
-        if any(part.freedom <= _TWO_SEEDS and part.variance > 0 for part in self.parts):
+        if self._on_two:
             quantile = sum(part.variance * _quantile(part.freedom) for part in self.parts) / total
         else:
             quantile = _quantile(self.freedom)
         return quantile * math.sqrt(total)
+
+    @property
+    def _on_two(self) -> bool:
+        return any(part.freedom <= _TWO_SEEDS and part.variance > 0 for part in self.parts)
 
     @property
     def freedom(self) -> float:
@@ -94,9 +98,8 @@ class Estimate:
             return None
         if self.variance <= 0:
             return 0.0 if abs(self.value) > 1e-12 else 1.0
-        quantile = self.half / math.sqrt(self.variance)
-        # the degrees of freedom that belong to the quantile in use, so that p < 0.05 and an interval without 0 are one
-        freedom = self.freedom if quantile <= _quantile(self.freedom) else _freedom_of(quantile)
+        # the degrees of freedom of the quantile in use, so that p < 0.05 and an interval without 0 are one
+        freedom = _freedom_of(self.half / math.sqrt(self.variance)) if self._on_two else self.freedom
         return float(2 * stdtr(freedom, -abs(self.value) / math.sqrt(self.variance)))
 
 
