@@ -174,7 +174,7 @@ def _of_tissue(row: dict[str, Any]) -> dict[str, Any]:
 def tissue_rows(data: PreparedDataset) -> list[TissueRow]:
     """Return what the data are made of, a row a split, target and tissue, and one over all tissues.
 
-    Shapes are means over the cells that no window's border cuts, for the part of a cell has another shape than the cell.
+    Shapes are means over the cells that no window's border cuts: the part of a cell has another shape than the cell.
     """
     cells = data.cells().select("split", "tissue", "target", "area", "elongation", "convexity", "cut")
     shapes = (pl.col(c).filter(~pl.col("cut")).mean() for c in ("area", "elongation", "convexity"))
