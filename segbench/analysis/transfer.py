@@ -56,11 +56,18 @@ def measure_transfer(source: Source, *, metric: str = "accuracy") -> Result:
     sql, health = read_sql("transfer"), source.health()
     cells = with_seed_interval(source.rows(sql).with_columns(pl.col(metric).alias("value")), f"{metric}_sd")
     cells = source.with_reasons(cells, "task", "method", "train_tissue")
-    table = cells.select(
-        [*_FIT, "target", "n_channels", "train_tissue", "test_tissue", "value", "value_low", "value_high", "runs"],
+    columns = [
+        "target",
+        "n_channels",
+        "train_tissue",
+        "test_tissue",
+        "value",
+        "value_low",
+        "value_high",
+        "runs",
         "n_images",
-        "undertrained",
-    )
+    ]
+    table = cells.select([*_FIT, *columns, "undertrained"])
     order: list[dict[str, Any]] = []
     unordered: list[str] = []
     for key, group in groups(cells, _FIT):
