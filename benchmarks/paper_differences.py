@@ -87,7 +87,7 @@ def main() -> None:
         cut_cells(data)
     for dataset, task, target, method, attempt in runs.iter_rows():
         data = open_prepared(dataset)
-        predictions = folder / attempt / "predictions"
+        predictions = folder / attempt / "predictions" / TEST
         whole = evaluate_whole(data, target, PredictionSet(predictions))
         print(f"whole images     {method} on {task}: mAP {whole.map:.4f}")
         others = [name for name in data.targets if name != target]
