@@ -196,8 +196,8 @@ class StratumRow(_Model):
     test_tissue: str
     parted_by: Literal["all", "size", "density"]
     stratum: Count
-    low: float | None
-    high: float | None
+    low: float | None = None
+    high: float | None = None
     n_truth: Count
     found: Count
     missed: Count
