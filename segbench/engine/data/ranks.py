@@ -80,7 +80,7 @@ def _keys(numbers: npt.NDArray[Any]) -> npt.NDArray[Any]:
     if numbers.dtype.kind == "u":
         return raw
     if numbers.dtype.kind == "i":
-        return raw ^ top
+        return np.asarray(raw ^ top)
     return np.asarray(np.where(raw & top, ~raw, raw | top))
 
 
