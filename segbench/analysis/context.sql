@@ -1,4 +1,5 @@
 -- What every analysis starts from: the finished runs with their place in a suite, and their evaluations with sound metrics.
+-- Controls and runs on a part of the training images compare with no method: they have analyses of their own.
 -- A suite is a set of datasets that are ranked together: the study's two, the two synthetic ones, or one folder dataset.
 with runs as (
     select
@@ -21,7 +22,7 @@ with runs as (
         end as layout,
         case when target = 'cell' then 'wholecell' else target end as object
     from runs_latest
-    where status = 'done'
+    where status = 'done' and category <> 'control' and train_images is null
 ),
 -- A metric outside 0..1 (COCO writes -1 where there is no truth) is no measurement: it becomes null. NaN is above every number
 scored as (

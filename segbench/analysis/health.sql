@@ -24,6 +24,7 @@ settings as (
 )
 select
     (select count(*) from runs) as runs,
+    (select count(*) from runs_latest where status = 'done' and train_images is not null) as parts,
     (select n from unsound) as unsound,
     (select list(dataset order by dataset) from versions) as several_versions,
     (select list(distinct method || ' on ' || task order by method || ' on ' || task) from settings) as several_settings,

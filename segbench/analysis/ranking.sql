@@ -11,7 +11,7 @@
 times as (
     select task, method, avg(standardised_s) / 3600 as hours
     from timings
-    where train_tissue = 'all'
+    where train_tissue = 'all' and train_images is null
     group by all
 )
 select scores.*, times.hours

@@ -136,8 +136,8 @@ class Results:
 
         Returns
         -------
-        Columns run_id, method, task, train_tissue, seed, status, attempts, ``ap50`` (over the task's whole test set),
-        ``train_s`` (seconds), host, started_at.
+        Columns run_id, method, task, train_tissue, train_images (null for all), seed, status, attempts, ``ap50`` (over
+        the task's whole test set), ``train_s`` (seconds), host, started_at.
 
         Raises
         ------

@@ -13,7 +13,8 @@ if TYPE_CHECKING:
 
 _SQL = """\
 select
-    runs.run_id, runs.method, runs.task, runs.train_tissue, runs.seed, runs.status, runs.attempt as attempts,
+    runs.run_id, runs.method, runs.task, runs.train_tissue, runs.train_images, runs.seed, runs.status,
+    runs.attempt as attempts,
     scored.ap50, timings.train_s, runs.host, runs.started_at
 from runs_latest as runs
 left join timings using (run_id)

@@ -128,6 +128,11 @@ class Source:
         if not row["runs"]:
             hint = "" if self.published else ": run 'segbench grid launch' first, or ask --store published"
             warnings.append(f"there is no finished run in {self.label}{hint}")
+        if row["parts"]:
+            warnings.append(
+                f"{row['parts']} runs on a part of the training images are left out: see 'segbench analyze "
+                "learning-curve'"
+            )
         if row["unsound"]:
             warnings.append(f"{row['unsound']} evaluations hold a metric outside 0..1; such metrics count as missing")
         if row["several_versions"]:

@@ -27,7 +27,10 @@ class Asked:
     preset: Annotated[
         str | None,
         typer.Option(
-            "--preset", "-p", help="demo (the default), paper (138 runs) or full (954).", rich_help_panel=_RUNS
+            "--preset",
+            "-p",
+            help="demo (the default), paper (138 runs), full (954), or controls.",
+            rich_help_panel=_RUNS,
         ),
     ] = None
     grid: Annotated[Path | None, typer.Option("--grid", "-g", help="A grid file (YAML).", rich_help_panel=_RUNS)] = None

@@ -14,6 +14,8 @@ from segbench.methods.start import Start
 
 CATEGORIES = ("classical", "cell-specific", "two-stage", "one-stage", "multi-stage", "query", "foundation")
 """How methods segment. Closed, so that the analyses can compare categories: a new method takes the nearest."""
+CONTROL = "control"
+"""The category, and the family, of what the engine itself computes from the truth to compare methods with."""
 PRECISIONS = ("float32", "float16", "bfloat16")
 """In which a network may be trained; float16 with scaled gradients. The study used float32."""
 NAME = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*")
@@ -256,7 +258,7 @@ def _check_words(card: Card) -> None:
             )
     if not (isinstance(card.title, str) and card.title.strip() and "\n" not in card.title):
         raise SegbenchError(f"field title is {card.title!r}; allowed: a line of text")
-    if card.category not in CATEGORIES:
+    if card.category not in (*CATEGORIES, CONTROL):
         raise unknown_name("category", str(card.category), CATEGORIES)
     if card.data_parallel not in (None, "torchrun", "library"):
         raise SegbenchError(f"field data_parallel is {card.data_parallel!r}; allowed: None, 'torchrun', 'library'")

@@ -227,7 +227,10 @@ class Source:
     @cached_property
     def timings(self) -> Frame:
         """One row a finished run with the seconds of its phases."""
-        sql = "select * from timings order by task, train_tissue, method, seed"
+        sql = (
+            "select * from timings where train_images is null and not coalesce(control, false) "
+            "order by task, train_tissue, method, seed"
+        )
         filters = {"method": ("method",), "task": ("task",), "train": ("train_tissue",)}
         return Frame("timings", self.query(sql), sql, filters)
 
@@ -238,7 +241,7 @@ select
     run_id, method, method_title, task, train_tissue, seed, test_task, test_tissue,
     (test_task = task)::tinyint as own_task, accuracy, map, ap50, ap75, ar, ar50, ar75, n_images, n_truth, n_predictions
 from accuracy
-where operation = 'none'
+where operation = 'none' and train_images is null and not coalesce(control, false)
 order by task, train_tissue, method, seed, test_task, test_tissue"""
 
 # Models of all tissues where there are any: single tissues' scores say more of the tissue than of the method

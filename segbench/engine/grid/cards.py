@@ -9,9 +9,10 @@ from dataclasses import dataclass, replace
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points
 
+from segbench.engine.grid.controls import CONTROLS, is_control
 from segbench.engine.study.usability import study_usability
 from segbench.errors import SegbenchError, unknown_name
-from segbench.methods.card import Card
+from segbench.methods.card import CATEGORIES, CONTROL, Card
 
 GROUP = "segbench.methods"
 """The entry-point group in which a distribution declares ``NAME = "module:Class"``."""
@@ -44,7 +45,7 @@ def get_card(name: str) -> Card:
     SegbenchError
         There is no such method (with the nearest names), or it is broken: the line says why and names its distribution.
     """
-    return _load(_entry(name))
+    return CONTROLS[name] if is_control(name) else _load(_entry(name))
 
 
 def all_cards() -> dict[str, Card]:
@@ -71,7 +72,18 @@ def broken_methods() -> list[Broken]:
 
 
 def method_object(name: str) -> str:
-    """Return ``module:Class`` of a method, as a job names it; SegbenchError for unknown and for planned methods."""
+    """Return ``module:Class`` of a method, as a job names it.
+
+    Raises
+    ------
+    SegbenchError
+        It is unknown, can only be planned, or is a control.
+    """
+    if is_control(name):
+        raise SegbenchError(
+            f"{name} is a control: the engine computes it from the truth of the test images, there is no model and "
+            "nothing to apply"
+        )
     entry = _entry(name)
     if not _load(entry).implemented:
         raise SegbenchError(
@@ -103,7 +115,7 @@ def forget() -> None:
 def _entry(name: str) -> EntryPoint:
     entries = _entries()
     if name not in entries:
-        raise unknown_name("method", name, entries)
+        raise unknown_name("method", name, [*entries, *CONTROLS])
     found = entries[name]
     own = [entry for entry in found if _owner(entry) == OWN]
     if len(found) > 1 and not own:
@@ -157,6 +169,8 @@ def _found(entry: EntryPoint) -> Card | str:
     card = found if isinstance(found, Card) else getattr(found, "card", None)
     if not isinstance(card, Card):
         return f"{whose}: {entry.value} has no card (a segbench.methods.Method with a class variable 'card' is needed)"
+    if card.category == CONTROL:
+        return f"{whose}: category {CONTROL!r} is of what the engine itself computes; allowed: {', '.join(CATEGORIES)}"
     if card.name != entry.name:
         return f"{whose}: the card of {entry.value} is named {card.name!r}; give both the same name"
     if not card.usability.is_known:

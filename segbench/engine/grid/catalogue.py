@@ -32,6 +32,8 @@ class DatasetFacts:
     tissues: tuple[str, ...]
     """Training tissues; empty where they are known only once the dataset is prepared."""
     fingerprint: str | None = None
+    images: Mapping[str, int] = field(default_factory=dict)
+    """Training images of each tissue, and of ``all``; empty where they are known only once the dataset is prepared."""
 
 
 @dataclass(frozen=True)

@@ -7,11 +7,13 @@ import hashlib
 import itertools
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Literal
 
 from segbench.engine.grid.cards import get_card
 from segbench.engine.grid.catalogue import Catalogue
 from segbench.engine.grid.changes import BudgetChange, ResourceChange
+from segbench.engine.grid.parts import drawn_part
 from segbench.engine.grid.run import Run
 from segbench.engine.grid.settings import check_changes, hashed
 from segbench.engine.grid.spec import Block, GridSpec
@@ -65,15 +67,19 @@ def expand(
     """
     check_changes(spec)
     runs: dict[str, Run] = {}
-    for method, task, tissue, seed, of_block in _points(spec, catalogue, filters):
+    told: dict[str, list[str]] = {}
+    for method, task, tissue, seed, of_block, wanted_images in _points(spec, catalogue, filters):
         card = get_card(method)
         facts = catalogue.datasets[task.dataset]
         started = start_settings(card, spec.start if start is None else start, task.target)
         settings = {**card.defaults, **started, **spec.settings.get(method, {})}
+        part = drawn_part(card, facts.images.get(tissue), f"training tissue {tissue} of {task.dataset}", wanted_images)
         final_budget = card.budget
         for budget_change in (spec.budgets.get(method), of_block, spec.budget, budget):
             if budget_change is not None:
                 final_budget = budget_change.apply(final_budget)
+        if spec.train_images_keep == "steps":
+            final_budget = part.budget(final_budget)
         check_start(card, settings, final_budget, task)
         versions = (lock_versions or {}).get(card.environment, {})
         decisive = {
@@ -90,6 +96,8 @@ def expand(
         }
         if spec.evaluation != "windows":
             decisive["evaluation"] = spec.evaluation
+        if part.images is not None:
+            decisive["train_images"] = part.images
         digest = hashlib.sha256(json.dumps(decisive, sort_keys=True, default=list).encode()).hexdigest()[:12]
         wanted = resources.apply(spec.resources.get(method, ResourceChange()).apply(card.resources))
         runs.setdefault(
@@ -97,22 +105,27 @@ def expand(
             Run(
                 id=digest, method=method, task=task, train_tissue=tissue, seed=seed, budget=final_budget,
                 settings=settings, fingerprint=facts.fingerprint, resources=wanted, final=facts.fingerprint is not None,
-                evaluation=spec.evaluation,
+                evaluation=spec.evaluation, train_images=part.images, of_images=part.of_images,
             ),
         )  # fmt: skip
-    return list(runs.values())
+        told.setdefault(digest, []).extend(part.notes)
+    return [replace(run, notes=tuple(dict.fromkeys(told[run.id]))) for run in runs.values()]
+
+
+_Images = int | Literal["all"]
 
 
 def _points(
     spec: GridSpec, catalogue: Catalogue, filters: Filters
-) -> Iterable[tuple[str, Task, str, int, BudgetChange | None]]:
-    points: dict[tuple[str, str, str, int], tuple[Task, BudgetChange | None]] = {}
+) -> Iterable[tuple[str, Task, str, int, BudgetChange | None, _Images]]:
+    points: dict[tuple[str, str, str, int, _Images], tuple[Task, BudgetChange | None]] = {}
     for block in spec.blocks:
         for method, name in itertools.product(block.methods, block.tasks):
             get_card(method)
             task = catalogue.task(name)
-            for tissue, seed in itertools.product(_tissues(block, task, catalogue), block.seeds):
-                points[method, name, tissue, seed] = task, block.budgets.get(method)
+            tissues = _tissues(block, task, catalogue)
+            for tissue, seed, images in itertools.product(tissues, block.seeds, block.train_images):
+                points[method, name, tissue, seed, images] = task, block.budgets.get(method)
     for kind, position, wanted in (
         ("method", 0, filters.methods),
         ("task", 1, filters.tasks),
@@ -124,8 +137,8 @@ def _points(
             if name not in held:
                 raise unknown_name(f"{kind} (in this grid)", name, held)
     chosen = [
-        (method, task, tissue, seed, of_block)
-        for (method, name, tissue, seed), (task, of_block) in points.items()
+        (method, task, tissue, seed, of_block, images)
+        for (method, name, tissue, seed, images), (task, of_block) in points.items()
         if (not filters.methods or method in filters.methods)
         and (not filters.tasks or name in filters.tasks)
         and (not filters.tissues or tissue in filters.tissues)

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Sequence
+
 from segbench.engine.grid.catalogue import STUDY_DATASETS
 from segbench.engine.grid.changes import BudgetChange
+from segbench.engine.grid.controls import ANNOTATORS, CONTROLS
 from segbench.engine.grid.spec import Block, GridSpec
 from segbench.engine.study.methods import STUDY_METHODS
 from segbench.engine.study.tissues import ALL_TISSUES
 from segbench.errors import unknown_name
+from segbench.methods.job import Task
 
 DEMO = GridSpec(
     blocks=(
@@ -29,8 +33,31 @@ DEMO = GridSpec(
 """Three methods, two tasks, budgets that a two-core machine trains in minutes."""
 
 
+CONTROLS_PRESET = "controls"
+
+
+def controls_of(tasks: Sequence[Task], annotated: Collection[str]) -> GridSpec:
+    """Return the grid of every control on these tasks; other annotators only where a dataset has several.
+
+    Parameters
+    ----------
+    tasks
+        Of the datasets that are meant.
+    annotated
+        Names of the datasets of which test pictures have several annotations.
+    """
+    usual = tuple(name for name in CONTROLS if name != ANNOTATORS)
+    blocks = [Block(methods=usual, tasks=tuple(task.name for task in tasks))]
+    several = tuple(task.name for task in tasks if task.dataset in annotated)
+    if several:
+        blocks.append(Block(methods=(ANNOTATORS,), tasks=several))
+    return GridSpec(blocks=tuple(blocks))
+
+
 def preset(name: str) -> GridSpec:
     """Return a preset: ``demo``, ``paper`` (the published 138 runs) or ``full`` (954).
+
+    The preset ``controls`` depends on the datasets that there are: see ``controls_of``.
 
     Examples
     --------
@@ -49,5 +76,5 @@ def preset(name: str) -> GridSpec:
         "full": GridSpec(blocks=(Block(methods=STUDY_METHODS, tasks=study_tasks, tissues=(ALL_TISSUES, "each")),)),
     }
     if name not in presets:
-        raise unknown_name("preset", name, presets)
+        raise unknown_name("preset", name, [*presets, CONTROLS_PRESET])
     return presets[name]

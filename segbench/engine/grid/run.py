@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from segbench.errors import SegbenchError
@@ -17,7 +17,7 @@ class Run:
     """One point of the grid with everything that decides its result, and what it asks of the machine."""
 
     id: str
-    """12 hexadecimal digits: a hash of everything below but ``resources`` and ``final``."""
+    """12 hexadecimal digits: a hash of everything below that decides the result."""
     method: str
     task: Task
     train_tissue: str
@@ -31,6 +31,17 @@ class Run:
     """False while the dataset is not prepared: the id then stands for the plan, and changes once the data are known."""
     evaluation: str = "windows"
     """What is scored: ``windows``, or ``whole`` for whole images beside them."""
+    train_images: int | None = None
+    """How many of the training tissue's images are trained on; None for all of them."""
+    of_images: int | None = None
+    """How many there are, where that is known; does not enter the id."""
+    notes: tuple[str, ...] = field(default=(), compare=False)
+    """What is to be told of it when it is planned; does not enter the id, nor the status."""
+
+    @property
+    def share(self) -> float:
+        """Which part of the training tissue's images is trained on, as far as that is known."""
+        return self.train_images / self.of_images if self.train_images and self.of_images else 1.0
 
 
 def run_to_dict(run: Run) -> dict[str, Any]:
@@ -47,7 +58,11 @@ def run_to_dict(run: Run) -> dict[str, Any]:
         "fingerprint": run.fingerprint,
         "resources": dataclasses.asdict(run.resources),
     }
-    return values if run.evaluation == "windows" else values | {"evaluation": run.evaluation}
+    if run.evaluation != "windows":
+        values["evaluation"] = run.evaluation
+    if run.train_images is not None:
+        values |= {"train_images": run.train_images, "of_images": run.of_images}
+    return values
 
 
 def run_from_dict(raw: Mapping[str, Any]) -> Run:
@@ -72,6 +87,8 @@ def run_from_dict(raw: Mapping[str, Any]) -> Run:
             resources=Resources(**raw["resources"]),
             final=raw["fingerprint"] is not None,
             evaluation=raw.get("evaluation", "windows"),
+            train_images=raw.get("train_images"),
+            of_images=raw.get("of_images"),
         )
     except (KeyError, TypeError):
         raise SegbenchError(

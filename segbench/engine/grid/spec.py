@@ -14,6 +14,9 @@ from segbench.engine.study.tissues import ALL_TISSUES
 from segbench.errors import SegbenchError, unknown_name
 from segbench.wrong_values import first_wrong
 
+ALL: Literal["all"] = "all"
+"""Stands for every training image."""
+
 
 class _Part(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -27,6 +30,10 @@ class Block(_Part):
     tissues: tuple[str, ...] = (ALL_TISSUES,)
     """Training tissues; ``all`` is every tissue together, ``each`` every tissue of the task's dataset on its own."""
     seeds: tuple[Annotated[int, Field(ge=0, le=2**31 - 1)], ...] = (0,)
+    train_images: tuple[Annotated[int, Field(ge=1, le=2**31 - 1)] | Literal["all"], ...] = Field(
+        default=(ALL,), min_length=1
+    )
+    """How many images of the training tissue: nested random parts, drawn by the seed; ``all`` for every one."""
     budgets: dict[str, BudgetChange] = Field(default_factory=dict)
     """By method, for this block; applied after the grid's own."""
 
@@ -51,6 +58,9 @@ class GridSpec(_Part):
     cells; with 0 epochs it is applied as it is), or the path of a file of weights; a method's settings come first."""
     resources: dict[str, ResourceChange] = Field(default_factory=dict)
     """By method."""
+    train_images_keep: Literal["steps", "epochs"] = "steps"
+    """What of its budget a method whose epochs are passes keeps on a part of the training images: about as many steps
+    as on all of them, in more epochs; or its epochs, in fewer steps."""
     evaluation: Literal["windows", "whole"] = "windows"
     """What is scored: windows, as the study does; or beside them whole images, put together from the windows."""
 

@@ -83,7 +83,7 @@ from runs_latest as runs
 left join accuracy as scored
     on scored.run_id = runs.run_id and scored.test_task = runs.task and scored.test_tissue = 'all'
     and scored.operation = 'none'
-where runs.status = 'done'
+where runs.status = 'done' and runs.category <> 'control'
 order by runs.task, scored.accuracy desc nulls last, runs.run_id"""
 
 

@@ -84,6 +84,8 @@ class Measured:
     train_s: float
     other_s: float
     """Everything but training and waiting: data, environment, loading, calibration, saving, prediction, evaluation."""
+    whole: bool = True
+    """It was trained on every image of its training tissue."""
 
 
 @dataclass(frozen=True)
@@ -114,7 +116,7 @@ class History:
         known: dict[tuple[str, str], int] = {}
         for method, one in measured:
             by_method[method].append(one)
-            if one.n_train_images:
+            if one.n_train_images and one.whole:
                 known[one.dataset_fingerprint, one.train_tissue] = one.n_train_images
         return cls(by_method, {**known, **(sizes or {})}, profiles or Profiles(), test_windows or {})
 
@@ -233,7 +235,10 @@ def _tested(run: Run, history: History) -> int:
 
 
 def _windows(run: Run, sizes: Sizes) -> int | None:
-    return sizes.get((run.fingerprint, run.train_tissue)) if run.fingerprint is not None else None
+    if run.fingerprint is None:
+        return None
+    windows = sizes.get((run.fingerprint, run.train_tissue))
+    return None if windows is None else max(1, round(windows * run.share))
 
 
 @functools.lru_cache(maxsize=4)
@@ -260,7 +265,7 @@ def _published_hours(run: Run, sizes: Sizes, published: tuple[PublishedScore, ..
 def _share(run: Run, sizes: Sizes) -> float:
     """Return which part of the dataset's training windows the run is trained on."""
     if run.train_tissue == ALL_TISSUES:
-        return 1.0
+        return run.share
     ours = _windows(run, sizes)
     whole = sizes.get((run.fingerprint, ALL_TISSUES)) if run.fingerprint is not None else None
     if ours and whole:

@@ -16,12 +16,15 @@ from pydantic import ValidationError
 
 from segbench.engine.data import PreparedDataset, ensure_prepared
 from segbench.engine.data.recipe import Recipe
+from segbench.engine.data.subsets import pictures_of
 from segbench.engine.grid.cards import get_card
+from segbench.engine.grid.controls import is_control
 from segbench.engine.results.attempts import AttemptFolder
 from segbench.engine.results.hashes import hash_files
 from segbench.engine.results.record import Record
 from segbench.engine.results.statuses import Status
 from segbench.engine.run import environments
+from segbench.engine.run.controls import predict_control
 from segbench.engine.run.job import make_job
 from segbench.engine.run.request import AttemptRequest, EndedError
 from segbench.engine.run.rows import again_row, attempt_row, history_rows
@@ -109,6 +112,11 @@ def _attempt(request: AttemptRequest, phases: dict[str, float], facts: dict[str,
     if request.begins == EVALUATE:
         with _timed(phases, "evaluate"):
             return evaluate_stage(request, data)
+    if is_control(run.method):
+        with _timed(phases, "predict"):
+            predict_control(request, data)
+        with _timed(phases, "evaluate"):
+            return evaluate_stage(request, data)
     with _timed(phases, "environment"):
         environment = environments.ensure(card.environment, gpu=request.use_gpu and run.resources.num_gpus > 0)
         facts["lock_hash"] = environment.lock_hash
@@ -116,6 +124,8 @@ def _attempt(request: AttemptRequest, phases: dict[str, float], facts: dict[str,
     facts["trained_in"] = None if taken is None else taken.trained_in
     job = make_job(request, data, _model(request, taken))
     facts["n_val_images"] = None if job.val is None or job.val.rows is None else len(job.val.rows)
+    if job.train is not None and job.train.rows is not None:
+        facts["n_train_pictures"] = pictures_of(data, job.train.rows)
     job.write(request.folder.job.job)
     write_whole(request.folder.recipe, json.dumps(Recipe.of(data).to_dict(), indent=1))
     if taken is None or not taken.predicted:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from segbench.engine.data import PreparedDataset
 from segbench.engine.data.given import given_folder
+from segbench.engine.data.subsets import training_rows
 from segbench.engine.data.tasks import counterpart
 from segbench.engine.grid import Run
 from segbench.engine.grid.cards import get_card, method_object
@@ -55,7 +56,8 @@ def make_job(request: AttemptRequest, data: PreparedDataset, model: Path | None 
             labels=labels,
         )
 
-    train = arrays("train", run.train_tissue)
+    drawn = training_rows(data, run.train_tissue, run.train_images, run.seed)
+    train = dataclasses.replace(arrays("train", run.train_tissue), rows=drawn)
     if not train.rows:
         raise EndedError(
             Status.FAILED, f"dataset {run.task.dataset} has no training window of tissue {run.train_tissue!r}"

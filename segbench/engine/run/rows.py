@@ -92,12 +92,14 @@ def attempt_row(
         folder=request.folder.relative,
         trained_in=facts.get("trained_in"),
         step_s=result.get("step_s"),
+        train_images=run.train_images,
+        n_train_pictures=facts.get("n_train_pictures"),
     )
 
 
 _OF_TRAINING = (
     "batch_size", "epochs", "iterations", "steps_per_epoch", "n_train_images", "n_train_cells", "n_val_images",
-    "n_parameters",
+    "n_parameters", "train_images", "n_train_pictures",
 )  # fmt: skip
 _OF_PREDICTION = ("method_revision", "settings", "versions", "lock_hash", "gpu_names", "num_gpus")
 

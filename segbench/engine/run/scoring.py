@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
+import numpy.typing as npt
 
 from segbench.engine.data import PreparedDataset
 from segbench.engine.data.tasks import counterpart
+from segbench.engine.grid.controls import is_control
 from segbench.engine.metrics import evaluate_prediction_set, paired_samples, sweep_prediction_set
+from segbench.engine.metrics.batches import LabelMaps
 from segbench.engine.metrics.diagnosis import diagnose_prediction_set
 from segbench.engine.metrics.postoperations import Operation
 from segbench.engine.results.attempts import AttemptFolder
@@ -22,6 +26,7 @@ from segbench.engine.results.record import (
     TissueRow,
     WholeRow,
 )
+from segbench.engine.run.controls import scored_windows
 from segbench.engine.run.examples import choose_examples, write_examples
 from segbench.engine.run.job import CROSS, TEST, other_modality
 from segbench.engine.run.request import AttemptRequest
@@ -66,17 +71,19 @@ def score(request: AttemptRequest, data: PreparedDataset, predicted: AttemptFold
     task, tissues = run.task, index["tissue"].to_list()
     truth = {target: np.load(data.labels_path(TEST, target), mmap_mode="r") for target in data.targets}
     predictions = PredictionSet(predicted.job.predictions(TEST))
-    own = evaluate_prediction_set(truth[task.target], predictions, groups=tissues)
+    only = scored_windows(run, data)
+    own = evaluate_prediction_set(_of_windows(truth[task.target], only), predictions, groups=tissues)
     rows = list(evaluation_rows(own, task))
     images = [image_table(own, task, index["image"].to_list())]
 
-    other = other_modality(run, data)
+    control = is_control(run.method)
+    other = None if control else other_modality(run, data)
     if other is not None:
         crossed = PredictionSet(predicted.job.predictions(CROSS))
         across = evaluate_prediction_set(truth[other.target], crossed, groups=tissues)
         rows += evaluation_rows(across, other)
         images.append(image_table(across, other, index["image"].to_list()))
-    opposite = counterpart(task, data.tasks) if run.train_tissue == ALL_TISSUES else None
+    opposite = counterpart(task, data.tasks) if run.train_tissue == ALL_TISSUES and not control else None
     if opposite is not None:
         operation: Operation = "dilate" if task.target == "nuclear" else "erode"
         radii = _DILATIONS if operation == "dilate" else _EROSIONS
@@ -102,8 +109,8 @@ def score(request: AttemptRequest, data: PreparedDataset, predicted: AttemptFold
         samples = paired_samples(own, data.origins(TEST), key=data.fingerprint)
         columns = {name: [metric(float(value)) for value in values] for name, values in samples.items()}
         resamples.append(ResampleTable(test_task=task.name, columns=columns))
-    whole = evaluate_whole(data, task.target, predictions) if run.evaluation == "whole" else None
-    diagnosis = diagnose_prediction_set(truth[task.target], predictions, groups=tissues)
+    whole = evaluate_whole(data, task.target, predictions) if run.evaluation == "whole" and only is None else None
+    diagnosis = diagnose_prediction_set(_of_windows(truth[task.target], only), predictions, groups=tissues)
     return Scored(
         rows,
         images,
@@ -114,3 +121,11 @@ def score(request: AttemptRequest, data: PreparedDataset, predicted: AttemptFold
         stratum_rows(diagnosis, task.name),
         calibration_rows(diagnosis, task.name),
     )
+
+
+def _of_windows(truth: npt.NDArray[np.int32], only: Sequence[int] | None) -> LabelMaps:
+    """Return the truth without the cells of windows that are not scored, where not all are."""
+    if only is None:
+        return truth
+    kept = set(only)
+    return (labels if row in kept else np.zeros_like(labels) for row, labels in enumerate(truth))

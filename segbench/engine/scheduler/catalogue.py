@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from segbench.engine.data import DatasetSpec, dataset_tasks, dataset_tissues, registered
 from segbench.engine.data.cache import find_prepared
+from segbench.engine.data.subsets import training_pictures
 from segbench.engine.grid import Catalogue, DatasetFacts
 from segbench.engine.study.tissues import ALL_TISSUES
 from segbench.errors import SegbenchError
@@ -36,7 +37,7 @@ def known_datasets() -> Datasets:
     sizes: dict[tuple[str, str], int] = {}
     test_windows: dict[str, int] = {}
     for name, spec in specs.items():
-        fingerprint = None
+        fingerprint, images = None, dict[str, int]()
         try:
             prepared = find_prepared(spec)
             if prepared is not None:
@@ -45,7 +46,19 @@ def known_datasets() -> Datasets:
                 of_tissue = [*windows, (ALL_TISSUES, sum(n for _, n in windows))]
                 test_windows[fingerprint] = prepared.n_windows("test")
                 sizes |= {(fingerprint, tissue): n for tissue, n in of_tissue}
-            facts[name] = DatasetFacts(dataset_tasks(spec), dataset_tissues(spec), fingerprint)
+                images = training_pictures(prepared)
+            facts[name] = DatasetFacts(dataset_tasks(spec), dataset_tissues(spec), fingerprint, images)
         except (SegbenchError, OSError, pl.exceptions.PolarsError) as error:
             absent[name] = " ".join(str(error).split())
     return Datasets(specs, Catalogue(facts, absent).with_study(), sizes, test_windows)
+
+
+def has_annotators(spec: DatasetSpec) -> bool:
+    """Return whether test pictures of a prepared dataset have several annotations; False where it is not prepared."""
+    from segbench.engine.data.annotators import annotated_again
+
+    try:
+        prepared = find_prepared(spec)
+        return prepared is not None and bool(annotated_again(prepared, "test"))
+    except (SegbenchError, OSError, ValueError):
+        return False

@@ -124,4 +124,5 @@ class LaunchDisplay:
 
 def _title(run: Run) -> str:
     seed = f" seed {run.seed}" if run.seed else ""
-    return plain(f"{run.method} / {run.task.name} / {run.train_tissue}{seed} ({run.id})")
+    part = f" {run.train_images} images" if run.train_images else ""
+    return plain(f"{run.method} / {run.task.name} / {run.train_tissue}{part}{seed} ({run.id})")

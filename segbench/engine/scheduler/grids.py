@@ -70,9 +70,10 @@ class Plan(Sequence[Planned]):
 
         Returns
         -------
-        Columns id, method, task, train_tissue, seed, ``status`` ('to do', or how its latest attempt ended), budget,
-        num_gpus, num_cpus, memory_gb (what it asks for), ``hours`` and ``gpu_hours`` (expected), ``expected_from``
-        (history, measured, published or default) and ``final_id`` (false while the dataset is not prepared).
+        Columns id, method, task, train_tissue, ``train_images`` (null where not known), seed, ``status`` ('to do', or
+        how its latest attempt ended), budget, num_gpus, num_cpus, memory_gb (what it asks for), ``hours`` and
+        ``gpu_hours`` (expected), ``expected_from`` (history, measured, published or default) and ``final_id`` (false
+        while the dataset is not prepared).
         """
         import polars as pl
 

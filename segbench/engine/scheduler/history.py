@@ -14,7 +14,8 @@ from segbench.methods.card import Budget
 _SQL = """
 select
     a.method, a.task, a.dataset_fingerprint, a.train_tissue, a.batch_size, a.epochs, a.iterations, a.steps_per_epoch,
-    a.n_train_images, a.num_gpus, a.gpu_names, coalesce(p.train_s, 0) as train_s, p.other_s
+    a.n_train_images, a.train_images is null as whole, a.num_gpus, a.gpu_names, coalesce(p.train_s, 0) as train_s,
+    p.other_s
 from runs_latest a
 join (
     select run_id, attempt, sum(seconds) filter (phase = 'train') as train_s,
@@ -51,6 +52,7 @@ def read_history(
             device=(row["gpu_names"] or [CPU])[0] if row["num_gpus"] else CPU,
             train_s=row["train_s"],
             other_s=row["other_s"],
+            whole=row["whole"],
         )
         found.append((row["method"], measured))
     return History.of(found, sizes, read_profiles(out), test_windows)

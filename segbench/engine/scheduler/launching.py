@@ -8,6 +8,7 @@ from collections.abc import Callable, Collection, Sequence
 from segbench.engine.data import ensure_prepared
 from segbench.engine.grid import ResourceChange, Run, run_from_dict
 from segbench.engine.grid.cards import method_object
+from segbench.engine.grid.controls import is_control
 from segbench.engine.grid.starts import missing_weights
 from segbench.engine.order import CPU, History, expected_seconds
 from segbench.engine.results.folder import ResultsFolder
@@ -67,7 +68,7 @@ def launch(
     """
     runs = runs_of(request, known_datasets())
     out.require_writable()
-    for method in sorted({run.method for run in runs}):
+    for method in sorted({run.method for run in runs if not is_control(run.method)}):
         method_object(method)
     missing = missing_weights(runs)
     if missing:
@@ -199,6 +200,7 @@ def _run_left(
             left, told = [run for run, _ in raised], [note for _, notes in raised for note in notes]
         else:
             told = [note for run in left for note in memory_notes(run, history.profiles, device)]
+        told = [*(note for run in runs for note in run.notes), *told]
         for note in dict.fromkeys(told):
             observe(Note(note))
 

@@ -58,6 +58,7 @@ class Planned:
             "method": run.method,
             "task": run.task.name,
             "train_tissue": run.train_tissue,
+            "train_images": run.train_images or run.of_images,
             "seed": run.seed,
             "status": self.status.value,
             "budget": describe(run.budget) if get_card(run.method).trained else "untrained",
@@ -112,7 +113,7 @@ def plan(request: GridRequest, out: ResultsFolder, device: str | None = None, *,
     planned = []
     for asked in runs:
         run, notes = fitted(asked, history.profiles, device) if fit else (asked, ())
-        notes = notes or memory_notes(run, history.profiles, device)
+        notes = (*run.notes, *(notes or memory_notes(run, history.profiles, device)))
         expected = expected_seconds(run, history, device=device)
         planned.append(Planned(run, statuses.get(run.id, Status.TO_DO), expected, device == CPU, notes))
     return planned

@@ -243,6 +243,7 @@ def _request(facts: RunFacts, out: ResultsFolder, changed: ResourceChange | None
     budget = {name: facts.budget[name] for name in changes if facts.budget.get(name)} if run["trained"] else {}
     content = {
         "methods": [run["method"]], "tasks": [run["task"]], "tissues": [run["train_tissue"]], "seeds": [run["seed"]],
+        "train_images": [run["train_images"] or "all"], "train_images_keep": "epochs",
         "settings": {run["method"]: run["settings"]}, "budgets": {run["method"]: budget} if budget else {},
         "evaluation": "whole" if any(row["operation"] == WHOLE for row in facts.scores) else "windows",
     }  # fmt: skip

@@ -23,9 +23,10 @@ from segbench.engine.grid import (
     read_grid,
 )
 from segbench.engine.grid.cards import get_card
+from segbench.engine.grid.presets import CONTROLS_PRESET, controls_of
 from segbench.engine.grid.settings import check_changes
 from segbench.engine.run import environments
-from segbench.engine.scheduler.catalogue import Datasets
+from segbench.engine.scheduler.catalogue import Datasets, has_annotators
 from segbench.engine.study.tissues import ALL_TISSUES
 from segbench.errors import SegbenchError, unknown_name
 from segbench.wrong_values import first_wrong
@@ -38,7 +39,7 @@ EXAMPLE_METHODS = ("watershed", "stardist", "cellpose")
 
 @dataclass(frozen=True)
 class GridRequest:
-    """What a user asks for; one of preset, grid file, grid and dataset at most."""
+    """What a user asks for; one of preset, grid file, grid and dataset at most, but for the preset ``controls``."""
 
     preset: str | None = None
     grid_file: Path | None = None
@@ -146,6 +147,8 @@ def runs_of(request: GridRequest, datasets: Datasets) -> list[Run]:
 
 def _grid_spec(request: GridRequest, datasets: Datasets) -> tuple[GridSpec, Filters]:
     given = [name for name in ("preset", "grid_file", "grid", "dataset") if getattr(request, name) is not None]
+    if request.preset == CONTROLS_PRESET and set(given) <= {"preset", "dataset"}:
+        return _controls(request.dataset, datasets), request.filters
     if len(given) > 1:
         raise SegbenchError(f"give one of preset, grid and dataset, found {' and '.join(given)}")
     if request.preset is not None:
@@ -154,10 +157,14 @@ def _grid_spec(request: GridRequest, datasets: Datasets) -> tuple[GridSpec, Filt
         return _checked(read_grid(request.grid_file), str(request.grid_file), datasets), request.filters
     if request.grid is not None:
         return _checked(request.grid, "grid", datasets), request.filters
-    filters = request.filters
-    if request.dataset is None and not filters.tasks:
-        return _demo(filters).with_seeds(filters.seeds), filters
-    tasks = filters.tasks
+    if request.dataset is None and not request.filters.tasks:
+        return _demo(request.filters).with_seeds(request.filters.seeds), request.filters
+    return _of_tasks(request, datasets), Filters()
+
+
+def _of_tasks(request: GridRequest, datasets: Datasets) -> GridSpec:
+    """Return the grid of what the filters name, on a dataset or on tasks of any."""
+    filters, tasks = request.filters, request.filters.tasks
     if request.dataset is not None:
         if request.dataset not in datasets.catalogue.datasets:
             raise unknown_name("dataset", request.dataset, datasets.catalogue.datasets)
@@ -172,7 +179,19 @@ def _grid_spec(request: GridRequest, datasets: Datasets) -> tuple[GridSpec, Filt
         tissues=filters.tissues or (ALL_TISSUES,),
         seeds=filters.seeds or (0,),
     )
-    return GridSpec(blocks=(block,)), Filters()
+    return GridSpec(blocks=(block,))
+
+
+def _controls(dataset: str | None, datasets: Datasets) -> GridSpec:
+    """Return the grid of the controls on one dataset, or on each that is registered here and can be read."""
+    catalogue = datasets.catalogue
+    here = [name for name in datasets.specs if name in catalogue.datasets]
+    if dataset is not None and dataset not in here:
+        raise unknown_name("dataset", dataset, here)
+    names = here if dataset is None else [dataset]
+    tasks = [task for name in names for task in catalogue.datasets[name].tasks]
+    annotated = [name for name in names if has_annotators(datasets.specs[name])]
+    return controls_of(tasks, annotated)
 
 
 def _checked(spec: GridSpec, where: str, datasets: Datasets) -> GridSpec:

@@ -32,7 +32,7 @@ from (
     select *, row_number() over (
         partition by method, task order by train_tissue = 'all' desc, train_tissue, seed, run_id) as place
     from runs_latest
-    where status = 'done'
+    where status = 'done' and category <> 'control' and train_images is null
 )
 where place = 1
 order by task, method_title"""

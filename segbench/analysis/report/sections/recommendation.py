@@ -22,7 +22,8 @@ select
     list(distinct test_tissue order by test_tissue = 'all' desc, test_tissue) as tissues
 from runs_latest
 join evaluations using (run_id)
-where status = 'done' and test_task = task and operation = 'none' and evaluations.map is not null
+where status = 'done' and category <> 'control' and train_images is null
+    and test_task = task and operation = 'none' and evaluations.map is not null
 group by all
 order by target, phase, n_channels"""
 _MOST = 3

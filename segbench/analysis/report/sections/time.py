@@ -13,7 +13,7 @@ p.phase) as place
 from timings as t
 join runs_latest as r using (run_id)
 join phases as p on p.run_id = r.run_id and p.attempt = r.attempt
-where p.phase <> 'wait'
+where p.phase <> 'wait' and t.train_images is null and not coalesce(t.control, false)
 group by all
 order by place, t.method_title, t.task, t.train_tissue"""
 _TIMES_SQL = """\
@@ -21,7 +21,7 @@ unpivot (
     select method, method_title, task, train_tissue,
         avg(train_s) as "T, as run", avg(standardised_s) as "standardised"
     from timings
-    where train_s > 0
+    where train_s > 0 and train_images is null
     group by all
 ) on "T, as run", "standardised" into name measure value seconds
 order by task, method_title, measure"""
@@ -31,6 +31,7 @@ select
     avg(coalesce(t.train_s, 0) + coalesce(t.predict_s, 0)) as seconds, sum(t.gpu_hours) as gpu_hours
 from leaderboard as l
 join timings as t using (task, train_tissue, method)
+where t.train_images is null
 group by all
 order by l.task, l.train_tissue, seconds"""
 

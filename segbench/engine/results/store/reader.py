@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from segbench.engine.results.folder import ResultsFolder
+from segbench.engine.results.store.older import add_what_is_missing
 from segbench.engine.results.store.opening import of_the_file, one_line, opened, read_by_us, require_own, wal_path
 from segbench.errors import SegbenchError
 
@@ -43,6 +44,7 @@ def read_file(path: Path, patience_s: float = _PATIENCE_S) -> Iterator[duckdb.Du
     """
     with opened(path, read_only=True, patience_s=patience_s) as connection:
         require_own(connection, path)
+        add_what_is_missing(connection)
         yield connection
 
 

@@ -49,8 +49,8 @@ with seconds as (
     group by run_id, attempt
 )
 select
-    runs.run_id, runs.method, runs.method_title, runs.task, runs.train_tissue, runs.seed,
-    runs.batch_size, runs.epochs, runs.iterations, runs.n_train_images, runs.num_cpus, runs.num_gpus, runs.gpu_names,
+    runs.run_id, runs.method, runs.method_title, runs.task, runs.train_tissue, runs.seed, runs.train_images,
+    runs.category = 'control' as control, runs.batch_size, runs.epochs, runs.iterations, runs.n_train_images, runs.num_cpus, runs.num_gpus, runs.gpu_names,
     seconds.* exclude (run_id, attempt),
     coalesce(seconds.load_s, 0) + seconds.train_s as load_train_s,
     runs.step_s,
@@ -68,7 +68,7 @@ where runs.status = 'done';
 create or replace view accuracy as
 select
     runs.run_id, runs.method, runs.method_title, runs.task, runs.dataset, runs.dataset_kind, runs.target,
-    runs.n_channels, runs.train_tissue, runs.seed,
+    runs.n_channels, runs.train_tissue, runs.seed, runs.train_images, runs.category = 'control' as control,
     scored.test_task, scored.test_tissue, scored.operation, scored.radius,
     scored.map, scored.ap50, scored.ap75, scored.ar, scored.ar50, scored.ar75,
     (scored.map + scored.ap50 + scored.ap75 + scored.ar50 + scored.ar75) / 5 as accuracy,
@@ -111,7 +111,7 @@ join runs_latest as runs using (run_id)
 where runs.status = 'done';
 
 -- The methods of each task and training tissue, best first: scored on their own task, pooled over all test tissues,
--- without post-operation, averaged over seeds.
+-- without post-operation, averaged over seeds. Neither controls nor runs on a part of the training images are among them.
 create or replace view leaderboard as
 with scored as (
     select
@@ -131,7 +131,8 @@ with scored as (
         count(*) as runs
     from accuracy
     left join timings using (run_id)
-    where accuracy.test_task = accuracy.task
+    where accuracy.train_images is null and not accuracy.control
+        and accuracy.test_task = accuracy.task
         and accuracy.test_tissue = 'all'
         and accuracy.operation = 'none'
     group by accuracy.task, accuracy.train_tissue, accuracy.method
@@ -142,3 +143,14 @@ select
     * exclude (task, train_tissue)
 from scored
 order by task, train_tissue, place, method;
+
+-- The controls of each task: what the truth itself, the truth of other images and cells by chance score on it, over seeds.
+create or replace view controls as
+select
+    task, dataset, target, n_channels, test_tissue, method as control, any_value(method_title) as title,
+    avg(accuracy) as accuracy, avg(map) as map, avg(ap50) as ap50, avg(ap75) as ap75, avg(ar) as ar, avg(ar50) as ar50,
+    avg(ar75) as ar75, max(n_truth) as n_truth, count(*) as runs
+from accuracy
+where control and test_task = task and operation = 'none'
+group by all
+order by task, test_tissue, control;
