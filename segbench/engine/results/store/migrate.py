@@ -6,6 +6,7 @@ import importlib.resources
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import cache
 from typing import TYPE_CHECKING
 
 from segbench import __version__
@@ -27,13 +28,19 @@ class Migration:
 
 def migrations() -> list[Migration]:
     """Return the steps that this segbench knows, in order."""
+    return list(_own())
+
+
+@cache
+def _own() -> tuple[Migration, ...]:
+    # read once: every question to a store asks for them
     folder = importlib.resources.files("segbench.engine.results.store") / "migrations"
     found = [
         Migration(int(item.name[:4]), item.name, item.read_text())
         for item in folder.iterdir()
         if item.name.endswith(".sql")
     ]
-    return sorted(found, key=lambda step: step.version)
+    return tuple(sorted(found, key=lambda step: step.version))
 
 
 def applied(connection: duckdb.DuckDBPyConnection) -> set[int]:
