@@ -18,7 +18,7 @@ from segbench.wrong_values import first_wrong
 RECORD_SCHEMA = 6
 """Raised with every new field: who does not know it leaves the record alone, older ones are read. 1: no resamples;
 2: no stages, no hashes of files; 3: no scores of whole images; 4: no diagnosis, no digest of itself, no claim; 5: no
-part of the training images, no robustness."""
+part of the training images."""
 
 
 RUN_ID = r"[0-9A-Za-z][0-9A-Za-z_-]{0,63}"
@@ -131,14 +131,6 @@ class EvaluationRow(_Scores):
 
 class WholeRow(_Scores):
     """One row of the table ``whole_evaluations``; a metric is None where the subset has no truth."""
-
-
-class RobustnessRow(_Scores):
-    """One row of the table ``robustness``; a metric is None where the subset has no truth."""
-
-    kind: str
-    step: Count
-    amount: float
 
 
 _IMAGE_COLUMNS = frozenset(
@@ -312,7 +304,6 @@ class Record(_Model):
     gaps: list[GapRow] = Field(default_factory=list)
     cell_strata: list[StratumRow] = Field(default_factory=list)
     calibration: list[CalibrationRow] = Field(default_factory=list)
-    robustness: list[RobustnessRow] = Field(default_factory=list)
     claim: str | None = Field(default=None, max_length=100)
     """What the driver told the attempt's worker, and nobody else: a record without it is not the engine's."""
     digest: str | None = Field(default=None, pattern="^[0-9a-f]{64}$")

@@ -14,7 +14,6 @@ from segbench.engine.results.record import (
     GapRow,
     HistoryRow,
     Record,
-    RobustnessRow,
     StageRow,
     StratumRow,
     TissueRow,
@@ -38,7 +37,6 @@ TABLES = (
     "gaps",
     "cell_strata",
     "calibration",
-    "robustness",
     "tissues",
 )
 _JSON_FIELDS = ("settings", "versions")
@@ -96,10 +94,6 @@ def _columns(records: Sequence[Record]) -> dict[str, dict[str, list[Any]]]:
         "calibration": {
             **_keys(records, [len(record.calibration) for record in records]),
             **_fields(CalibrationRow, [row for record in records for row in record.calibration]),
-        },
-        "robustness": {
-            **_keys(records, [len(record.robustness) for record in records]),
-            **_fields(RobustnessRow, [row for record in records for row in record.robustness]),
         },
         "tissues": _fields(TissueRow, _tissues(records)),
     }
