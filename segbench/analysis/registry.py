@@ -164,6 +164,16 @@ ANALYSES: Mapping[str, Analysis] = {
             ("guideline",),
         ),
         Analysis(
+            "learning-curve",
+            "learning_curve:fit_learning_curves",
+            "Fit how the score grows with the training images, and show from how many on more stop to pay.",
+            (
+                _metric(),
+                Option("gain", "Annotating twice as much pays while it brings at least so much.", 0.01, type=float),
+            ),
+            ("fits",),
+        ),
+        Analysis(
             "modality",
             "modality:compare_modalities",
             "Compare models of nuclear images on whole-cell images, and back, with models of the same modality.",
