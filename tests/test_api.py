@@ -264,6 +264,7 @@ ASKED: dict[str, tuple[dict[str, Any], list[str]]] = {
         ["Breast", "--task", "tissuenet-nuclear-1ch"],
     ),
     "modality": ({"metric": "map"}, ["--metric", "map"]),
+    "learning-curve": ({"metric": "ap50", "gain": 0.02}, ["--metric", "ap50", "--gain", "0.02"]),
     "dilation": ({"fixed_um": 3.5}, ["--fixed-um", "3.5"]),
     "diagnosis": ({"metric": "ap75"}, ["--metric", "ap75"]),
     "recommend": ({"target": "nuclear", "channels": 1, "gpus": 0}, ["--target", "nuclear", "-c", "1", "--gpus", "0"]),
@@ -285,14 +286,19 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
         for n in (1, 2)
         for tissue in ("all", "Breast", "Skin")
     ]
+    records += [
+        _record("learner", "tissuenet-nuclear-2ch", "all", 0.6 - 1 / images, images) for images in (5, 10, 20, 40)
+    ]
     StoreWriter(ResultsFolder(out)).add(records)
     return out
 
 
-def _record(method: str, task: str, train_tissue: str, quality: float) -> Record:
+def _record(method: str, task: str, train_tissue: str, quality: float, images: int | None = None) -> Record:
     _, target, n_channels = task.split("-")
     other = task.replace(target, "wholecell" if target == "nuclear" else "nuclear")
-    digits = hashlib.sha256(f"{method} {task} {train_tissue}".encode()).hexdigest()[:12]
+    digits = hashlib.sha256(
+        f"{method} {task} {train_tissue}{'' if images is None else f' {images}'}".encode()
+    ).hexdigest()[:12]
     start = datetime(2026, 1, 1, tzinfo=UTC) + timedelta(microseconds=int(digits, 16) % 10**9)
 
     def scored(test_task: str, tissue: str, score: float, **more: Any) -> EvaluationRow:
@@ -331,6 +337,9 @@ def _record(method: str, task: str, train_tissue: str, quality: float) -> Record
     ]
     attempt = AttemptRow(
         run_id=digits,
+        train_images=images,
+        n_train_pictures=images,
+        n_train_cells=None if images is None else 30 * images,
         attempt=1,
         status=Status.DONE,
         method=method,

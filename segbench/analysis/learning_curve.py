@@ -68,10 +68,14 @@ def fit(n: Floats, scores: Floats) -> Curve:
     >>> round(fitted.ceiling, 2), round(fitted.lost, 2), round(fitted.exponent, 2)
     (0.9, 0.6, 0.7)
     """
+
+    def residuals(p: Floats) -> Floats:
+        return np.asarray(Curve(*map(float, p)).at(n) - scores)
+
     best = None
     for exponent in (0.3, 1.0):
         found = least_squares(
-            lambda p: p[0] - p[1] * n ** -p[2] - scores,
+            residuals,
             x0=(min(0.99, float(scores.max()) + 0.02), 0.5, exponent),
             bounds=((0.0, 0.0, 0.05), (1.0, 20.0, 3.0)),
         )

@@ -176,7 +176,8 @@ class Results:
         ----------
         name
             As on the command line: ``ranking``, ``runtime``, ``usability``, ``channels``, ``morphology``,
-            ``regression``, ``transfer``, ``training-data``, ``modality``, ``dilation``, ``diagnosis`` or ``recommend``.
+            ``regression``, ``transfer``, ``training-data``, ``learning-curve``, ``modality``, ``dilation``,
+            ``diagnosis`` or ``recommend``.
         options
             Those of the method of that name.
 
@@ -419,6 +420,30 @@ class Results:
         [(1, 'all', 0.73), (2, 'Breast', 0.44)]
         """
         return self._table("training-data", part, tissue=tissue, task=task, metric=metric)
+
+    def learning_curve(self, *, metric: str = "accuracy", gain: float = 0.01, part: str | None = None) -> pl.DataFrame:
+        """Return each method's score against the images that it was trained on, of grids with ``train_images``.
+
+        Parameters
+        ----------
+        metric
+            ``accuracy``, ``map``, ``ap50``, ``ap75``, ``ar``, ``ar50`` or ``ar75``.
+        gain
+            Annotating twice as much pays while it brings at least so much.
+        part
+            ``fits``, the curves with their ceilings and stopping points, in place of the scores.
+
+        Returns
+        -------
+        Per task, method, training tissue and size: images, cells, ``score`` (mean over seeds), ``low`` and ``high``
+        over seeds, runs.
+
+        Raises
+        ------
+        SegbenchError
+            There is no such metric or part, or ``gain`` is not between 0 and 1.
+        """
+        return self._table("learning-curve", part, metric=metric, gain=gain)
 
     def modality(self, *, metric: str = "accuracy") -> pl.DataFrame:
         """Compare models of nuclear images on whole-cell images, and back, with models of the same modality.

@@ -130,8 +130,8 @@ class Source:
             warnings.append(f"there is no finished run in {self.label}{hint}")
         if row["parts"]:
             warnings.append(
-                f"{row['parts']} runs on a part of the training images are left out: view accuracy has them, with "
-                "their train_images"
+                f"{row['parts']} runs on a part of the training images are left out: see 'segbench analyze "
+                "learning-curve'"
             )
         if row["unsound"]:
             warnings.append(f"{row['unsound']} evaluations hold a metric outside 0..1; such metrics count as missing")
