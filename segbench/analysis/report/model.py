@@ -262,6 +262,7 @@ with scored as (
     select test_tissue, avg(accuracy) filter (train_tissue = 'all') as every, avg(accuracy) as any_tissue
     from accuracy
     where test_task = task and operation = 'none' and test_tissue <> 'all'
+        and train_images is null and not coalesce(control, false)
     group by all
 )
 select test_tissue
