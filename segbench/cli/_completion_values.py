@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 
@@ -35,15 +36,19 @@ def of(kind: str, out: str) -> list[Value]:
 
 
 def _runs(out: str) -> list[Value]:
-    told = {}
+    from pathlib import Path
+
+    from segbench.engine.results.folder import ResultsFolder
+
+    folder, told = ResultsFolder(Path(out)), {}
     try:
-        with open(os.path.join(out, "grid.json"), "rb") as file:
-            for run in json.load(file)["runs"]:
-                told[run["run_id"]] = f"{run['method']}, {run['task']}, {run['train_tissue']}"
-    except (OSError, ValueError, KeyError, TypeError):
+        for run in folder.launch.read_grid()["runs"]:
+            told[run["run_id"]] = f"{run['method']}, {run['task']}, {run['train_tissue']}"
+    except (KeyError, TypeError):  # there was no launch, or what it left is damaged
         pass
-    for name in _folders(os.path.join(out, "runs")):
-        told.setdefault(name, "")
+    with contextlib.suppress(OSError):
+        for name in folder.run_ids():
+            told.setdefault(name, "")
     return list(told.items())
 
 

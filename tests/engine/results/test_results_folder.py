@@ -23,7 +23,8 @@ from segbench.small_files import read_json, write_whole
 MakeRecord = Callable[..., Record]
 
 PACKAGE = Path(segbench.__file__).parent
-HOMES = ("engine/results/", "methods/folder.py", "methods/stages.py")
+# words.py explains the names to users
+HOMES = ("engine/results/", "methods/folder.py", "methods/stages.py", "words.py")
 NAMES = re.compile(
     r"job\.json|record\.json|result\.json|log\.txt|progress\.jsonl|grid\.json|driver\.json|\.driver\.lock|\.cancel$"
     r"|results\.duckdb|report\.html(?!\.j2)|examples\.(npz|json)|attempt-|^runs/|/runs/|remote\.json|\.unpushed"
