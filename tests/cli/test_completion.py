@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from segbench.analysis.registry import ANALYSES
 from segbench.cli._completion import candidates, complete, the_index
 from segbench.cli._lazy import COMMANDS, every_command
 
@@ -67,7 +68,7 @@ def test_every_command_and_option_is_offered(ask: Ask) -> None:
         ("segbench methods show cellp", {"cellpose"}),
         ("segbench methods check stardist cellp", {"cellpose"}),
         ("segbench analyze ran", {"ranking"}),
-        ("segbench analyze ranking --part ", {"components", "differences", "friedman"}),
+        ("segbench analyze ranking --part ", set(ANALYSES["ranking"].parts)),
         ("segbench analyze training-data Bre", {"Breast"}),
         ("segbench plot accu", {"accuracy"}),
         ("segbench report --sections rank", {"ranking"}),
