@@ -386,6 +386,7 @@ def _facts(card: Card, versions: dict[str, str]) -> dict[str, Any]:
 
     facts = {field.name: getattr(card, field.name) for field in dataclasses.fields(card)}
     facts |= {name: dataclasses.asdict(facts[name]) for name in ("budget", "resources", "usability")}
+    facts["start"] = None if card.start is None else dataclasses.asdict(card.start)
     facts["libraries"] = {name: versions.get(name) for name in card.libraries}
     facts["check_settings"] = dict(card.check_settings)
     facts["settings"] = {
