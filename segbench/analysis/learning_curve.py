@@ -117,7 +117,8 @@ def fit_learning_curves(source: Source, *, metric: str = "accuracy", gain: float
         raise SegbenchError(f"gain must lie between 0 and 1, found {gain}")
     sql = (importlib.resources.files("segbench.analysis") / "learning_curve.sql").read_text()
     rows = source.frame(sql).with_columns(pl.col(metric).alias("score")).drop_nulls("score")
-    warnings = []
+    health = source.health()
+    warnings = [] if health.runs else list(health.warnings)
     if not rows.height:
         warnings.append(
             f"{source.label} have no run on a part of the training images: give a grid train_images, such as "

@@ -13,12 +13,12 @@ create table published_accuracy as from accuracy limit 0;
 insert into published_accuracy by name
 select
     run_id, method, method_title, task, dataset, dataset as dataset_kind, target, n_channels, train_tissue, 0 as seed,
-    task as test_task, 'all' as test_tissue, 'none' as operation, 0 as radius, accuracy
+    false as control, task as test_task, 'all' as test_tissue, 'none' as operation, 0 as radius, accuracy
 from published;
 
 create table published_timings as from timings limit 0;
 insert into published_timings by name
-select run_id, method, method_title, task, train_tissue, 0 as seed, hours * 3600 as standardised_s
+select run_id, method, method_title, task, train_tissue, 0 as seed, false as control, hours * 3600 as standardised_s
 from published;
 
 create or replace view runs_latest as from published_runs;

@@ -43,7 +43,7 @@ def of_a_folder(record: Record, dataset: str, channels: list[str], target: str) 
 
 def test_images_of_one_channel_are_told_that_nothing_would_compare_channels(tmp_path: Path) -> None:
     record = of_a_folder(make_record("stardist", "StarDist", tissues=("Gut",)), "mine", ["image"], "cell")
-    sections = ("channels", "modality", "dilation", "transfer", "recommendation")
+    sections = ("channels", "modality", "dilation", "transfer")
     told = missing(tmp_path / "r", record, sections=sections)
     for text in told.values():
         assert "mine" in text

@@ -135,17 +135,17 @@ def test_numbers_that_do_not_fit_their_cells_are_told_by_the_pointer(browser: br
     browser.open(path, width=820)
     browser.run("SB.drawSection(document.getElementById('accuracy'))")
     plot = "document.querySelector('#accuracy .plot')"
-    browser.until(lambda: browser.run(f"return {plot}?._fullLayout"))
+    browser.until(lambda: browser.run(f"return Boolean({plot}?._fullLayout)"))
     assert browser.run(f"return {plot}.querySelectorAll('.textpoint').length") == 0
-    browser.run(f"Plotly.Fx.hover({plot}, [{{curveNumber: 0, pointNumber: [0, 0]}}])")
+    browser.run(f"Plotly.Fx.hover({plot}, {{xval: 0, yval: 0}})")
     first = browser.run(f"return {plot}.data[0].z[0][0].toFixed(4)")
     assert first in browser.until(lambda: browser.run(f"return {plot}.querySelector('.hoverlayer').textContent"))
 
 
 def test_long_sections_are_folded_and_drawn_when_opened(browser: browsing.Browser, path: Path) -> None:
-    browser.open(path, "#regression")
-    browser.run("SB.MOST_HEIGHT = 300; SB.drawSection(document.getElementById('regression'))")
-    more = browser.until(lambda: browser.all("#regression details.more"))[0]
+    browser.open(path)
+    browser.run("SB.MOST_HEIGHT = 300; SB.drawSection(document.getElementById('accuracy'))")
+    more = browser.until(lambda: browser.all("#accuracy details.more"))[0]
     panel = browser.run("return arguments[0].querySelector('.panel-more')", more)
     assert browser.run("return arguments[0].querySelectorAll('.plot').length", more) == 0
     browser.run("arguments[0].open = true; arguments[1].open = true", more, panel)
