@@ -55,7 +55,7 @@ def test_channels_are_found_by_name_then_by_order() -> None:
             r"a.tif has 3 channels \(DAPI, CD3, CD8\), the model sees nuc",
         ),
         (picture(1), "nuclear membrane", "", "has 1 channel, the model sees nuclear, membrane"),
-        (picture(2, "DAPI", "CD3"), "nuclear", "DAPY", "unknown channel of a.tif 'DAPY'; Known: CD3, DAPI"),
+        (picture(2, "DAPI", "CD3"), "nuclear", "DAPY", "unknown channel of a.tif 'DAPY'; did you mean DAPI"),
         (picture(2), "nuclear", "3", "has 2 channels, --channels says number 3"),
         (picture(2), "nuclear", "1 2", "--channels names 2, the model sees 1"),
     ],
