@@ -128,7 +128,7 @@ def export_model(
     told, report = checked(told or Told()), progress or (lambda _line: None)
     model = model_of_run(out, run)
     attempt = _finished(out, model)
-    record = attempt.read_record()
+    record = attempt.believed_record()
     if model.folder is not None:
         check_weights(model.folder)
     data = _prepared(record)
@@ -216,7 +216,7 @@ def _missing(told: Told, data: PreparedDataset | None, record: Record) -> list[s
 
 def _finished(out: ResultsFolder, model: TrainedModel) -> AttemptFolder:
     for attempt in reversed(out.attempts(model.run_id or model.name)):
-        if attempt.has_record() and attempt.read_record().attempt.status is Status.DONE:
+        if attempt.has_record() and attempt.believed_record().attempt.status is Status.DONE:
             return attempt
     raise SegbenchError(f"run {model.run_id} has no finished attempt in {out}")
 

@@ -280,7 +280,7 @@ def _finished(out: ResultsFolder, prefix: str) -> tuple[AttemptFolder, AttemptRo
         pull_attempt(attempt)
     if not attempt.has_record():
         raise SegbenchError(f"the record of run {found[0]} is not in {attempt.path}: bring it, or run it again")
-    return attempt, attempt.read_record().attempt
+    return attempt, attempt.believed_record().attempt
 
 
 def _recipe(attempt: AttemptFolder, row: AttemptRow) -> Recipe:

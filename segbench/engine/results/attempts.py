@@ -198,6 +198,15 @@ class AttemptFolder:
             raise ForgedRecordError(f"{self.record} is not a record: the engine did not write it")
         return found
 
+    def believed_record(self) -> Record:
+        """Read the record for a user who named the run; raises SegbenchError where it is damaged or was changed."""
+        from segbench.errors import SegbenchError
+
+        try:
+            return self.read_record()
+        except (OSError, ValueError) as error:
+            raise SegbenchError(f"{error}; 'segbench store check' tells all that is damaged") from None
+
     def write_record(self, record: Record, claim: str | None = None) -> None:
         """Write the record: whole, on the disk, and only then under its name; ``claim`` is that of the attempt."""
         record.model_copy(update={"claim": claim}).write(self.record)

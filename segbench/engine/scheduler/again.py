@@ -120,7 +120,7 @@ def redo(
         for source, row in sources:
             try:
                 request = _request(out, source, row, begins, changes, cpu, timeout_s)
-                if whole or source.read_record().whole:
+                if whole or source.believed_record().whole:
                     request = replace(request, run=replace(request.run, evaluation="whole"))
             except SegbenchError as error:
                 yield Redone(row.run_id, None, begins, row.method, row.task, Status.FAILED, str(error), None, None)
@@ -131,7 +131,7 @@ def redo(
                 note(failed)
             record = request.folder.read_record()
             writer.add([record])
-            yield _told(record, source.read_record())
+            yield _told(record, source.believed_record())
 
 
 def _source(out: ResultsFolder, run_id: str) -> tuple[AttemptFolder, AttemptRow]:
@@ -141,7 +141,7 @@ def _source(out: ResultsFolder, run_id: str) -> tuple[AttemptFolder, AttemptRow]
         pull_attempt(attempt)
     if not attempt.has_record():
         raise SegbenchError(f"the record of run {run_id} is not in {out}: see 'segbench store check'")
-    return attempt, attempt.read_record().attempt
+    return attempt, attempt.believed_record().attempt
 
 
 def _check_settings(card: Card, before: Mapping[str, Any], changes: Mapping[str, Any]) -> None:

@@ -71,9 +71,14 @@ def test_an_older_run_is_told_by_its_dataset(model: TrainedModel, results: Resul
     kept = out.attempt(model.name, 1).recipe
     kept.unlink()
     assert find_model(model.name, out).recipe == model.recipe
-    record = out.attempt(model.name, 1).record
-    record.write_text(record.read_text().replace(str(model.fingerprint), "0" * 24))
+    attempt = out.attempt(model.name, 1)
+    record = attempt.read_record()
+    changed = record.attempt.model_copy(update={"dataset_fingerprint": "0" * 24})
+    record.model_copy(update={"attempt": changed}).write(attempt.record)
     with pytest.raises(SegbenchError, match="dataset 'models' is not prepared here as it was then"):
+        find_model(model.name, out)
+    attempt.record.write_text(attempt.record.read_text().replace("0" * 24, "1" * 24))
+    with pytest.raises(SegbenchError, match=r"was changed after it was written: .* 'segbench store check' tells"):
         find_model(model.name, out)
 
 

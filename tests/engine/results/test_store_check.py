@@ -270,6 +270,7 @@ def test_parquet_holds_every_table_and_view(results: Path, tmp_path: Path) -> No
         "accuracy_by_evaluation",
         "measurements",
         "runs_again",
+        "controls",
     }
     assert {path.name for path in folder.iterdir()} == {f"{name}.parquet" for name in counts}
     board = pl.read_parquet(folder / "leaderboard.parquet")
