@@ -26,7 +26,7 @@ class SegbenchError(Exception):
     ...     segbench.Results.published().ranking(part="friedmann")
     ... except segbench.SegbenchError as error:
     ...     print(error)
-    unknown part of ranking 'friedmann'; did you mean friedman? Known: components, differences, friedman
+    unknown part of ranking 'friedmann'; did you mean friedman? Known: accuracy, components, ...
     """
 
 

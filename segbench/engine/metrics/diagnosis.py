@@ -56,7 +56,7 @@ class Diagnosis:
     >>> found = np.array([[1, 1, 2, 2, 0, 0, 0, 0, 3, 3]])  # the first cell is split, the second missed
     >>> gap = segbench.diagnose(truth, found, scores=[0.5, 0.5, 0.9]).gaps().filter(metric="ap75")
     >>> gap.select("gap", "missed", "split", "spurious").row(0)
-    (0.663..., 0.331..., 0.331..., 0.0)
+    (0.663..., 0.252..., 0.410..., 0.0)
     """
 
     gap_rows: Sequence[dict[str, Any]] = field(repr=False)

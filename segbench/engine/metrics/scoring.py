@@ -151,7 +151,7 @@ def diagnose(
     >>> truth = np.array([[1, 1, 1, 0, 2, 2, 2, 0, 3, 3]])
     >>> found = np.array([[1, 1, 1, 1, 1, 1, 1, 0, 0, 0]])  # two cells are one, the third is missed
     >>> segbench.diagnose(truth, found)
-    Diagnosis(ap50 0.000; missed 0.333, split 0.000, merged 0.667, spurious 0.000, loose 0.000)
+    Diagnosis(ap50 0.000; missed 0.168, split 0.000, merged 0.832, spurious 0.000, loose 0.000)
     """
     pair = _paired(truth, predictions, scores, groups, masks)
     if isinstance(pair.predictions, PredictionSet):

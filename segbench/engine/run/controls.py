@@ -68,7 +68,7 @@ def shifted(origins: Sequence[str], seed: int) -> npt.NDArray[np.int64]:
     --------
     >>> taken = shifted(["a", "a", "b", "c"], seed=0)
     >>> sorted(taken.tolist()), [["a", "a", "b", "c"][n] for n in taken][:2]
-    ([0, 1, 2, 3], ['c', 'b'])
+    ([0, 1, 2, 3], ['b', 'c'])
     """
     names, numbers, counts = np.unique(np.asarray(origins), return_inverse=True, return_counts=True)
     if 2 * counts.max() > len(origins):
