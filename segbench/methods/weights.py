@@ -223,8 +223,11 @@ def fetch(name: str, progress: Callable[[int, int | None], None] | None = None) 
         An unknown name, no network, a transfer that broke off, or another file than the published one: nothing is kept.
     """
     one = released(name)
-    if one.there():
-        return check(one.verified(), None, name)
+    return check(one.verified(), None, name) if one.there() else download(one, progress)
+
+
+def download(one: Released, progress: Callable[[int, int | None], None] | None = None) -> str:
+    """Download weights to where they lie, as ``fetch``; returns their SHA-256."""
     try:
         with urllib.request.urlopen(one.url, timeout=_TIMEOUT_S) as answer:
             told = answer.headers.get("Content-Length")

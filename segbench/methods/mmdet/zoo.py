@@ -10,7 +10,7 @@ from segbench.methods.card import PRECISIONS, Budget, Card, Resources
 from segbench.methods.published import SCRIPTS
 from segbench.methods.setting import Setting, changed
 from segbench.methods.start import Start
-from segbench.methods.weights import backbone_of
+from segbench.methods.weights import Released, backbone_of
 
 _FOUR_GPUS = "paper and Slurm files: 4 GPUs"
 
@@ -23,8 +23,8 @@ class Recipe:
 
     config: str
     """The configuration in MMDetection's wheel, below its folder of configurations."""
-    imagenet: str
-    """Where the ImageNet weights of its backbone are published."""
+    imagenet: Released
+    """The ImageNet weights of its backbone."""
     stem: str
     """A key that such a file must have."""
     decay: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
@@ -350,53 +350,53 @@ RES2NET = _card(
 
 _RES2NET = Recipe(
     "res2net/cascade-mask-rcnn_res2net-101_fpn_20e_coco.py",
-    imagenet=backbone_of("res2net").url,
+    imagenet=backbone_of("res2net"),
     stem="stem.0.weight",
 )
 
 RECIPES: Mapping[str, Recipe] = {
     "mask-rcnn": Recipe(
         "strong_baselines/mask-rcnn_r50-caffe_fpn_rpn-2conv_4conv1fc_syncbn-all_lsj-100e_coco.py",
-        imagenet=backbone_of("mask-rcnn").url,
+        imagenet=backbone_of("mask-rcnn"),
         stem="conv1.weight",
         warmup_from=0.067,
     ),
     "ms-rcnn": Recipe(
         "ms_rcnn/ms-rcnn_r50-caffe_fpn_2x_coco.py",
-        imagenet=backbone_of("mask-rcnn").url,
+        imagenet=backbone_of("mask-rcnn"),
         stem="conv1.weight",
     ),
     "mask2former": Recipe(
         "mask2former/mask2former_r50_8xb2-lsj-50e_coco.py",
-        imagenet=backbone_of("solov2").url,
+        imagenet=backbone_of("solov2"),
         stem="conv1.weight",
         decay={key: {"decay_mult": 0.0} for key in ("query_embed", "query_feat", "level_embed")},
         norm_decay=0.0,
     ),
     "cascade-mask-rcnn-seesaw": Recipe(
         "seesaw_loss/cascade-mask-rcnn_r101_fpn_seesaw-loss-normed-mask_random-ms-2x_lvis-v1.py",
-        imagenet=backbone_of("cascade-mask-rcnn-seesaw").url,
+        imagenet=backbone_of("cascade-mask-rcnn-seesaw"),
         stem="conv1.weight",
         decay=_SWIN_DECAY,
     ),
     "swin-t": Recipe(
         "swin/mask-rcnn_swin-t-p4-w7_fpn_ms-crop-3x_coco.py",
-        imagenet=backbone_of("swin-t").url,
+        imagenet=backbone_of("swin-t"),
         stem="patch_embed.proj.weight",
         decay=_SWIN_DECAY,
     ),
     "swin-s": Recipe(
         # its AMP is left to the setting "precision"
         "swin/mask-rcnn_swin-s-p4-w7_fpn_amp-ms-crop-3x_coco.py",
-        imagenet=backbone_of("swin-s").url,
+        imagenet=backbone_of("swin-s"),
         stem="patch_embed.proj.weight",
         decay=_SWIN_DECAY,
     ),
-    "solov2": Recipe("solov2/solov2_r50_fpn_1x_coco.py", imagenet=backbone_of("solov2").url, stem="conv1.weight"),
+    "solov2": Recipe("solov2/solov2_r50_fpn_1x_coco.py", imagenet=backbone_of("solov2"), stem="conv1.weight"),
     "rf-next": replace(_RES2NET, searches_dilations=True),
     "hrnet": Recipe(
         "hrnet/cascade-mask-rcnn_hrnetv2p-w32_20e_coco.py",
-        imagenet=backbone_of("hrnet").url,
+        imagenet=backbone_of("hrnet"),
         stem="conv1.weight",
     ),
     "res2net": _RES2NET,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import os
 import tempfile
 from pathlib import Path
@@ -263,10 +264,13 @@ def check_a_backbone_starts_from_a_local_file_and_wrong_files_are_refused() -> N
             assert torch.equal(model.backbone.state_dict()[key], value), key
         # the published name, in the cache folder
         (folder / "pretrained").mkdir()
-        cached = folder / "pretrained" / recipe.imagenet.rpartition("/")[2]
+        cached = folder / "pretrained" / recipe.imagenet.file
         (folder / "r50.pth").rename(cached)
+        own = dataclasses.replace(recipe.imagenet, sha256=hashlib.sha256(cached.read_bytes()).hexdigest())
         with mock.patch.dict("os.environ", {"SEGBENCH_CACHE": str(folder)}):
-            assert find_weights("imagenet", recipe, "ms-rcnn") == cached
+            assert find_weights("imagenet", dataclasses.replace(recipe, imagenet=own), "ms-rcnn") == cached
+            got = refusal(lambda: find_weights("imagenet", recipe, "ms-rcnn"), SegbenchError)
+            assert "is not the published file" in got, got
         for name, said in (
             ("other.pth", "is not the weights of its backbone (it has no 'conv1.weight')"),
             ("text.pth", "does not load as plain weights"),

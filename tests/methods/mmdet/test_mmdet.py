@@ -290,10 +290,13 @@ def test_a_batch_that_the_processes_cannot_share_is_refused(tmp_path: Path) -> N
 
 def test_weights_that_cannot_be_fetched_say_what_to_put_where(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SEGBENCH_CACHE", str(tmp_path))
-    recipe = dataclasses.replace(RECIPES["hrnet"], imagenet="http://127.0.0.1:9/hrnet.pth")
+    nowhere = dataclasses.replace(RECIPES["hrnet"].imagenet, url="http://127.0.0.1:9/hrnet.pth")
+    recipe = dataclasses.replace(RECIPES["hrnet"], imagenet=nowhere)
     with pytest.raises(SegbenchError) as error:
         find_weights("imagenet", recipe, "hrnet")
-    assert f"put the file http://127.0.0.1:9/hrnet.pth at {tmp_path / 'pretrained' / 'hrnet.pth'}" in str(error.value)
+    assert "http://127.0.0.1:9/hrnet.pth cannot be fetched" in str(error.value)
+    assert f"'segbench methods weights add {nowhere.name} FILE'" in str(error.value)
+    assert list((tmp_path / "pretrained").glob("*")) == []
     assert "\n" not in str(error.value)
     assert find_weights("none", recipe, "hrnet") is None
 
