@@ -120,7 +120,7 @@ def _backbone(url: str, *methods: str) -> Released:
     )  # fmt: skip
 
 
-def _cellpose(name: str, file: str, megabytes: float, *, size: bool = False) -> Released:
+def _cellpose(name: str, file: str, megabytes: float | None, *, size: bool = False) -> Released:
     return Released(
         name=name, methods=("cellpose",), kind="part of a generalist" if size else "generalist",
         url=f"{_CELLPOSE}/{file}", file=f"cellpose-{file}", licence=_CELLPOSE_LICENCE, megabytes=megabytes,
@@ -131,9 +131,9 @@ RELEASED: Mapping[str, Released] = {
     one.name: one
     for one in (
         _cellpose("cellpose-cyto3", "cyto3", 26.6),
-        _cellpose("cellpose-cyto3-size", "size_cyto3.npy", 0.01, size=True),
+        _cellpose("cellpose-cyto3-size", "size_cyto3.npy", None, size=True),
         _cellpose("cellpose-nuclei", "nucleitorch_0", 26.6),
-        _cellpose("cellpose-nuclei-size", "size_nucleitorch_0.npy", 0.01, size=True),
+        _cellpose("cellpose-nuclei-size", "size_nucleitorch_0.npy", None, size=True),
         _stardist("2D_versatile_fluo", "4ad678d0758eed6e55625f1b5ae30771e59adb79f1239e09b9772eac8846c3dd"),
         _stardist("2D_paper_dsb2018", "4c11cf68512341d9e8ce3d1278c64ceb8ac400582739f85fcab079a2e82840d2"),
         _sam("vit_h", "sam_vit_h_4b8939.pth", "a7bf3b02f3ebf1267aba913ff637d9a2d5c33d3173bb679e46d9f338c26f262e", 2564),
