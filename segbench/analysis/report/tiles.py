@@ -10,8 +10,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-IOU = 0.5
-"""Overlap from which a predicted instance counts as the true one (AP50's threshold)."""
+from segbench.engine.metrics import faults as rules
+from segbench.engine.metrics.diagnosis import label_faults
 
 NOTHING, FOUND, LOOSE, MISSED, SPLIT, MERGED, SPURIOUS, TRUTH = range(8)
 """What a pixel of an overlay says of the cell whose outline it is."""
@@ -31,9 +31,8 @@ PALETTE = np.array([(0, 0, 0, 0), *((*bytes.fromhex(colour[1:]), 255) for _, col
 # them
 _TWO_CHANNELS = np.array([[0.62, 0.62, 0.62], [0.5, 0.08, 0.5]])
 _ONE, _TWO, _THREE = ("#d0d0d0",), ("#d0d0d0", "#e060e0"), ("#ff6060", "#60e060", "#8080ff")
-_HALF = 0.5
-LEAST_OVERLAP = 0.1
-"""An IoU below this is no outline of the cell, however loose (TIDE's bound of the background)."""
+_AS_SHOWN = np.empty(6, np.uint8)
+_AS_SHOWN[[rules.RIGHT, rules.LOOSE, rules.MISSED, rules.SPLIT, rules.MERGED, rules.SPURIOUS]] = range(FOUND, TRUTH)
 
 
 @dataclass(frozen=True)
@@ -112,11 +111,7 @@ def prediction_overlay(truth: npt.NDArray[np.int32], prediction: npt.NDArray[np.
 def faults(
     truth: npt.NDArray[np.int32], prediction: npt.NDArray[np.int32]
 ) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8]]:
-    """Return what is right or wrong with each instance of two label maps (H, W), by label.
-
-    A pair with an IoU of 0.5 or more is found. Of the others, a prediction that holds more than half of two true cells
-    or more merges them; a true cell that holds more than half of two predictions or more is split; a pair with an IoU
-    of 0.1 or more is loose. What is left is missed, or spurious.
+    """Return what is right or wrong with each instance of two label maps (H, W), by label, as a diagnosis tells it.
 
     Returns
     -------
@@ -127,72 +122,18 @@ def faults(
     --------
     >>> truth = np.array([[1, 1, 1, 1, 0, 2, 3]], np.int32)
     >>> of_truth, of_predictions = faults(truth, np.array([[1, 2, 2, 0, 0, 4, 4]], np.int32))
-    >>> [int(kind) for kind in of_truth] == [NOTHING, FOUND, FOUND, MERGED]
+    >>> [int(kind) for kind in of_truth] == [NOTHING, FOUND, MERGED, FOUND]
     True
     """
-    area_true, area_predicted = np.bincount(truth.ravel()), np.bincount(prediction.ravel())
-    area_true[0] = area_predicted[0] = 0
-    true, predicted, overlap = _pairs(truth, prediction, area_predicted.size)
-    iou = overlap / (area_true[true] + area_predicted[predicted] - overlap)
-    of_truth, of_predictions = np.zeros(area_true.size, np.uint8), np.zeros(area_predicted.size, np.uint8)
-    right_true, right_predicted = matched(truth, prediction)
-    of_truth[right_true] = of_predictions[right_predicted] = FOUND
-    # Merged: what holds more than half of two true cells or more
-    holds = overlap > _HALF * area_true[true]
-    merging = np.bincount(predicted[holds], minlength=area_predicted.size) > 1
-    _note(of_predictions, np.flatnonzero(merging), MERGED)
-    _note(of_truth, true[holds & merging[predicted]], MERGED)
-    # Split: what holds more than half of two predictions or more
-    within = overlap > _HALF * area_predicted[predicted]
-    splitting = np.bincount(true[within], minlength=area_true.size) > 1
-    _note(of_truth, np.flatnonzero(splitting), SPLIT)
-    _note(of_predictions, predicted[within & splitting[true]], SPLIT)
-    for pair in np.argsort(-iou, kind="stable"):
-        near = iou[pair] >= LEAST_OVERLAP
-        if near and of_truth[true[pair]] == of_predictions[predicted[pair]] == NOTHING:
-            of_truth[true[pair]] = of_predictions[predicted[pair]] = LOOSE
-    # Within a cell that is told of already: one more piece of it
-    _note(of_predictions, predicted[within & (of_truth[true] != NOTHING)], SPLIT)
-    _note(of_truth, np.flatnonzero(area_true), MISSED)
-    _note(of_predictions, np.flatnonzero(area_predicted), SPURIOUS)
-    return of_truth, of_predictions
+    of_truth, of_predictions = label_faults(truth, prediction)
+    return _by_label(truth, of_truth), _by_label(prediction, of_predictions)
 
 
-def _note(kinds: npt.NDArray[np.uint8], labels: npt.NDArray[np.int64], kind: int) -> None:
-    """Note a kind for those of the labels that have none yet."""
-    kinds[labels[kinds[labels] == NOTHING]] = kind
-
-
-def _pairs(
-    truth: npt.NDArray[np.int32], prediction: npt.NDArray[np.int32], size: int
-) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-    """Return the labels of the instances that share pixels, and how many."""
-    both = (truth > 0) & (prediction > 0)
-    # A pair of labels as one number: sorting numbers is much faster than sorting pairs
-    pairs, overlap = np.unique(truth[both].astype(np.int64) * size + prediction[both], return_counts=True)
-    true, predicted = np.divmod(pairs, size)
-    return true, predicted, overlap
-
-
-def matched(
-    truth: npt.NDArray[np.int32], prediction: npt.NDArray[np.int32]
-) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-    """Return the labels of the true and of the predicted instances that overlap by IoU 0.5 or more, pair by pair.
-
-    Within label maps an instance has at most one partner above 0.5; at exactly 0.5 each keeps its first.
-
-    Examples
-    --------
-    >>> truth = np.array([[1, 1, 0, 2]], np.int32)
-    >>> matched(truth, np.array([[5, 5, 5, 0]], np.int32))
-    (array([1]), array([5]))
-    """
-    area_true, area_predicted = np.bincount(truth.ravel()), np.bincount(prediction.ravel())
-    true, predicted, overlap = _pairs(truth, prediction, area_predicted.size)
-    alike = overlap / (area_true[true] + area_predicted[predicted] - overlap) >= IOU
-    true, first = np.unique(true[alike], return_index=True)
-    predicted, second = np.unique(predicted[alike][first], return_index=True)
-    return true[second], predicted
+def _by_label(labels: npt.NDArray[np.int32], kinds: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
+    present = np.unique(labels)
+    found = np.full(int(present[-1]) + 1, NOTHING, np.uint8)
+    found[present[present > 0]] = _AS_SHOWN[kinds]
+    return found
 
 
 def boundary(labels: npt.NDArray[np.int32]) -> npt.NDArray[np.bool_]:

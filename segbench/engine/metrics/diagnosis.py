@@ -218,18 +218,51 @@ def _label_image(
         raise SegbenchError(
             f"scores[{n}] has {scores.size} scores, predictions[{n}] {areas.size} labels; give one a label"
         )
-    of_truth, of_found, pixels = matching.label_pairs(true_map.reshape(-1), found_map.reshape(-1))
-    real = (of_truth > 0) & (of_found > 0)
-    of_truth, of_found, pixels = of_truth[real] - 1, of_found[real] - 1, pixels[real]
-    by_prediction = np.lexsort((of_truth, of_found))
-    offsets = np.concatenate([[0], np.cumsum(np.bincount(of_found, minlength=areas.size))])
-    pairs = of_truth[by_prediction], pixels[by_prediction], offsets
+    pairs = _pairs(true_map, found_map, areas.size)
 
     def outlines(boxes: npt.NDArray[np.int32], matched: npt.NDArray[np.int32]) -> npt.NDArray[np.float64]:
         found_boxes, _ = boundaries.find_boxes(found_map, areas.size)
         return boundaries.compare_labels(true_map, found_map, boxes, found_boxes, matched, boundaries.BAND_PX)
 
     return _image(true_map, truth_areas, areas, scores, pairs, limit, outlines)
+
+
+def label_faults(
+    truth: npt.NDArray[Any], found: npt.NDArray[Any]
+) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8]]:
+    """Return what is right or wrong with each cell of two label maps (H, W) at IoU 0.5: what pictures show.
+
+    Returns
+    -------
+    of_truth, of_predictions
+        (G,) and (D,), in ascending order of the labels: `faults.RIGHT` to `faults.LOOSE`, as a diagnosis counts them
+        where all predictions score alike.
+
+    Examples
+    --------
+    >>> truth = np.array([[1, 1, 1, 1, 0, 2, 3]])
+    >>> of_truth, of_predictions = label_faults(truth, np.array([[1, 2, 2, 0, 0, 4, 4]]))
+    >>> of_truth.tolist() == [RIGHT, MERGED, RIGHT], of_predictions.tolist() == [SPLIT, RIGHT, RIGHT]
+    (True, True)
+    """
+    true_map, truth_areas = _numbered(truth, "truth")
+    found_map, areas = _numbered(found, "predictions")
+    pairs = _pairs(true_map, found_map, areas.size)
+    order = np.arange(areas.size)
+    of_predictions, of_truth, _, _ = find_faults(*pairs, truth_areas, areas, order, MATCH_THRESHOLDS[:1])
+    return of_truth[0], of_predictions[0]
+
+
+def _pairs(
+    true_map: npt.NDArray[np.int32], found_map: npt.NDArray[np.int32], n_found: int
+) -> tuple[npt.NDArray[Any], npt.NDArray[Any], npt.NDArray[Any]]:
+    """Return the true cells and pixels that each prediction of two numbered maps shares, as `find_faults` takes them."""
+    of_truth, of_found, pixels = matching.label_pairs(true_map.reshape(-1), found_map.reshape(-1))
+    real = (of_truth > 0) & (of_found > 0)
+    of_truth, of_found, pixels = of_truth[real] - 1, of_found[real] - 1, pixels[real]
+    by_prediction = np.lexsort((of_truth, of_found))
+    offsets = np.concatenate([[0], np.cumsum(np.bincount(of_found, minlength=n_found))])
+    return of_truth[by_prediction], pixels[by_prediction], offsets
 
 
 def _mask_image(truth: npt.NDArray[Any], found: MaskInstances, limit: int, n: int) -> _Image:
