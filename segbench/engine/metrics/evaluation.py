@@ -290,6 +290,30 @@ class Evaluation:
         """Recall at IoU 0.75, over all images."""
         return self.pooled.ar75
 
+    def ap50_of_images(self) -> npt.NDArray[np.float64]:
+        """Return AP50 of each image (N,) alone; NaN where an image has no true cell.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> import segbench
+        >>> truth = np.array([[1, 1, 0, 2], [1, 1, 0, 2]])
+        >>> empty = np.zeros_like(truth)
+        >>> segbench.evaluate([truth, truth, empty], [truth, empty, truth]).ap50_of_images().tolist()
+        [1.0, 0.0, nan]
+        """
+        order = ordered_by_score(self.detections.scores, self.detections.images)
+        order = order[self.detections.kept[order]]
+        by_image = order[np.argsort(self.detections.images[order], kind="stable")]
+        cuts = np.searchsorted(self.detections.images[by_image], np.arange(len(self.images) + 1))
+        found = np.full(len(self.images), np.nan)
+        for n in np.flatnonzero(self.images.n_truth):
+            own = by_image[cuts[n] : cuts[n + 1]]
+            n_truth = int(self.images.n_truth[n])
+            precision, _, _ = accumulate(own, self.detections.matches, self.detections.scores, n_truth)
+            found[n] = mean_of_valid(precision[AP50])
+        return found
+
     def metrics(self) -> dict[str, float]:
         """Return the six metrics over all images by name."""
         return self.pooled.metrics()

@@ -27,7 +27,7 @@ from segbench.engine.results.record import (
     WholeRow,
 )
 from segbench.engine.run.controls import scored_windows
-from segbench.engine.run.examples import choose_examples, write_examples
+from segbench.engine.run.examples import write_examples
 from segbench.engine.run.job import CROSS, TEST, other_modality
 from segbench.engine.run.request import AttemptRequest
 from segbench.engine.run.rows import (
@@ -91,7 +91,6 @@ def score(request: AttemptRequest, data: PreparedDataset, predicted: AttemptFold
         for radius, evaluation in swept.items():
             rows += evaluation_rows(evaluation, opposite, operation, radius)
 
-    shown = choose_examples(tissues, index[f"n_cells_{task.target}"].to_list())
     write_examples(
         request.folder,
         task,
@@ -100,9 +99,10 @@ def score(request: AttemptRequest, data: PreparedDataset, predicted: AttemptFold
         [data.channels.index(name) for name in task.channels],
         data.labels_path(TEST, task.target),
         predictions,
-        shown,
-        [tissues[row] for row in shown],
-        [index["image"][row] for row in shown],
+        tissues,
+        index[f"n_cells_{task.target}"].to_list(),
+        index["image"].to_list(),
+        own,
     )
     resamples = []
     if run.train_tissue == ALL_TISSUES:

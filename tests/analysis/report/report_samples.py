@@ -148,9 +148,17 @@ def make_record(
 
 
 def write_examples(
-    out: Path, record: Record, tissues: Sequence[str] = TISSUES, size: int = 96, windows: int = 2
+    out: Path,
+    record: Record,
+    tissues: Sequence[str] = TISSUES,
+    size: int = 96,
+    windows: int = 2,
+    telling: dict[str, int] | None = None,
 ) -> None:
-    """Write the example windows of a record: discs as truth, moved and partly forgotten discs as prediction."""
+    """Write the example windows of a record: discs as truth, moved and partly forgotten discs as prediction.
+
+    With ``telling`` they are some of 50 test windows, of which these are its worst, median and best.
+    """
     folder = out / record.attempt.folder
     folder.mkdir(parents=True, exist_ok=True)
     k = windows * len(tissues)
@@ -174,6 +182,7 @@ def write_examples(
         truth=truth,
         prediction=prediction,
         ap50=np.linspace(skill, skill - 0.3, k),
+        **({"every_ap50": np.linspace(skill, skill - 0.3, 50, dtype=np.float32)} if telling else {}),
     )
     meta: dict[str, Any] = {
         "task": record.attempt.task,
@@ -182,6 +191,7 @@ def write_examples(
         "tissues": [tissue for tissue in tissues for _ in range(windows)],
         "images": names,
         "channels": record.attempt.channels,
+        **({"telling": telling} if telling else {}),
     }
     (folder / "examples.json").write_text(json.dumps(meta))
 

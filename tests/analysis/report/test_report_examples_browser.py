@@ -17,7 +17,7 @@ from segbench.engine.results.store import StoreWriter
 
 pytestmark = pytest.mark.browser
 METHODS = [f"method-{letter}" for letter in "abcdefg"]
-TASK = "synthetic-nuclear-2ch"
+TASK, OTHER_TASK = "synthetic-nuclear-2ch", "synthetic-wholecell-1ch"
 
 
 @pytest.fixture(scope="module")
@@ -25,9 +25,12 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
     """The examples of seven methods on two-channel images, open."""
     out = tmp_path_factory.mktemp("examples")
     records = [make_record(name, name.title(), TASK, skill=0.3 + 0.05 * n) for n, name in enumerate(METHODS)]
-    StoreWriter(ResultsFolder(out)).add(records)
+    told = [make_record(name, name.title(), OTHER_TASK) for name in METHODS[:2]]
+    StoreWriter(ResultsFolder(out)).add([*records, *told])
     for record in records:
         write_examples(out, record, TISSUES[:3], size=64, windows=3)
+    for n, record in enumerate(told):
+        write_examples(out, record, TISSUES[:3], size=64, windows=3, telling={"worst": 8 - n, "median": 4, "best": n})
     write_report(build_report(ResultsFolder(out), sections=["examples"]), out / "report.html")
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as profile:
         browser = Browser(Path(profile), tmp_path_factory.mktemp("downloads"))
@@ -70,6 +73,29 @@ def test_worst_median_and_best_are_those_by_the_scores_of_the_methods_shown(page
     page.run(
         "const s = document.querySelector('.pick-images'); s.value = 'telling'; s.dispatchEvent(new Event('change'))"
     )
+
+
+def test_each_methods_worst_of_the_whole_test_set_comes_first(page: Browser) -> None:
+    choose(page, ".pick-task", OTHER_TASK)
+    tags = [[tag.text for tag in window.find_elements("css selector", ".tag")] for window in page.all(".window")]
+    assert [one[0].split(":")[0] for one in tags] == [
+        "worst of all 50 test windows for Method-A",
+        "worst of all 50 test windows for Method-B",
+        "median of all 50 test windows for Method-A",
+        "best of all 50 test windows for Method-A",
+        "best of all 50 test windows for Method-B",
+    ]
+    assert tags[2][1].startswith("median of all 50 test windows for Method-B"), "one window can tell of both"
+    choose(page, ".pick-tissue", TISSUES[0])
+    assert [tag.text.split(":")[0] for tag in page.all(".tag")][0] == "worst of the 3 windows kept"
+    choose(page, ".pick-tissue", "")
+    choose(page, ".pick-task", TASK)
+
+
+def choose(page: Browser, selector: str, value: str) -> None:
+    """Choose in a list of the examples as a reader does."""
+    select = page.one(selector)
+    page.run("arguments[0].value = arguments[1]; arguments[0].dispatchEvent(new Event('change'))", select, value)
 
 
 def test_a_scale_bar_has_the_length_that_it_says_and_the_channels_have_a_key(page: Browser) -> None:

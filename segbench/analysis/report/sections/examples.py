@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import zipfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
@@ -17,13 +17,20 @@ from segbench.analysis.report import tiles
 from segbench.analysis.report.model import Content, Missing, Section, Source
 from segbench.analysis.report.sections._filling import filled_by, missing_examples
 from segbench.analysis.report.wording import count
+from segbench.engine.metrics import paint_instances
 from segbench.engine.results.attempts import AttemptFolder
 from segbench.engine.results.folder import ResultsFolder
+from segbench.errors import SegbenchError
+from segbench.methods.predictions import LabelInstances, PredictionSet
 
 _log = logging.getLogger(__name__)
+_Key = tuple[str, str, int]
+"""Task, fingerprint of the data and window number: the same for every method."""
 
 MOST_BYTES = 17_000_000
 """Bytes of pictures (in base64), shared evenly by the runs; what goes beyond is left out, and the report says so."""
+
+TELLING = ("worst", "median", "best")
 
 # One run a (method, task): trained on all tissues where there is one, lowest seed
 _RUNS_SQL = """\
@@ -66,6 +73,11 @@ class Windows:
     fingerprint: str
     channels: tuple[str, ...]
     """Names of the C channels."""
+    telling: Mapping[str, int]
+    """The window numbers of this run's ``worst``, ``median`` and ``best`` of the whole test set; those of an earlier
+    segbench have none."""
+    every_ap50: npt.NDArray[np.float32]
+    """(N,), of every test window, NaN where it has no truth; (0,) where the run is of an earlier segbench."""
 
 
 def read_windows(attempt: AttemptFolder) -> Windows | None:
@@ -84,10 +96,12 @@ def read_windows(attempt: AttemptFolder) -> Windows | None:
                 dataset=str(meta["dataset"]),
                 fingerprint=str(meta["fingerprint"]),
                 channels=tuple(map(str, meta.get("channels", ()))),
+                telling={str(kind): int(row) for kind, row in meta.get("telling", {}).items() if kind in TELLING},
+                every_ap50=np.asarray(stored["every_ap50"] if "every_ap50" in stored else (), np.float32),
             )
     except FileNotFoundError:
         return None
-    except (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, zipfile.BadZipFile) as error:
         _log.warning("examples in %s are left out: %s", attempt.path, error)
         return None
     k = len(windows.rows)
@@ -110,7 +124,9 @@ class _Example:
     dataset: str
     row: int
     picture: str
-    truth: str
+    truth: npt.NDArray[np.int32]
+    """(H, W), the label map."""
+    truth_picture: str
     cells: int
     size: tuple[int, int]
     """Height and width in pixels."""
@@ -119,33 +135,30 @@ class _Example:
     um_per_pixel: float | None
     """None where it is not known: the scale bar is in pixels."""
     panels: list[dict[str, Any]]
+    telling: list[dict[str, Any]]
+    """Of which methods it is the ``worst``, ``median`` or ``best`` ``of`` how many test windows."""
 
     def as_data(self) -> dict[str, Any]:
         scores = [panel["ap50"] for panel in self.panels if panel["ap50"] is not None]
         mean = sum(scores) / len(scores) if scores else None
-        return {**self.__dict__, "mean_ap50": None if mean is None else round(mean, 4)}
+        own = {**self.__dict__, "truth": self.truth_picture}
+        del own["truth_picture"]
+        return {**own, "mean_ap50": None if mean is None else round(mean, 4)}
 
 
 def _build(source: Source) -> Content | Missing:
     runs = source.query(_RUNS_SQL).to_dicts()
     sizes = dict(source.query(_PIXELS_SQL).rows())
-    examples: dict[tuple[str, str, int], _Example] = {}
+    examples: dict[_Key, _Example] = {}
     left_out = 0
+    scores: list[tuple[dict[str, Any], str, npt.NDArray[np.float32]]] = []
     with ThreadPoolExecutor() as pool:
         for run, windows in _windows(source.out, runs):
-            size = 0
-            order = by_turns(windows.tissues)
-            overlays = pool.map(tiles.prediction_overlay, windows.truth[order], windows.prediction[order])
-            for k, overlay in zip(order, overlays, strict=True):
-                if size > MOST_BYTES / len(runs):
-                    left_out += 1
-                    continue
-                key = (run["task"], windows.fingerprint, int(windows.rows[k]))
-                if key not in examples:
-                    examples[key] = _example(run["task"], windows, k, sizes.get(windows.fingerprint))
-                    size += len(examples[key].picture) + len(examples[key].truth)
-                size += len(overlay.picture)
-                examples[key].panels.append(_panel(run, overlay, float(windows.ap50[k])))
+            left_out += _show(run, windows, examples, sizes, MOST_BYTES // len(runs), pool)
+            scores.append((run, windows.fingerprint, windows.every_ap50))
+        for run, fingerprint, ap50 in scores:
+            own = [(row, one) for (task, data, row), one in examples.items() if (task, data) == (run["task"], fingerprint)]
+            _show_others(run, own, ap50, source.out, MOST_BYTES // len(runs) // 2, pool)
     if not examples:
         return Missing()
     data = [example.as_data() for example in examples.values()]
@@ -155,6 +168,86 @@ def _build(source: Source) -> Content | Missing:
         context={"kinds": [(name, colour, meaning) for name, (_, colour, meaning) in tiles.KINDS.items()]},
         data={"examples": data, "kinds": {name: colour for name, (_, colour, _) in tiles.KINDS.items()}},
     )
+
+
+def _show(
+    run: dict[str, Any],
+    windows: Windows,
+    examples: dict[_Key, _Example],
+    sizes: Mapping[str, float],
+    most: int,
+    pool: ThreadPoolExecutor,
+) -> int:
+    """Put a run's windows into the examples, so many bytes of them; return how many were left out."""
+    telling = [k for k, row in enumerate(windows.rows) if row in windows.telling.values()]
+    order = [*telling, *(k for k in by_turns(windows.tissues) if k not in telling)]
+    overlays = pool.map(tiles.prediction_overlay, windows.truth[order], windows.prediction[order])
+    size = left_out = 0
+    for k, overlay in zip(order, overlays, strict=True):
+        if size > most:
+            left_out += 1
+            continue
+        row = int(windows.rows[k])
+        key = (run["task"], windows.fingerprint, row)
+        if key not in examples:
+            examples[key] = _example(run["task"], windows, k, sizes.get(windows.fingerprint))
+            size += len(examples[key].picture) + len(examples[key].truth_picture)
+        size += len(overlay.picture)
+        example = examples[key]
+        example.panels.append(_panel(run, overlay, float(windows.ap50[k])))
+        example.telling += [
+            {"method": run["method"], "kind": kind, "of": int(np.count_nonzero(~np.isnan(windows.every_ap50)))}
+            for kind, one in windows.telling.items()
+            if one == row
+        ]
+    return left_out
+
+
+def _show_others(
+    run: dict[str, Any],
+    examples: Sequence[tuple[int, _Example]],
+    ap50: npt.NDArray[np.float32],
+    out: ResultsFolder,
+    most: int,
+    pool: ThreadPoolExecutor,
+) -> None:
+    """Put a run's predictions into the telling windows of others, so many bytes, where they still lie with its record.
+
+    Where they do not, the panel has the score alone. Windows come with their numbers; ``ap50`` (N,) is that of all.
+    """
+    lacking = [
+        (row, example)
+        for row, example in examples
+        if example.telling and all(panel["method"] != run["method"] for panel in example.panels)
+    ]
+    maps = _maps(out.attempt_at(run["folder"]), [row for row, _ in lacking])
+    there = [(row, example) for row, example in lacking if row in maps]
+    drawn = pool.map(lambda one: tiles.prediction_overlay(one[1].truth, maps[one[0]]), there)
+    overlays = dict(zip([row for row, _ in there], drawn, strict=True))
+    size = 0
+    for row, example in lacking:
+        overlay = overlays.get(row) if size <= most else None
+        score = float(ap50[row]) if row < ap50.size else np.nan
+        if overlay is not None or not np.isnan(score):
+            size += len(overlay.picture) if overlay is not None else 0
+            example.panels.append(_panel(run, overlay, score))
+
+
+def _maps(attempt: AttemptFolder, rows: Sequence[int]) -> dict[int, npt.NDArray[np.int32]]:
+    """Return the label maps (H, W) that an attempt predicts for test windows, as far as it still has them."""
+    try:
+        predictions = PredictionSet(attempt.job.predictions("test"))
+        found = {}
+        for row in rows:
+            instances = predictions[row]
+            if isinstance(instances, LabelInstances):
+                found[row] = np.asarray(instances.labels, np.int32)
+            else:
+                found[row], _ = paint_instances(instances, (predictions.height, predictions.width))
+    except (OSError, ValueError, IndexError, SegbenchError):
+        # Nothing is lost but a picture: its score is told
+        return {}
+    return found
 
 
 def by_turns(tissues: Sequence[str]) -> list[int]:
@@ -169,16 +262,16 @@ def by_turns(tissues: Sequence[str]) -> list[int]:
     return sorted(range(len(tissues)), key=lambda k: (turns[k], k))
 
 
-def _panel(run: dict[str, Any], overlay: tiles.Overlay, ap50: float) -> dict[str, Any]:
+def _panel(run: dict[str, Any], overlay: tiles.Overlay | None, ap50: float) -> dict[str, Any]:
     return {
         "method": run["method"],
         "title": run["method_title"],
         "train_tissue": run["train_tissue"],
         "run": run["run_id"],
         "ap50": None if np.isnan(ap50) else round(ap50, 4),
-        "overlay": overlay.picture,
-        "told": tiles.told(overlay.counts),
-        "counts": dict(overlay.counts),
+        "overlay": overlay.picture if overlay else None,
+        "told": tiles.told(overlay.counts) if overlay else "this window's picture was not kept",
+        "counts": dict(overlay.counts) if overlay else {},
     }
 
 
@@ -203,12 +296,14 @@ def _example(task: str, windows: Windows, k: int, um_per_pixel: float | None) ->
         dataset=windows.dataset,
         row=int(windows.rows[k]),
         picture=tiles.picture(windows.images[k]),
-        truth=tiles.truth_overlay(windows.truth[k]),
+        truth=windows.truth[k],
+        truth_picture=tiles.truth_overlay(windows.truth[k]),
         cells=int(np.count_nonzero(np.unique(windows.truth[k]))),
         size=(height, width),
         channels=tiles.channel_key(windows.channels),
         um_per_pixel=um_per_pixel,
         panels=[],
+        telling=[],
     )
 
 

@@ -2,6 +2,7 @@
 "use strict";
 SB.EXAMPLES_PAGE = 6;
 SB.SIDE_BY_SIDE = 4;
+SB.TELLING = ["worst", "median", "best"];
 
 SB.buildExamples = function (section) {
   const place = section.querySelector(".examples");
@@ -26,7 +27,7 @@ SB.buildExamples = function (section) {
     const panels = methods.map((name) => example.panels.find((p) => p.method === name)).filter(Boolean).map((p) => {
       const score = p.ap50 === null ? "no truth" : `AP50 ${p.ap50.toFixed(2)}`;
       const trained = p.train_tissue === "all" ? "" : `, trained on ${p.train_tissue}`;
-      return { title: p.title + trained, detail: `${score}: ${p.told}`, overlay: p.overlay, alt: `${p.title} on ${where}: ${score}, ${p.told}`, run: p.run };
+      return { title: p.title + trained, detail: `${score}: ${p.told}`, overlay: p.overlay, lacking: !p.overlay, alt: `${p.title} on ${where}: ${score}, ${p.told}`, run: p.run };
     });
     const all = [
       { title: "Image", detail: `${example.dataset}, window ${example.row}`, alt: `Image ${where}` },
@@ -40,13 +41,26 @@ SB.buildExamples = function (section) {
       SB.make("div", { class: "panels" }, ...all.map((p) => SB.panel(example, p, kinds, hidden(), view))));
   }
 
+  // The windows where a method shown does worst, middling and best of the whole test set, the worst ones first
+  function telling(shown, methods) {
+    const places = [];
+    for (const example of shown) for (const { method, kind, of } of example.telling) {
+      const panel = methods.includes(method) && example.panels.find((p) => p.method === method);
+      if (panel && panel.ap50 !== null) places.push({ example, kind: SB.TELLING.indexOf(kind), ap50: panel.ap50, tag: `${kind} of all ${of} test windows for ${panel.title}: AP50 ${panel.ap50.toFixed(2)}` });
+    }
+    places.sort((a, b) => a.kind - b.kind || a.ap50 - b.ap50);
+    const tags = new Map();
+    for (const { example, tag } of places) tags.set(example, [...(tags.get(example) ?? []), tag]);
+    return [...[...tags.keys()].map((example) => ({ ...example, tags: tags.get(example) })), ...shown.filter((example) => !tags.has(example)).map((example) => ({ ...example, tags: [] }))];
+  }
+
   // Of the windows of a choice, which is the worst, the median and the best by the mean AP50 of the methods shown
   function tagged(shown, methods) {
     const mean = (example) => SB.mean(example.panels.filter((p) => methods.includes(p.method)).map((p) => p.ap50));
     const scored = shown.map((example) => ({ example, value: mean(example) })).filter(({ value }) => value !== null).sort((a, b) => a.value - b.value);
     const tags = new Map(shown.map((example) => [example, []]));
     if (scored.length > 1) {
-      const tag = (place, word) => tags.get(scored[place].example).push(`${word} of ${scored.length} images: mean AP50 ${scored[place].value.toFixed(2)}`);
+      const tag = (place, word) => tags.get(scored[place].example).push(`${word} of the ${scored.length} windows kept: mean AP50 ${scored[place].value.toFixed(2)}`);
       tag(0, "worst");
       if (scored.length > 2) tag((scored.length - 1) >> 1, "median");
       tag(scored.length - 1, "best");
@@ -95,7 +109,11 @@ SB.buildExamples = function (section) {
     const picked = chosen.get(task.value) ?? firstChoice(methods);
     const names = methods.map(({ name }) => name).filter((name) => picked.has(name));
     drawChips(methods, picked);
-    let shown = tagged(own.filter((e) => !tissue.value || e.tissue === tissue.value), names);
+    const chosenTissue = tissue.value || SB.state.tissue;
+    const mine = own.filter((e) => !tissue.value || e.tissue === tissue.value);
+    // What is worst of all says nothing of one tissue; runs of an earlier segbench do not tell it at all
+    const whole = !chosenTissue && mine.some((e) => e.telling.some(({ method }) => names.includes(method)));
+    let shown = whole ? telling(mine, names) : tagged(mine, names);
     // The section's sentence is about the windows of this choice and the methods side by side
     section.shown = shown.map((example) => ({ ...example, panels: example.panels.filter((panel) => names.includes(panel.method)) }));
     SB.tell(section);
@@ -122,8 +140,8 @@ SB.channelKey = function (example) {
   return SB.make("p", { class: "key-line" }, entries.length ? "channels:" : "", ...entries);
 };
 
-SB.panel = function (example, { title, detail, overlay, alt, run }, kinds, hidden, view) {
-  const layers = SB.make("div", { class: "layers" }, SB.make("img", { src: `data:image/webp;base64,${example.picture}`, alt, loading: "lazy", decoding: "async" }));
+SB.panel = function (example, { title, detail, overlay, alt, run, lacking }, kinds, hidden, view) {
+  const layers = SB.make("div", { class: lacking ? "layers lacking" : "layers" }, SB.make("img", { src: `data:image/webp;base64,${example.picture}`, alt, loading: "lazy", decoding: "async" }));
   if (overlay) {
     const over = SB.make("img", { class: "overlay", alt: "", decoding: "async" });
     layers.append(over);
