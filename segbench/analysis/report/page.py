@@ -18,12 +18,13 @@ from segbench.analysis.report.wording import duration
 from segbench.engine.results.folder import ResultsFolder
 from segbench.errors import SegbenchError, unknown_name
 from segbench.small_files import write_whole
+from segbench.words import WORDS
 
 _log = logging.getLogger(__name__)
 
 _SCRIPTS = (
     "data.js", "filters.js", "marks.js", "axes.js", "across.js", "labels.js", "figures.js", "shapes.js",
-    "sentences.js", "tables.js", "examples.js", "page.js",
+    "sentences.js", "tables.js", "examples.js", "words.js", "page.js",
 )  # fmt: skip
 _STYLES = ("report.css", "examples.css", "phone.css", "print.css")
 
@@ -109,6 +110,7 @@ def build_report(
         },
         "choices": _choices(source),
         "order": source.order,
+        "words": dict(WORDS),
     }
     own = {part.section.key: part.body.data for part in parts if part.content and part.content.data}
     html = (

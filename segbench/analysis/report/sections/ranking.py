@@ -106,9 +106,9 @@ SECTION = Section(
     key="ranking",
     title="Ranking",
     about=(
-        "The methods of each task by the chosen metric, pooled over the test tissues, and by the study's overall "
-        "score: accuracy, usability, scalability. In every figure of this report methods and tissues stand by their "
-        "mean accuracy."
+        "The methods of each task by the chosen metric, pooled over the test tissues, and of each suite by the study's "
+        "overall score: accuracy, usability, scalability. In every figure of this report methods and tissues stand by "
+        "their mean accuracy."
     ),
     fill=filled_by(more_runs),
     build=_build,

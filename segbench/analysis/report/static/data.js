@@ -12,6 +12,7 @@ SB.unpack = async function () {
   SB.metrics = new Map(Object.entries(data.metrics));
   SB.choices = data.choices;
   SB.order = data.order;
+  SB.words = data.words;
 };
 
 SB.Frame = class {

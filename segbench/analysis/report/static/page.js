@@ -7,6 +7,7 @@ SB.start = async function () {
   const sections = [...document.querySelectorAll("section[data-section]")];
   const stale = new Set(sections);
   const near = new Set();
+  SB.buildWords(SB.words);
   for (const section of sections) SB.buildSection(section);
 
   const drawNear = () => {
