@@ -256,7 +256,7 @@ def label_faults(
 def _pairs(
     true_map: npt.NDArray[np.int32], found_map: npt.NDArray[np.int32], n_found: int
 ) -> tuple[npt.NDArray[Any], npt.NDArray[Any], npt.NDArray[Any]]:
-    """Return the true cells and pixels that each prediction of two numbered maps shares, as `find_faults` takes them."""
+    """Return which true cells, and how many pixels, each prediction of two numbered maps shares, for `find_faults`."""
     of_truth, of_found, pixels = matching.label_pairs(true_map.reshape(-1), found_map.reshape(-1))
     real = (of_truth > 0) & (of_found > 0)
     of_truth, of_found, pixels = of_truth[real] - 1, of_found[real] - 1, pixels[real]

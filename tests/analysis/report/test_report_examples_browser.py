@@ -14,6 +14,7 @@ from test_report_browser import Browser
 from segbench.analysis.report import build_report, write_report
 from segbench.engine.results.folder import ResultsFolder
 from segbench.engine.results.store import StoreWriter
+from segbench.words import WORDS
 
 pytestmark = pytest.mark.browser
 METHODS = [f"method-{letter}" for letter in "abcdefg"]
@@ -82,14 +83,35 @@ def test_each_methods_worst_of_the_whole_test_set_comes_first(page: Browser) -> 
         "worst of all 50 test windows for Method-A",
         "worst of all 50 test windows for Method-B",
         "median of all 50 test windows for Method-A",
-        "best of all 50 test windows for Method-A",
         "best of all 50 test windows for Method-B",
+        "best of all 50 test windows for Method-A",
     ]
     assert tags[2][1].startswith("median of all 50 test windows for Method-B"), "one window can tell of both"
     choose(page, ".pick-tissue", TISSUES[0])
-    assert [tag.text.split(":")[0] for tag in page.all(".tag")][0] == "worst of the 3 windows kept"
+    assert page.all(".tag")[0].text.split(":")[0] == "worst of the 3 windows kept"
     choose(page, ".pick-tissue", "")
     choose(page, ".pick-task", TASK)
+
+
+def test_a_word_of_segbench_is_explained_to_pointer_keyboard_and_finger(page: Browser) -> None:
+    words = [button.text for button in page.all("#examples .word")]
+    assert "windows" in words
+    assert len(words) == len(set(words)), "once a section"
+    word, tip = page.all("#examples .word")[words.index("windows")], page.one(".tip")
+    for show, hide in (
+        (
+            "arguments[0].focus()",
+            "document.dispatchEvent(new KeyboardEvent('keydown', {key: 'Escape', bubbles: true}))",
+        ),
+        ("arguments[0].click()", "document.body.dispatchEvent(new Event('pointerdown', {bubbles: true}))"),
+        ("arguments[0].dispatchEvent(new Event('mouseenter'))", "arguments[0].dispatchEvent(new Event('mouseleave'))"),
+    ):
+        page.run(show, word)
+        assert tip.text == f"window: {WORDS['window']}"
+        page.run(hide, word)
+        assert not tip.is_displayed()
+    described = page.one(f"#{word.get_attribute('aria-describedby')}")
+    assert described.get_attribute("textContent") == f"window: {WORDS['window']}"
 
 
 def choose(page: Browser, selector: str, value: str) -> None:

@@ -13,7 +13,7 @@ import numpy as np
 import polars as pl
 import pytest
 from PIL import Image
-from report_samples import METHODS, TASKS, discs, make_record, write_examples
+from report_samples import METHODS, TASKS, TISSUES, discs, make_record, write_examples
 
 from segbench.analysis.report import Report, build_report, tiles, write_report, write_site
 from segbench.analysis.report.embed import frame_data, safe_json
@@ -23,6 +23,7 @@ from segbench.engine.results.folder import ResultsFolder
 from segbench.engine.results.statuses import Status
 from segbench.engine.results.store import StoreWriter
 from segbench.errors import SegbenchError
+from segbench.methods.predictions import LabelInstances, PredictionWriter
 
 
 def embedded(html: str) -> dict:
@@ -126,6 +127,30 @@ def test_an_unfinished_or_broken_example_folder_leaves_the_rest(
     assert {panel["method"] for example in examples for panel in example["panels"]} == {good.attempt.method}
     assert "are left out" in caplog.text
     assert "../elsewhere is no attempt's folder" in caplog.text
+
+
+def test_anothers_worst_window_is_drawn_from_predictions_that_are_still_there(tmp_path: Path) -> None:
+    out = ResultsFolder(tmp_path / "r")
+    records = [make_record(name, name, "synthetic-nuclear-2ch") for name in ("whole", "partly", "gone")]
+    StoreWriter(out).add(records)
+    write_examples(out.path, records[0], TISSUES[:3], telling={"worst": 5, "median": 4, "best": 0})
+    for record in records[1:]:
+        write_examples(out.path, record, TISSUES[:1], telling={"worst": 1, "median": 1, "best": 0})
+    with PredictionWriter(out.attempt_at(records[1].attempt.folder).job.predictions("test"), "labels", 50, 96, 96) as w:
+        for n in range(50):
+            labels = discs(96, n)
+            w.add(LabelInstances(labels, np.ones(labels.max())))
+    html = build_report(out, sections=["examples"]).html
+    examples = json.loads(re.search(r'id="data-examples">(.*?)</script>', html, re.S)[1])["examples"]  # type: ignore[index]
+    worst = next(example for example in examples if example["row"] == 5)
+    assert worst["telling"] == [{"method": "whole", "kind": "worst", "of": 50}]
+    panels = {panel["method"]: panel for panel in worst["panels"]}
+    assert panels["partly"]["counts"]["found"] == worst["cells"] > 0, "its prediction is the truth"
+    assert panels["gone"]["overlay"] is None
+    assert (
+        panels["gone"]["ap50"] == pytest.approx(panels["partly"]["ap50"]) == pytest.approx(0.6 - 0.3 * 5 / 49, abs=1e-4)
+    )
+    assert "not kept" in panels["gone"]["told"]
 
 
 HOSTILE = "</script><script>document.title='owned'</script><img src=x onerror=\"document.title='owned'\">\u2028'\"&amp;"

@@ -1,4 +1,4 @@
-"""A run keeps the windows that every run of its task keeps, and those of all test windows where it does worst and best."""
+"""A run keeps the windows that every run of its task keeps, and its own worst, median and best of all test windows."""
 
 from __future__ import annotations
 

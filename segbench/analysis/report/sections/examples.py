@@ -97,7 +97,7 @@ def read_windows(attempt: AttemptFolder) -> Windows | None:
                 fingerprint=str(meta["fingerprint"]),
                 channels=tuple(map(str, meta.get("channels", ()))),
                 telling={str(kind): int(row) for kind, row in meta.get("telling", {}).items() if kind in TELLING},
-                every_ap50=np.asarray(stored["every_ap50"] if "every_ap50" in stored else (), np.float32),
+                every_ap50=np.asarray(stored.get("every_ap50", ()), np.float32),
             )
     except FileNotFoundError:
         return None
@@ -157,8 +157,9 @@ def _build(source: Source) -> Content | Missing:
             left_out += _show(run, windows, examples, sizes, MOST_BYTES // len(runs), pool)
             scores.append((run, windows.fingerprint, windows.every_ap50))
         for run, fingerprint, ap50 in scores:
-            own = [(row, one) for (task, data, row), one in examples.items() if (task, data) == (run["task"], fingerprint)]
-            _show_others(run, own, ap50, source.out, MOST_BYTES // len(runs) // 2, pool)
+            same = (run["task"], fingerprint)
+            others = [(key[2], example) for key, example in examples.items() if key[:2] == same]
+            _show_others(run, others, ap50, source.out, MOST_BYTES // len(runs) // 2, pool)
     if not examples:
         return Missing()
     data = [example.as_data() for example in examples.values()]
