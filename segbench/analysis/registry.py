@@ -174,6 +174,13 @@ ANALYSES: Mapping[str, Analysis] = {
             ("fits",),
         ),
         Analysis(
+            "robustness",
+            "robustness:measure_robustness",
+            "Show how much of each method's score is left on degraded test images, and one number a method.",
+            (_metric(),),
+            ("methods",),
+        ),
+        Analysis(
             "modality",
             "modality:compare_modalities",
             "Compare models of nuclear images on whole-cell images, and back, with models of the same modality.",

@@ -87,8 +87,8 @@ class Results:
         ----------
         sql
             One query in DuckDB's dialect. Tables: attempts, phases, evaluations, whole_evaluations, images,
-            resamples, gaps, cell_strata, calibration, history, tissues; views: leaderboard, accuracy,
-            timings, runs_latest, cell_metrics.
+            resamples, gaps, cell_strata, calibration, degraded_evaluations, degraded_resamples, history, tissues;
+            views: leaderboard, accuracy, timings, runs_latest, cell_metrics.
         parameters
             The values of the query's ``?`` or ``$1``, ``$2``, ...
 
@@ -176,8 +176,8 @@ class Results:
         ----------
         name
             As on the command line: ``ranking``, ``runtime``, ``usability``, ``channels``, ``morphology``,
-            ``regression``, ``transfer``, ``training-data``, ``learning-curve``, ``modality``, ``dilation``,
-            ``diagnosis`` or ``recommend``.
+            ``regression``, ``transfer``, ``training-data``, ``learning-curve``, ``robustness``, ``modality``,
+            ``dilation``, ``diagnosis`` or ``recommend``.
         options
             Those of the method of that name.
 
@@ -444,6 +444,28 @@ class Results:
             There is no such metric or part, or ``gain`` is not between 0 and 1.
         """
         return self._table("learning-curve", part, metric=metric, gain=gain)
+
+    def robustness(self, *, metric: str = "accuracy", part: str | None = None) -> pl.DataFrame:
+        """Return each method's score on degraded test images, of runs that were tried with them.
+
+        Parameters
+        ----------
+        metric
+            ``accuracy``, ``map``, ``ap50``, ``ap75``, ``ar``, ``ar50`` or ``ar75``.
+        part
+            ``methods``, the one number of each method, in place of the curves.
+
+        Returns
+        -------
+        A row a task, method, training tissue, kind and step: ``score`` and ``kept`` (of ``clean``, the score on the
+        images as they are), with 95 % intervals.
+
+        Raises
+        ------
+        SegbenchError
+            There is no such metric or part.
+        """
+        return self._table("robustness", part, metric=metric)
 
     def modality(self, *, metric: str = "accuracy") -> pl.DataFrame:
         """Compare models of nuclear images on whole-cell images, and back, with models of the same modality.

@@ -140,6 +140,37 @@ def predict(
     _redo(out, finished_runs(out, run_ids or (), every), "predict", format, chosen, cpu=cpu, timeout_s=timeout)
 
 
+@app.command()
+def robustness(
+    run_ids: IdsArgument = None,
+    every: Annotated[bool, typer.Option("--all", help="Every finished run of a method.")] = False,
+    kinds: Annotated[
+        list[str] | None,
+        typer.Option("--kind", metavar="KIND", help="blur, noise, dim, smaller, larger, swap or jpeg; default all."),
+    ] = None,
+    cpu: Annotated[bool, typer.Option("--cpu", help="Without GPUs even where there are some.")] = False,
+    timeout: Annotated[float | None, typer.Option(min=1, help="Stop each process after so many seconds.")] = None,
+    out: OutOption = DEFAULT_OUT,
+    format: FormatOption = Format.TABLE,
+    _wide: WideOption = False,
+) -> None:
+    """Apply the models of finished runs to test images that are degraded in steps, and score what they find.
+
+    Nothing is trained. Each gets a new row, with an id of its own, that names the run as its of_run; 'segbench analyze
+    robustness' shows what was found. One after the other, on this machine. Ends with status 1 where one failed.
+
+    Examples:
+
+      segbench runs robustness --all
+
+      segbench runs robustness 28832d --kind blur --kind jpeg
+    """
+    from segbench.engine.scheduler.again import finished_runs
+
+    chosen = finished_runs(out, run_ids or (), every, controls=False)
+    _redo(out, chosen, "predict", format, {}, robustness=kinds or ["all"], cpu=cpu, timeout_s=timeout)
+
+
 def _redo(
     out: ResultsFolder, run_ids: list[str], begins: Literal["predict", "evaluate"], format: Format,
     settings: dict[str, Any], **how: Any,

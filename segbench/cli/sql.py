@@ -17,8 +17,8 @@ def sql(
 ) -> None:
     """Ask the store anything; it cannot be changed this way. It works while a grid runs, too.
 
-    Tables: attempts, phases, evaluations, whole_evaluations, gaps, cell_strata, calibration, history,
-    tissues. Views: leaderboard, accuracy, accuracy_by_evaluation, timings, runs_latest.
+    Tables: attempts, phases, evaluations, whole_evaluations, gaps, cell_strata, calibration,
+    degraded_evaluations, history, tissues. Views: leaderboard, accuracy, accuracy_by_evaluation, timings, runs_latest.
 
     Examples:
 

@@ -13,6 +13,7 @@ from typing import Literal
 from segbench.engine.grid.cards import get_card
 from segbench.engine.grid.catalogue import Catalogue
 from segbench.engine.grid.changes import BudgetChange, ResourceChange
+from segbench.engine.grid.controls import is_control
 from segbench.engine.grid.parts import drawn_part
 from segbench.engine.grid.run import Run
 from segbench.engine.grid.settings import check_changes, hashed
@@ -106,6 +107,7 @@ def expand(
                 id=digest, method=method, task=task, train_tissue=tissue, seed=seed, budget=final_budget,
                 settings=settings, fingerprint=facts.fingerprint, resources=wanted, final=facts.fingerprint is not None,
                 evaluation=spec.evaluation, train_images=part.images, of_images=part.of_images,
+                robustness=() if is_control(method) else spec.robustness,
             ),
         )  # fmt: skip
         told.setdefault(digest, []).extend(part.notes)

@@ -35,6 +35,9 @@ class Run:
     """How many of the training tissue's images are trained on; None for all of them."""
     of_images: int | None = None
     """How many there are, where that is known; does not enter the id."""
+    robustness: tuple[str, ...] = ()
+    """Kinds of degraded test images to which its model is applied as well; does not enter the id: no score of the run
+    depends on it, and a finished run's model is applied to them without a training."""
     notes: tuple[str, ...] = field(default=(), compare=False)
     """What is to be told of it when it is planned; does not enter the id, nor the status."""
 
@@ -62,6 +65,8 @@ def run_to_dict(run: Run) -> dict[str, Any]:
         values["evaluation"] = run.evaluation
     if run.train_images is not None:
         values |= {"train_images": run.train_images, "of_images": run.of_images}
+    if run.robustness:
+        values["robustness"] = list(run.robustness)
     return values
 
 
@@ -89,6 +94,7 @@ def run_from_dict(raw: Mapping[str, Any]) -> Run:
             evaluation=raw.get("evaluation", "windows"),
             train_images=raw.get("train_images"),
             of_images=raw.get("of_images"),
+            robustness=tuple(raw.get("robustness", ())),
         )
     except (KeyError, TypeError):
         raise SegbenchError(

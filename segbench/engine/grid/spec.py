@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
+from segbench.engine.data.degrading import check_kinds
 from segbench.engine.grid.changes import BudgetChange, ResourceChange
 from segbench.engine.study.tissues import ALL_TISSUES
 from segbench.errors import SegbenchError, unknown_name
@@ -63,6 +64,22 @@ class GridSpec(_Part):
     as on all of them, in more epochs; or its epochs, in fewer steps."""
     evaluation: Literal["windows", "whole"] = "windows"
     """What is scored: windows, as the study does; or beside them whole images, put together from the windows."""
+
+    robustness: tuple[str, ...] = ()
+    """Kinds of degraded test images, or ``all``, to which every trained model is applied as well."""
+
+    @field_validator("robustness", mode="before")
+    @classmethod
+    def _one_or_several(cls, value: object) -> object:
+        return (value,) if isinstance(value, str) else value
+
+    @field_validator("robustness")
+    @classmethod
+    def _known_kinds(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        try:
+            return check_kinds(value)
+        except SegbenchError as error:
+            raise ValueError(str(error)) from None
 
     def with_seeds(self, seeds: tuple[int, ...]) -> GridSpec:
         """Return this grid with every run made with each of these seeds; itself where none are given.

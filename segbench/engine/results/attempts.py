@@ -244,9 +244,9 @@ class AttemptFolder:
         """Return the job as it was written; empty where its file is not here, or cut off."""
         return read_json(self.job.job)
 
-    def read_result(self) -> dict[str, Any]:
-        """Return what the method's process told at its end; empty where it left nothing whole."""
-        return read_json(self.job.result)
+    def read_result(self, files: JobFolder | None = None) -> dict[str, Any]:
+        """Return what the method's process told at its end, here or in ``files``; empty where it left nothing whole."""
+        return read_json((files or self.job).result)
 
     def log_tail(self, lines: int = 40, characters: int = 8000) -> str | None:
         """Return the last lines of the log; None where there is no log or nothing in it."""

@@ -15,10 +15,10 @@ from segbench.engine.results.statuses import ENDED, Status
 from segbench.small_files import write_whole
 from segbench.wrong_values import first_wrong
 
-RECORD_SCHEMA = 6
+RECORD_SCHEMA = 7
 """Raised with every new field: who does not know it leaves the record alone, older ones are read. 1: no resamples;
 2: no stages, no hashes of files; 3: no scores of whole images; 4: no diagnosis, no digest of itself, no claim; 5: no
-part of the training images."""
+part of the training images; 6: no degraded test images."""
 
 
 RUN_ID = r"[0-9A-Za-z][0-9A-Za-z_-]{0,63}"
@@ -228,6 +228,23 @@ class CalibrationRow(_Model):
     correct: Score
 
 
+class DegradedRow(_Scores):
+    """One row of the table ``degraded_evaluations``; a metric is None where the subset has no truth."""
+
+    kind: str
+    step: Whole
+    amount: float
+    clean: bool
+
+
+class DegradedResamples(ResampleTable):
+    """Rows of the table ``degraded_resamples`` of one kind and step, by column; row n is resample n."""
+
+    kind: str
+    step: Whole
+    clean: bool
+
+
 class HistoryRow(_Model):
     """One row of the table ``history``."""
 
@@ -304,6 +321,8 @@ class Record(_Model):
     gaps: list[GapRow] = Field(default_factory=list)
     cell_strata: list[StratumRow] = Field(default_factory=list)
     calibration: list[CalibrationRow] = Field(default_factory=list)
+    degraded: list[DegradedRow] = Field(default_factory=list)
+    degraded_resamples: list[DegradedResamples] = Field(default_factory=list)
     claim: str | None = Field(default=None, max_length=100)
     """What the driver told the attempt's worker, and nobody else: a record without it is not the engine's."""
     digest: str | None = Field(default=None, pattern="^[0-9a-f]{64}$")

@@ -8,6 +8,7 @@ import socket
 import time
 import traceback
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,7 @@ from segbench.engine.run import environments
 from segbench.engine.run.controls import predict_control
 from segbench.engine.run.job import make_job
 from segbench.engine.run.request import AttemptRequest, EndedError
+from segbench.engine.run.robustness import score_degraded
 from segbench.engine.run.rows import again_row, attempt_row, history_rows
 from segbench.engine.run.scoring import Scored, score
 from segbench.engine.run.stages import TakenUp, result_of, run_stages, stage_rows, take_up
@@ -81,6 +83,8 @@ def run_attempt(request: AttemptRequest) -> None:
             gaps=scored.gaps,
             cell_strata=scored.cell_strata,
             calibration=scored.calibration,
+            degraded=scored.degraded,
+            degraded_resamples=scored.degraded_resamples,
         )
 
     try:
@@ -131,7 +135,12 @@ def _attempt(request: AttemptRequest, phases: dict[str, float], facts: dict[str,
     if taken is None or not taken.predicted:
         run_stages(request, job, environment, facts)
     with _timed(phases, "evaluate"):
-        return evaluate_stage(request, data)
+        scored = evaluate_stage(request, data)
+    if not run.robustness:
+        return scored
+    with _timed(phases, "robustness"):
+        rows, resamples = score_degraded(request, data, job, environment, facts)
+    return replace(scored, degraded=rows, degraded_resamples=resamples)
 
 
 def _words(wrong: Exception) -> str:

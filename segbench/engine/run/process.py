@@ -19,6 +19,7 @@ from segbench.engine.results.statuses import ENDED, Status
 from segbench.engine.run import environments
 from segbench.engine.run.memory import MemoryWatch
 from segbench.engine.run.request import AttemptRequest, EndedError
+from segbench.methods.folder import JobFolder
 from segbench.methods.job import Job
 
 _POLL_S = 0.1
@@ -29,11 +30,11 @@ LOG_BYTES = 64 * 2**20
 
 def run_process(
     request: AttemptRequest, job: Job, environment: environments.Environment, facts: dict[str, Any],
-    path: Path | None = None,
+    path: Path | None = None, files: JobFolder | None = None,
 ) -> None:  # fmt: skip
     """Run a job to its end; ``facts`` then hold the most memory that was seen, as ``sampled_peak_bytes``.
 
-    The job lies in ``path``; None for the attempt's own.
+    The job lies in ``path``, and what it writes in ``files``; None for the attempt's own.
 
     An interrupt ends the process and all that it has started.
 
@@ -42,7 +43,7 @@ def run_process(
     EndedError
         It ended without a result, or was stopped at its limit.
     """
-    files = request.folder.job
+    files = request.folder.job if files is None else files
     variables = environments.subprocess_env(environment, modules=modules_of(request.run.method))
     if not request.use_gpu:
         variables["CUDA_VISIBLE_DEVICES"] = ""
@@ -68,7 +69,7 @@ def run_process(
             name = request.folder.record.name
             request.folder.add_to_log(f"removed the method's own {name}: the engine alone writes it\n")
         facts["sampled_peak_bytes"] = max(before, watch.peak_bytes) or None
-    result = request.folder.read_result()
+    result = request.folder.read_result(files)
     if code != 0 or result.get("status") != Status.DONE:
         raise _failure(code, result, watch, request.run.resources.memory_gb)
 

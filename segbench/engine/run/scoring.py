@@ -18,6 +18,8 @@ from segbench.engine.metrics.postoperations import Operation
 from segbench.engine.results.attempts import AttemptFolder
 from segbench.engine.results.record import (
     CalibrationRow,
+    DegradedResamples,
+    DegradedRow,
     EvaluationRow,
     GapRow,
     ImageTable,
@@ -60,6 +62,8 @@ class Scored:
     gaps: list[GapRow] = field(default_factory=list)
     cell_strata: list[StratumRow] = field(default_factory=list)
     calibration: list[CalibrationRow] = field(default_factory=list)
+    degraded: list[DegradedRow] = field(default_factory=list)
+    degraded_resamples: list[DegradedResamples] = field(default_factory=list)
 
 
 def score(request: AttemptRequest, data: PreparedDataset, predicted: AttemptFolder) -> Scored:

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from segbench.engine.data import DatasetSpec
+from segbench.engine.data.degrading import check_kinds
 from segbench.engine.grid import Run
 from segbench.engine.grid.cards import get_card
 from segbench.engine.results.attempts import AttemptFolder
@@ -27,7 +28,7 @@ from segbench.engine.scheduler.catalogue import known_datasets
 from segbench.engine.scheduler.gpus import visible_gpus
 from segbench.engine.scheduler.repeat import find_run
 from segbench.errors import SegbenchError
-from segbench.methods.card import Card
+from segbench.methods.card import CONTROL, Card
 from segbench.methods.job import Job
 from segbench.methods.setting import check_values
 
@@ -51,8 +52,19 @@ class Redone:
     """Pooled on its own task, without post-operation."""
 
 
-def finished_runs(out: ResultsFolder, ids: Sequence[str] = (), every: bool = False) -> list[str]:
+def finished_runs(
+    out: ResultsFolder, ids: Sequence[str] = (), every: bool = False, *, controls: bool = True
+) -> list[str]:
     """Return the ids of the finished runs that are meant by beginnings of ids, or of all.
+
+    Parameters
+    ----------
+    out
+        The results folder.
+    ids, every
+        Beginnings of ids, or all of them.
+    controls
+        False where a control cannot be meant: it has no model, and sees no image.
 
     Raises
     ------
@@ -61,11 +73,14 @@ def finished_runs(out: ResultsFolder, ids: Sequence[str] = (), every: bool = Fal
     """
     if bool(ids) == every:
         raise SegbenchError("name runs by their ids, or all of them with --all")
-    done = query(out, "select run_id from runs_latest where status = 'done' order by started_at")["run_id"].to_list()
-    wanted = done if every else [find_run(out, prefix) for prefix in ids]
+    rows = query(out, "select run_id, category from runs_latest where status = 'done' order by started_at")
+    done, able = rows["run_id"].to_list(), rows.filter(rows["category"] != CONTROL)["run_id"].to_list()
+    wanted = (done if controls else able) if every else [find_run(out, prefix) for prefix in ids]
     for run_id in wanted:
         if run_id not in done:
             raise SegbenchError(f"run {run_id} has no result: only a finished run can be predicted or scored again")
+        if not controls and run_id not in able:
+            raise SegbenchError(f"run {run_id} is a control: it sees no image, so that nothing can degrade it")
     return list(dict.fromkeys(wanted))
 
 
@@ -76,6 +91,7 @@ def redo(
     settings: Mapping[str, Any] | None = None,
     *,
     whole: bool = False,
+    robustness: Sequence[str] = (),
     cpu: bool = False,
     timeout_s: float | None = None,
     note: Callable[[str], None] = lambda _: None,
@@ -97,6 +113,8 @@ def redo(
         Of prediction that differ; for prediction alone.
     whole
         Score whole images as well; what a run with whole images left is scored so in any case.
+    robustness
+        Kinds of degraded test images to predict as well.
     cpu
         Predict without GPUs even where there are some.
     timeout_s
@@ -109,7 +127,7 @@ def redo(
     SegbenchError
         A setting is unknown or has to do with training, before anything is done; a launch holds the folder.
     """
-    changes = dict(settings or {})
+    changes, kinds = dict(settings or {}), check_kinds(robustness)
     sources = [_source(out, run_id) for run_id in run_ids]
     for _, row in sources:
         _check_settings(get_card(row.method), row.settings, changes)
@@ -120,6 +138,7 @@ def redo(
         for source, row in sources:
             try:
                 request = _request(out, source, row, begins, changes, cpu, timeout_s)
+                request = replace(request, run=replace(request.run, robustness=kinds))
                 if whole or source.believed_record().whole:
                     request = replace(request, run=replace(request.run, evaluation="whole"))
             except SegbenchError as error:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from collections.abc import Callable, Collection, Sequence
 
 from segbench.engine.data import ensure_prepared
+from segbench.engine.data.degrading import SWAP
 from segbench.engine.grid import ResourceChange, Run, run_from_dict
 from segbench.engine.grid.cards import method_object
 from segbench.engine.grid.controls import is_control
@@ -14,7 +16,7 @@ from segbench.engine.order import CPU, History, expected_seconds
 from segbench.engine.results.folder import ResultsFolder
 from segbench.engine.results.mirrored_launch import launching
 from segbench.engine.results.statuses import Status
-from segbench.engine.results.store import StoreWriter
+from segbench.engine.results.store import StoreWriter, query
 from segbench.engine.results.store.opening import StoreBusyError
 from segbench.engine.results.store.recovery import finished_on_disk, take_in
 from segbench.engine.run.attempt import run_attempt
@@ -176,6 +178,34 @@ def _known(
         return finished_on_disk(out), History(sizes=datasets.sizes, test_windows=datasets.test_windows)
 
 
+def _not_tried(out: ResultsFolder, finished: Sequence[Run]) -> list[str]:
+    """Return a line where finished runs were not tried with the degraded images that the grid asks for."""
+    asked = [run for run in finished if run.robustness]
+    if not asked:
+        return []
+    sql = (
+        "select distinct coalesce(again.of_run, again.run_id) as run_id, kind "
+        "from degraded_evaluations join attempts as again using (run_id, attempt)"
+    )
+    try:
+        tried = set(query(out, sql).rows())
+    except SegbenchError:  # another process holds the store, or an older segbench made it
+        return []
+    several = {run.id: len(run.task.channels) > 1 for run in asked}
+    lacking = {
+        run.id: kinds
+        for run in asked
+        if (kinds := [k for k in run.robustness if (run.id, k) not in tried and (k != SWAP or several[run.id])])
+    }
+    if not lacking:
+        return []
+    options = "".join(f" --kind {kind}" for kind in dict.fromkeys(itertools.chain.from_iterable(lacking.values())))
+    return [
+        f"{len(lacking)} finished runs were not tried with degraded test images; nothing is trained for it: "
+        f"segbench runs robustness {' '.join(lacking)}{options} --out {out}"
+    ]
+
+
 def _run_left(
     runs: Sequence[Run],
     out: ResultsFolder,
@@ -191,6 +221,8 @@ def _run_left(
         remote.keep(writer)
         finished, history = _known(out, writer, datasets, observe)
         left = [run for run in runs if run.id not in finished]
+        for note in _not_tried(out, [run for run in runs if run.id in finished]):
+            observe(Note(note))
         if not left:
             return None
 

@@ -10,10 +10,12 @@ from segbench.engine.results.record import (
     METRICS,
     AttemptRow,
     CalibrationRow,
+    DegradedRow,
     EvaluationRow,
     GapRow,
     HistoryRow,
     Record,
+    ResampleTable,
     StageRow,
     StratumRow,
     TissueRow,
@@ -37,6 +39,8 @@ TABLES = (
     "gaps",
     "cell_strata",
     "calibration",
+    "degraded_evaluations",
+    "degraded_resamples",
     "tissues",
 )
 _JSON_FIELDS = ("settings", "versions")
@@ -95,6 +99,11 @@ def _columns(records: Sequence[Record]) -> dict[str, dict[str, list[Any]]]:
             **_keys(records, [len(record.calibration) for record in records]),
             **_fields(CalibrationRow, [row for record in records for row in record.calibration]),
         },
+        "degraded_evaluations": {
+            **_keys(records, [len(record.degraded) for record in records]),
+            **_fields(DegradedRow, [row for record in records for row in record.degraded]),
+        },
+        "degraded_resamples": _degraded_resamples(records),
         "tissues": _fields(TissueRow, _tissues(records)),
     }
 
@@ -118,10 +127,19 @@ def _images(records: Sequence[Record]) -> dict[str, list[Any]]:
 
 
 def _resamples(records: Sequence[Record]) -> dict[str, list[Any]]:
-    tables = [(record, table) for record in records for table in record.resamples]
+    return _sampled([(record, table) for record in records for table in record.resamples], ("test_task",))
+
+
+def _degraded_resamples(records: Sequence[Record]) -> dict[str, list[Any]]:
+    tables = [(record, table) for record in records for table in record.degraded_resamples]
+    return _sampled(tables, ("test_task", "kind", "step", "clean"))
+
+
+def _sampled(tables: Sequence[tuple[Record, ResampleTable]], names: Sequence[str]) -> dict[str, list[Any]]:
     lengths = [len(table.columns["map"]) for _, table in tables]
     columns = _keys([record for record, _ in tables], lengths)
-    columns["test_task"] = [table.test_task for (_, table), n in zip(tables, lengths, strict=True) for _ in range(n)]
+    for name in names:
+        columns[name] = [getattr(table, name) for (_, table), n in zip(tables, lengths, strict=True) for _ in range(n)]
     columns["resample"] = [number for n in lengths for number in range(n)]
     for name in METRICS:
         columns[name] = [value for _, table in tables for value in table.columns[name]]
