@@ -273,6 +273,7 @@ ASKED: dict[str, tuple[dict[str, Any], list[str]]] = {
     ),
     "modality": ({"metric": "map"}, ["--metric", "map"]),
     "learning-curve": ({"metric": "ap50", "gain": 0.02}, ["--metric", "ap50", "--gain", "0.02"]),
+    "robustness": ({"metric": "ap50"}, ["--metric", "ap50"]),
     "dilation": ({"fixed_um": 3.5}, ["--fixed-um", "3.5"]),
     "diagnosis": ({"metric": "ap75"}, ["--metric", "ap75"]),
     "recommend": ({"target": "nuclear", "channels": 1, "gpus": 0}, ["--target", "nuclear", "-c", "1", "--gpus", "0"]),

@@ -25,7 +25,7 @@ def source(results: Path) -> Source:
 @pytest.mark.slow
 def test_every_figure_of_the_report_is_drawn(source: Source, tmp_path: Path) -> None:
     found = plots(source)
-    without = {"examples", "compare", "published"}
+    without = {"examples", "compare", "published", "robustness", "learning-curve"}
     assert {name.rsplit("-", 1)[0] for name in found} | set(found) >= {s.key for s in SECTIONS} - without
     for name, plot in found.items():
         draw(plot, tmp_path / f"{name}.svg")
