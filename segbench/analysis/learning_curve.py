@@ -19,6 +19,8 @@ from segbench.errors import SegbenchError
 _LEAST = 3
 _DRAWS = 300
 _SEED = 20
+_MOST_LOST = 20.0
+_EXPONENTS = np.geomspace(0.05, 3.0, 240)
 _KEYS = ("task", "method", "train_tissue")
 _FITTED = {
     "task": pl.String, "method": pl.String, "train_tissue": pl.String, "against": pl.String, "sizes": pl.Int64,
@@ -77,12 +79,43 @@ def fit(n: Floats, scores: Floats) -> Curve:
         found = least_squares(
             residuals,
             x0=(min(0.99, float(scores.max()) + 0.02), 0.5, exponent),
-            bounds=((0.0, 0.0, 0.05), (1.0, 20.0, 3.0)),
+            bounds=((0.0, 0.0, _EXPONENTS[0]), (1.0, _MOST_LOST, _EXPONENTS[-1])),
         )
         if best is None or found.cost < best.cost:
             best = found
     assert best is not None
     return Curve(*map(float, best.x))
+
+
+def fit_draws(n: Floats, scores: Floats) -> list[Curve]:
+    """Return the curve of each draw: of many exponents the one whose curve lies nearest, by linear least squares.
+
+    Parameters
+    ----------
+    n
+        (k,), at least three different numbers.
+    scores
+        (draws, k), of 0..1.
+
+    Examples
+    --------
+    >>> n = np.array([5.0, 10, 20, 50, 100])
+    >>> (found,) = fit_draws(n, (0.9 - 0.6 * n**-0.7)[None])
+    >>> round(found.ceiling, 2), round(found.lost, 2), round(found.exponent, 2)
+    (0.9, 0.6, 0.7)
+    """
+    best = np.full((len(scores), 4), np.inf)
+    for exponent in _EXPONENTS:
+        x = n**-exponent
+        apart = x - x.mean()
+        lost = np.clip(-(scores @ apart) / (apart @ apart), 0, _MOST_LOST)
+        ceiling = np.clip(scores.mean(axis=1) + lost * x.mean(), 0, 1)
+        # where the ceiling is at its bound the loss that fits to it
+        lost = np.clip((ceiling[:, None] - scores) @ x / (x @ x), 0, _MOST_LOST)
+        cost = ((ceiling[:, None] - lost[:, None] * x - scores) ** 2).sum(axis=1)
+        nearer = cost < best[:, 0]
+        best[nearer] = np.stack([cost, ceiling, lost, np.full_like(cost, exponent)], axis=1)[nearer]
+    return [Curve(*map(float, row[1:])) for row in best]
 
 
 def fit_learning_curves(source: Source, *, metric: str = "accuracy", gain: float = 0.01) -> Result:
@@ -179,7 +212,8 @@ def _fitted(
     n = points[against].to_numpy().astype(np.float64)
     largest = float(n.max())
     curve = fit(n, points["score"].to_numpy())
-    drawn = [fit(n, scores) for scores in _draws(group, points, sampled)]
+    draws = _draws(group, points, sampled)
+    drawn = fit_draws(n, np.stack(draws)) if draws else []
     told: dict[str, float | int | None] = {
         "sizes": points.height,
         "ceiling": curve.ceiling,

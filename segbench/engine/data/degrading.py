@@ -9,7 +9,6 @@ from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
-import scipy.ndimage
 
 from segbench.errors import SegbenchError, unknown_name
 
@@ -176,7 +175,10 @@ def _resized(plane: Image, size: tuple[int, int]) -> Image:
 
 
 def _blur(window: Image, amount: float, seed: int) -> Image:  # noqa: ARG001
-    return np.asarray(scipy.ndimage.gaussian_filter(window, (0, amount, amount), mode="reflect"))
+    # imported where it is used: grids know the kinds alone
+    from scipy.ndimage import gaussian_filter
+
+    return np.asarray(gaussian_filter(window, (0, amount, amount), mode="reflect"))
 
 
 def _noise(window: Image, amount: float, seed: int) -> Image:
