@@ -131,6 +131,24 @@ PRESETS: Mapping[str, Preset] = {
             "test_scale": 2.0,
         },
     ),
+    # the network of rtmdet-ins-tiny
+    "rtmdet-ins": Preset(
+        Budget(batch_size=2, epochs=30),
+        {
+            "learning_rate_batch": 2,
+            "learning_rate": 2e-3,
+            "options": {
+                "model.backbone.deepen_factor": 0.167,
+                "model.backbone.widen_factor": 0.375,
+                "model.neck.in_channels": [96, 192, 384],
+                "model.neck.out_channels": 96,
+                "model.neck.num_csp_blocks": 1,
+                "model.bbox_head.in_channels": 96,
+                "model.bbox_head.feat_channels": 96,
+            },
+        },
+        n_train=8,
+    ),
     "rf-next": Preset(_BRIEF, {**_ADAMW, "search_epochs": 4, "options": {"model.backbone.depth": 50}}, n_train=8),
 }
 N_TEST = 8

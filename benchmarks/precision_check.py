@@ -66,6 +66,7 @@ METHODS: Mapping[str, Small] = {
     "rf-next": Small(_FEW),
     "solov2": Small(),
     "mask2former": Small({"queries": 20}),
+    "rtmdet-ins": Small(),
     "resnest": Small(
         {
             **_DETECTRON2, "backbone": "resnest14d", "box_units": 64, "box_convolutions": 1, "mask_convolutions": 2,

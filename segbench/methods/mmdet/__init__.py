@@ -1,4 +1,4 @@
-"""The ten methods of the study that run on MMDetection: one base, one row of a table each."""
+"""The methods that run on MMDetection, ten of the study and a later one: one base, one row of a table each."""
 
 from __future__ import annotations
 
@@ -66,7 +66,13 @@ class Res2Net(MMDetMethod):
     card = zoo.RES2NET
 
 
+class RTMDetIns(MMDetMethod):
+    """RTMDet-Ins-l: a one-stage network with CSPNeXt, whose masks come of convolutions that it draws for each cell."""
+
+    card = zoo.RTMDET_INS
+
+
 __all__ = [
-    "MSRCNN", "CascadeMaskRCNNSeesaw", "HRNet", "MMDetMethod", "Mask2Former", "MaskRCNN", "RFNext", "Res2Net", "SOLOv2",
-    "SwinS", "SwinT",
+    "MSRCNN", "CascadeMaskRCNNSeesaw", "HRNet", "MMDetMethod", "Mask2Former", "MaskRCNN", "RFNext", "RTMDetIns",
+    "Res2Net", "SOLOv2", "SwinS", "SwinT",
 ]  # fmt: skip

@@ -23,6 +23,7 @@ from segbench.methods.checkpoints import Checkpoints
 from segbench.methods.mmdet._heads import Float32RoIExtractor
 from segbench.methods.mmdet._mask2former import CellFusionHead, Float32Mask2FormerHead
 from segbench.methods.mmdet._optim import AutocastOptimWrapper, FewGroupsConstructor
+from segbench.methods.mmdet._rtmdet import AverageHook, CellRTMDetInsHead
 from segbench.methods.mmdet._solov2 import CellSOLOV2Head
 from segbench.methods.mmdet._windows import (
     ORIENTATIONS,
@@ -241,9 +242,11 @@ def _bare(model: Any) -> Any:
 __all__ = [
     "PLACES",
     "AutocastOptimWrapper",
+    "AverageHook",
     "CellFusionHead",
     "CellMasks",
     "CellPreprocessor",
+    "CellRTMDetInsHead",
     "CellSOLOV2Head",
     "CellSampler",
     "CellWindows",

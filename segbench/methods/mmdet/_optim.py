@@ -104,9 +104,12 @@ class FewGroupsConstructor(DefaultOptimWrapperConstructor):  # type: ignore[misc
         """Add the module's parameters to the groups of those before."""
         found: list[dict[str, Any]] = []
         super().add_params(found, module, **where)
+        there = {id(parameter) for group in params for parameter in group["params"]}
         for group in found:
             options = {key: value for key, value in group.items() if key != "params"}
-            mine = group["params"]
+            # what two modules share is trained once
+            mine = [parameter for parameter in group["params"] if id(parameter) not in there]
+            there.update(map(id, mine))
             for known in params:
                 if {key: value for key, value in known.items() if key != "params"} == options:
                     known["params"] += mine

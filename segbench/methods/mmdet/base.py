@@ -33,6 +33,8 @@ class MMDetMethod(Method):
     """A method of MMDetection; what differs between them is in their cards and recipes."""
 
     prediction_kind = "masks"
+    _average: Any = None
+    """Keeps a running average of the weights while a method trains that has one."""
 
     @property
     def recipe(self) -> Recipe:
@@ -86,6 +88,9 @@ class MMDetMethod(Method):
         self._model.init_weights()
         _quiet_mask_heads(self._model)
         self._runner = self._build_runner(job, config, training, hooks)
+        if job.settings.get("averaging"):
+            self._average = self._modules.AverageHook(self._model, job.settings["averaging"])
+            self._runner.register_hook(self._average)
         self._arrange(job, train.size)
 
     def train(self, job: Job, progress: Progress, checkpoints: Checkpoints) -> None:
@@ -94,6 +99,9 @@ class MMDetMethod(Method):
         self._runner.register_hook(watch)
         self._runner.register_hook(self._modules.KeepHook(checkpoints, self._extra_state, watch))
         self._runner.train()
+        if self._average is not None:
+            self._average.impose()
+            self._average = None
         if self._graphed:
             self._graphs.launch_one_by_one(self._model)
         # the optimiser's state is as large as two models: it goes before prediction begins
@@ -253,13 +261,17 @@ class MMDetMethod(Method):
             self._model.to(self._device, memory_format=torch.channels_last)
 
     def _extra_state(self) -> dict[str, Any]:
+        if self._average is not None:
+            return {"average": self._average.state()}
         if not self.recipe.searches_dilations:
             return {}
         step = self._search.config["search"]["step"]
         return {"dilations": receptive.structure(self._model), "search_step": step}
 
     def _take_extra_state(self, extra: dict[str, Any]) -> None:
-        if extra:
+        if "average" in extra:
+            self._average.take(extra["average"])
+        elif extra:
             receptive.impose(self._model, extra["dilations"])
             self._search.config["search"]["step"] = extra["search_step"]
 

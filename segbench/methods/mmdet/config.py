@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from segbench.errors import SegbenchError
+from segbench.methods.mmdet.pretrained import prefix
 from segbench.methods.mmdet.zoo import Recipe
 from segbench.methods.planes import Normalisation
 
@@ -29,6 +30,7 @@ OWN_TYPES: Mapping[str, str] = {
     "FCNMaskHead": "CellMaskHead",
     "MaskIoUHead": "CellMaskIoUHead",
     "SOLOV2Head": "CellSOLOV2Head",
+    "RTMDetInsSepBNHead": "CellRTMDetInsHead",
 }
 """Upstream's parts and those of _heads.py that stand in their place, with the same parameters."""
 
@@ -78,7 +80,9 @@ def build_config(
     model = Config.fromfile(folder / recipe.config).model
     _for_cells(model, settings, sync_norm)
     backbone = model.backbone
-    backbone.init_cfg = None if weights is None else {"type": "Pretrained", "checkpoint": str(weights)}
+    backbone.init_cfg = None
+    if weights is not None:
+        backbone.init_cfg = {"type": "Pretrained", "checkpoint": str(weights), "prefix": prefix(weights, recipe)}
     model.data_preprocessor = {
         "type": "CellPreprocessor", "mean": normalisation.mean, "std": normalisation.std, "bgr_to_rgb": False,
         "pad_mask": True, "pad_size_divisor": 32, "batch_augments": None,
@@ -130,6 +134,8 @@ def _for_cells(model: Any, settings: Mapping[str, Any], sync_norm: bool) -> None
         _two_stages(model, settings)
     elif "panoptic_head" in model:
         _queries(model, settings)
+    elif "bbox_head" in model:
+        _points(model, settings)
     else:
         _grids(model, settings)
 
@@ -161,6 +167,13 @@ def _grids(model: Any, settings: Mapping[str, Any]) -> None:
     )
 
 
+def _points(model: Any, settings: Mapping[str, Any]) -> None:
+    model.test_cfg.update(
+        nms_pre=settings["candidates"], max_per_img=settings["max_detections"], score_thr=settings["score_threshold"]
+    )
+    model.test_cfg.nms.iou_threshold = settings["nms_iou"]
+
+
 def _optimiser(recipe: Recipe, settings: Mapping[str, Any], training: Training, pretrained: bool) -> dict[str, Any]:
     name = settings["optimizer"]
     if name not in ("SGD", "AdamW"):
@@ -179,6 +192,8 @@ def _optimiser(recipe: Recipe, settings: Mapping[str, Any], training: Training, 
     parts: dict[str, Any] = {"custom_keys": decay}
     if recipe.norm_decay is not None:
         parts["norm_decay_mult"] = recipe.norm_decay
+    if recipe.bias_decay is not None:
+        parts |= {"bias_decay_mult": recipe.bias_decay, "bypass_duplicate": True}
     return {
         "type": "AutocastOptimWrapper",
         "constructor": "FewGroupsConstructor",
@@ -189,7 +204,7 @@ def _optimiser(recipe: Recipe, settings: Mapping[str, Any], training: Training, 
 
 
 def _schedule(recipe: Recipe, settings: Mapping[str, Any], training: Training) -> list[dict[str, Any]]:
-    """Return a warm-up and falls of the rate in steps, both by step, so that a short training has the same shape."""
+    """Return a warm-up and falls of the rate, all by step, so that a short training has the same shape."""
     steps = training.epochs * training.steps_per_epoch
     warmup = min(settings["warmup_steps"], steps // 10)
     schedule = []
@@ -197,6 +212,16 @@ def _schedule(recipe: Recipe, settings: Mapping[str, Any], training: Training) -
         schedule.append(
             {"type": "LinearLR", "start_factor": recipe.warmup_from, "by_epoch": False, "begin": 0, "end": warmup}
         )
+    if "cosine_from" in settings:
+        first = min(steps - 1, round(settings["cosine_from"] * steps))
+        rate = scaled_rate(settings, training.batch_size)
+        schedule.append(
+            {
+                "type": "CosineAnnealingLR", "eta_min": recipe.last_rate * rate, "by_epoch": False, "begin": first,
+                "end": steps, "T_max": steps - first,
+            }
+        )  # fmt: skip
+        return schedule
     falls = sorted({max(1, round(part * steps)) for part in settings["learning_rate_steps"]})
     schedule.append({"type": "MultiStepLR", "by_epoch": False, "milestones": falls, "gamma": 0.1})
     return schedule

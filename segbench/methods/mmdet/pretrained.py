@@ -29,6 +29,10 @@ def find_weights(setting: str, recipe: Recipe, name: str) -> Path | None:
         return None
     path = Path(setting).expanduser()
     if setting == "imagenet":
+        if recipe.imagenet is None:
+            raise SegbenchError(
+                f"setting pretrained of {name}: upstream's configuration has no ImageNet weights; give none or a path"
+            )
         if not recipe.imagenet.there():
             download(recipe.imagenet)
         path = recipe.imagenet.verified()
@@ -38,9 +42,14 @@ def find_weights(setting: str, recipe: Recipe, name: str) -> Path | None:
     if recipe.stem not in keys and f"backbone.{recipe.stem}" not in keys:
         raise SegbenchError(
             f"setting pretrained of {name}: {path} is not the weights of its backbone (it has no {recipe.stem!r}); "
-            f"{recipe.imagenet.url} is"
+            + (f"{recipe.imagenet.url} is" if recipe.imagenet else "give another")
         )
     return path
+
+
+def prefix(path: Path, recipe: Recipe) -> str | None:
+    """Return what stands before the names of the backbone's weights in a file: ``backbone.`` in that of a detector."""
+    return None if recipe.stem in _keys(path) else "backbone."
 
 
 def _keys(path: Path) -> set[str]:

@@ -23,14 +23,18 @@ class Recipe:
 
     config: str
     """The configuration in MMDetection's wheel, below its folder of configurations."""
-    imagenet: Released
-    """The ImageNet weights of its backbone."""
+    imagenet: Released | None
+    """The ImageNet weights of its backbone; None where upstream's configuration starts from random ones."""
     stem: str
     """A key that such a file must have."""
     decay: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     """MMEngine's ``paramwise_cfg.custom_keys``: parts with other weight decay, by a piece of their names."""
     norm_decay: float | None = None
     """MMEngine's ``norm_decay_mult``; None to leave it."""
+    bias_decay: float | None = None
+    """MMEngine's ``bias_decay_mult``; None to leave it."""
+    last_rate: float = 0.0
+    """Share of the learning rate at the end of a cosine."""
     warmup_from: float = 0.001
     """Share of the learning rate in the first step of the warm-up."""
     searches_dilations: bool = False
@@ -126,14 +130,22 @@ def _sgd(rate: float, batch: int, steps: tuple[float, ...], decay: float = 1e-4)
     return {**_optimizer("SGD", rate, batch, steps, decay), "momentum": momentum}
 
 
-def _adamw(batch: int, steps: tuple[float, ...]) -> dict[str, Setting]:
-    return _optimizer("AdamW", 1e-4, batch, steps, 0.05)
+def _adamw(batch: int, steps: tuple[float, ...], rate: float = 1e-4) -> dict[str, Setting]:
+    return _optimizer("AdamW", rate, batch, steps, 0.05)
 
 
-def _card(name: str, title: str, settings: Mapping[str, Setting], **card: Any) -> Card:
+_FROM_SCRATCH = Start("pretrained", "none")
+
+
+def _from_imagenet(name: str) -> Start:
+    return Start("pretrained", "none", backbone="imagenet", weights={"imagenet": (backbone_of(name).name,)})
+
+
+def _card(name: str, title: str, settings: Mapping[str, Setting], start: Start | None = None, **card: Any) -> Card:
     fields: dict[str, Any] = {
         "score_rule": "the second stage's class probability of the box",
         "attention": False,
+        "resources": Resources(num_gpus=4, memory_gb=8),
     }
     # a network of two steps calls nearly everything a cell: these keep the check from drawing thousands
     quick = {"proposals": 100, "rois": 64, "queries": 100, "candidates": 100}
@@ -143,10 +155,9 @@ def _card(name: str, title: str, settings: Mapping[str, Setting], **card: Any) -
         family="mmdet",
         environment="torch",
         trained=True,
-        resources=Resources(num_gpus=4, memory_gb=8),
         libraries=("onedl-mmdetection", "onedl-mmengine", "onedl-mmcv", "torch", "torchvision"),
         settings={**_COMMON, **settings},
-        start=Start("pretrained", "none", backbone="imagenet", weights={"imagenet": (backbone_of(name).name,)}),
+        start=start or _from_imagenet(name),
         check_settings={key: value for key, value in quick.items() if key in settings},
         data_parallel="torchrun",
         precisions=PRECISIONS,
@@ -348,6 +359,47 @@ RES2NET = _card(
     paper="Gao et al., IEEE TPAMI 2021, arXiv:1904.01169",
 )
 
+RTMDET_INS = _card(
+    "rtmdet-ins",
+    "RTMDet-Ins",
+    {
+        "candidates": Setting(
+            3000, "most boxes a level that enter suppression (published 1000)", unit="boxes", minimum=1, prediction=True
+        ),
+        "max_detections": Setting(
+            3000, "most instances an image (published 100)", unit="instances", minimum=1, prediction=True
+        ),
+        "nms_iou": Setting(
+            0.6, "of two boxes that overlap more the weaker goes", unit="IoU", minimum=0, maximum=1, prediction=True
+        ),
+        "score_threshold": _SCORE,
+        **{key: one for key, one in _adamw(256, (), 0.004).items() if key != "learning_rate_steps"},
+        "cosine_from": Setting(
+            0.5, "part of the training after which the rate falls along a cosine, to a twentieth", minimum=0, below=1
+        ),
+        "averaging": Setting(
+            2e-4,
+            "share of a step's weights in the running average that is kept, in the long run (0: the last are)",
+            minimum=0,
+            maximum=0.5,
+        ),
+        **changed(_PLAIN, warmup_steps=1000),
+        "pretrained": Setting("none", "none, or the path of the backbone's weights: upstream starts from random ones"),
+    },
+    start=_FROM_SCRATCH,
+    category="one-stage",
+    attention=True,
+    resources=Resources(num_gpus=1, memory_gb=8),
+    budget=Budget(
+        batch_size=16,
+        epochs=300,
+        note="not in the study; upstream's configuration has 300 epochs, of COCO, and 32 windows on each of 8 GPUs "
+        "(256 in all): 16 here, for sets of cells are a hundredth of COCO",
+    ),
+    score_rule="the class probability of the box",
+    paper="Lyu et al., 2022, arXiv:2212.07784",
+)
+
 _RES2NET = Recipe(
     "res2net/cascade-mask-rcnn_res2net-101_fpn_20e_coco.py",
     imagenet=backbone_of("res2net"),
@@ -400,4 +452,13 @@ RECIPES: Mapping[str, Recipe] = {
         stem="conv1.weight",
     ),
     "res2net": _RES2NET,
+    "rtmdet-ins": Recipe(
+        "rtmdet/rtmdet-ins_l_8xb32-300e_coco.py",
+        imagenet=None,
+        stem="stem.0.conv.weight",
+        norm_decay=0.0,
+        bias_decay=0.0,
+        warmup_from=1e-5,
+        last_rate=0.05,
+    ),
 }

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from segbench.engine.grid.cards import all_cards, distribution_of, get_card, method_object
+from segbench.engine.study.methods import STUDY_METHODS
 from segbench.methods import Setting
 
 STUDY = {
@@ -20,10 +21,12 @@ STUDY = {
     "segment-anything": 0.78,
 }  # fmt: skip
 
+MODERN = ("rtmdet-ins",)
 
-def test_all_methods_of_the_study_and_the_baseline_have_a_card() -> None:
+
+def test_all_methods_of_the_study_those_after_it_and_the_baseline_have_a_card() -> None:
     own = {name for name in all_cards() if distribution_of(name) == "segbench"}
-    assert own == {*STUDY, "watershed"}
+    assert own == {*STUDY, "watershed", *MODERN}
     assert all(card.name == name and card.title for name, card in all_cards().items())
 
 
@@ -40,6 +43,18 @@ def test_a_card_of_the_study_gives_its_budget_and_usability_with_sources(name: s
     assert card.paper
     assert card.licence
     assert card.url
+
+
+@pytest.mark.parametrize("name", MODERN)
+def test_a_card_of_a_later_method_says_where_its_budget_comes_from_and_under_which_licence(name: str) -> None:
+    card = get_card(name)
+    assert name not in STUDY_METHODS
+    assert "not in the study" in card.budget.note
+    assert not card.usability.is_known
+    assert card.paper
+    assert card.licence
+    assert card.url
+    assert card.resources.memory_gb > 0
 
 
 def test_usability_agrees_with_the_published_table(testdata: Path) -> None:

@@ -20,6 +20,8 @@ def narrow(name: str, width: int = 32) -> dict[str, Any]:
         return _queries(width)
     if name == "solov2":
         return _grids(width)
+    if name == "rtmdet-ins":
+        return _points(width)
     return {**_BACKBONES[name], **_two_stages(name, width)}
 
 
@@ -75,6 +77,18 @@ def _grids(width: int) -> dict[str, Any]:
         "mask_feature_head.out_channels": width,
     }
     return {**RESNET, "model.neck.out_channels": width, **{f"model.mask_head.{key}": v for key, v in head.items()}}
+
+
+def _points(width: int) -> dict[str, Any]:
+    return {
+        "model.backbone.deepen_factor": 0.167,
+        "model.backbone.widen_factor": width / 256,
+        "model.neck.in_channels": [width, 2 * width, 4 * width],
+        "model.neck.out_channels": width,
+        "model.neck.num_csp_blocks": 1,
+        "model.bbox_head.in_channels": width,
+        "model.bbox_head.feat_channels": width,
+    }
 
 
 def _hrnet() -> dict[str, Any]:

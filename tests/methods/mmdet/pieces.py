@@ -121,6 +121,9 @@ def check_no_method_is_capped_below_3000_instances_but_mask2former_at_its_querie
             assert model.test_cfg.max_per_img >= 3000
             assert model.test_cfg.nms_pre >= 3000
             assert sum(n * n for n in model.mask_head.num_grids) >= 3000
+        elif name == "rtmdet-ins":
+            assert model.test_cfg.max_per_img >= 3000
+            assert model.test_cfg.nms_pre >= 3000
         else:
             assert model.test_cfg.rcnn.max_per_img >= 3000
             assert model.test_cfg.rpn.max_per_img >= 3000
@@ -262,6 +265,11 @@ def check_a_backbone_starts_from_a_local_file_and_wrong_files_are_refused() -> N
         model.init_weights()
         for key, value in source.state_dict().items():
             assert torch.equal(model.backbone.state_dict()[key], value), key
+        # the backbone of a whole detector
+        torch.save({"state_dict": {f"backbone.{k}": v for k, v in source.state_dict().items()}}, folder / "whole.pth")
+        whole = MODELS.build(build_config(recipe, settings, SEEN, weights=folder / "whole.pth").model)
+        whole.init_weights()
+        assert torch.equal(whole.backbone.conv1.weight, source.conv1.weight)
         # the published name, in the cache folder
         (folder / "pretrained").mkdir()
         cached = folder / "pretrained" / recipe.imagenet.file

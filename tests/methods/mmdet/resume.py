@@ -1,8 +1,8 @@
-"""Run by the torch environment's Python: interrupts a training and goes on with it, beside one that is not interrupted.
+"""Run by the torch environment's Python: interrupts trainings and goes on with them, beside ones not interrupted.
 
-    python resume.py CLASS JOB.json
+    python resume.py CLASS JOB.json [CLASS JOB.json ...]
 
-Writes resume.json beside the job: the largest difference of any weight between
+Writes resume.json beside each job: the largest difference of any weight between
 the two, and how far training moved them.
 """
 
@@ -54,7 +54,7 @@ def largest(a: dict[str, Any], b: dict[str, Any]) -> float:
     return max(float((a[key].float() - b[key].float()).abs().max()) for key in a if a[key].numel())
 
 
-def main(class_name: str, path: Path) -> None:
+def resume(class_name: str, path: Path) -> None:
     job = Job.read(path)
     before, whole = trained(class_name, job, Progress(Path(os.devnull)), None)
     kept = path.with_name("kept")
@@ -77,4 +77,5 @@ def main(class_name: str, path: Path) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], Path(sys.argv[2]))
+    for name, job_file in zip(sys.argv[1::2], sys.argv[2::2], strict=True):
+        resume(name, Path(job_file))

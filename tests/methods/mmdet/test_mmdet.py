@@ -1,4 +1,4 @@
-"""The ten methods on MMDetection: operators, parts, two steps of each, learning, resuming, two processes."""
+"""The methods on MMDetection: operators, parts, two steps of each, learning, resuming, two processes."""
 
 from __future__ import annotations
 
@@ -146,7 +146,10 @@ def test_the_published_network_trains_two_steps_and_predicts_the_same_after_a_re
     assert len(report["losses"]) == 2
     assert np.isfinite(report["losses"]).all()
     assert report["parameters"] > 3e7
-    assert (report["without"], report["not_finite"], report["zero"]) == ([], [], [])
+    # small discs are cells of RTMDet's finest level: the coarse ones' boxes and masks have nothing to learn from them
+    coarse = ("rtm_reg.1", "rtm_reg.2", *(f"{part}.{n}" for part in ("kernel_convs", "rtm_kernel") for n in (1, 2)))
+    zero = [each for each in report["zero"] if not each.removeprefix("bbox_head.").startswith(coarse)]
+    assert (report["without"], report["not_finite"], zero) == ([], [], [])
     assert report["same_after_reload"]
     assert report["same_state"]
     if name == "rf-next":
@@ -163,12 +166,13 @@ LEARNING: dict[str, tuple[int, float, dict[str, Any]]] = {
     "mask-rcnn": (15, 0.5, {"proposals": 3000, "rois": 24, "optimizer": "AdamW", "learning_rate": 1e-3}),
     "solov2": (20, 0.3, {"optimizer": "AdamW", "learning_rate": 2e-4}),
     "mask2former": (26, 0.5, {"queries": 50, "learning_rate": 5e-4}),
+    "rtmdet-ins": (20, 0.3, {"learning_rate": 2e-3}),
 }
 
 
 @pytest.fixture(scope="module")
 def learnt(environment: environments.Environment, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """Train narrow networks of three kinds, all in one process; returns the folder of each."""
+    """Train narrow networks of four kinds, all in one process; returns the folder of each."""
     folders, jobs = {name: tmp_path_factory.mktemp(name) for name in LEARNING}, []
     for name, (epochs, _, settings) in LEARNING.items():
         folder = folders[name]
@@ -228,13 +232,19 @@ def crowd() -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
 def test_an_interrupted_training_ends_as_one_that_was_not(
     environment: environments.Environment, tmp_path: Path
 ) -> None:
-    job_for("swin-t", tmp_path, Budget(batch_size=2, epochs=3), 4, learning_rate=1e-3, options=narrow("swin-t"))
-    run_script(environment, "resume.py", CLASSES["swin-t"], tmp_path / "job.json")
-    report = json.loads((tmp_path / "resume.json").read_text())
-    assert report["interrupted"]
-    assert (report["first_step"], report["steps"]) == (4, 6)
-    assert report["difference"] < 1e-5
-    assert report["moved"] > 5e-4
+    arguments: list[object] = []
+    for name in ("swin-t", "rtmdet-ins"):  # one whose state is the weights, and one with an average beside them
+        (tmp_path / name).mkdir()
+        budget = Budget(batch_size=2, epochs=3)
+        job_for(name, tmp_path / name, budget, 4, learning_rate=1e-3, learning_rate_batch=2, options=narrow(name))
+        arguments += [CLASSES[name], tmp_path / name / "job.json"]
+    run_script(environment, "resume.py", *arguments)
+    for name in ("swin-t", "rtmdet-ins"):
+        report = json.loads((tmp_path / name / "resume.json").read_text())
+        assert report["interrupted"]
+        assert (report["first_step"], report["steps"]) == (4, 6)
+        assert report["difference"] < 1e-5
+        assert report["moved"] > 5e-4
 
 
 @pytest.mark.heavy

@@ -223,7 +223,7 @@ def models(name: str) -> tuple[Any, Any]:
 
 
 def check_losses_gradients_and_predictions_are_those_of_upstreams_own_parts() -> None:
-    for name in ("mask-rcnn", "ms-rcnn", "cascade-mask-rcnn-seesaw", "hrnet", "solov2", "mask2former"):
+    for name in ("mask-rcnn", "ms-rcnn", "cascade-mask-rcnn-seesaw", "hrnet", "solov2", "mask2former", "rtmdet-ins"):
         seen = []
         for model in models(name):
             torch.manual_seed(5)
