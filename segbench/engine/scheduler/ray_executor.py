@@ -218,6 +218,11 @@ class RayExecutor(Executor):
         self._asked[shape] += 1
 
 
+_NOT_IMPORTED = "failed to import on the worker"
+"""In what Ray says of an attempt that did not begin: a library is not on that node, or two of the worker's threads
+imported NumPy at the same time, which ends in a RecursionError now and then."""
+
+
 def _ray_end(reference: Any) -> tuple[Status, str]:
     """Return how a task ended as far as Ray knows, for an attempt that left no record."""
     import ray
@@ -227,7 +232,10 @@ def _ray_end(reference: Any) -> tuple[Status, str]:
     except ray.exceptions.TaskCancelledError:
         return Status.CANCELLED, "cancelled before it began"
     except ray.exceptions.RayTaskError as error:
-        return Status.FAILED, f"{type(error.cause).__name__}: {error.cause}"
+        said = str(error.cause)
+        if _NOT_IMPORTED in said:
+            return Status.LOST, f"its worker could not import segbench: {said.strip().splitlines()[-1]}"
+        return Status.FAILED, f"{type(error.cause).__name__}: {said}"
     except ray.exceptions.OutOfMemoryError:
         return (
             Status.OUT_OF_MEMORY,

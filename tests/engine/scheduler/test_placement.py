@@ -6,11 +6,13 @@ import dataclasses
 import json
 import math
 import re
+import sys
 import threading
 import time
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
@@ -28,6 +30,7 @@ from segbench.engine.run import environments
 from segbench.engine.scheduler import Event, Finished, LaunchOptions, Retries, Started, Summary
 from segbench.engine.scheduler.driver import execute
 from segbench.engine.scheduler.placement import Fitter, Host, planned_hosts
+from segbench.engine.scheduler.ray_executor import _ray_end
 from segbench.errors import SegbenchError
 
 TINY = DatasetSpec("tiny", "synthetic", None, {"layout": "livecell", "seed": 3, "scale": 0.01})
@@ -53,6 +56,21 @@ def cluster(ray_variables: None) -> Iterator[Cluster]:  # noqa: ARG001 - must co
     yield cluster
     ray.shutdown()
     cluster.shutdown()
+
+
+@pytest.mark.heavy
+@pytest.mark.usefixtures("cluster")
+def test_an_attempt_whose_worker_cannot_import_it_is_lost_and_no_failure_of_the_method(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    here = ModuleType("only_in_this_process")
+    exec("def attempt():\n    return 1\n", here.__dict__)
+    monkeypatch.setitem(sys.modules, here.__name__, here)
+    status, detail = _ray_end(ray.remote(max_retries=0)(here.attempt).options(num_cpus=1).remote())
+    assert status is Status.LOST
+    assert detail == (
+        "its worker could not import segbench: ModuleNotFoundError: No module named 'only_in_this_process'"
+    )
 
 
 def runs_of(method: str, gpus: Sequence[float], budget: BudgetChange | None = None, **settings: Any) -> list[Run]:
