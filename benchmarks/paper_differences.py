@@ -15,6 +15,7 @@ import polars as pl
 
 import segbench
 from segbench.engine.data import PreparedDataset, open_prepared
+from segbench.engine.data.morphology import _SMOOTH, _measure
 from segbench.engine.run.whole import evaluate_whole
 from segbench.methods.predictions import PredictionSet
 
@@ -58,6 +59,25 @@ def cut_cells(data: PreparedDataset) -> None:
         )
 
 
+def outlines(data: PreparedDataset) -> None:
+    """The mean shape of whole test cells by the smoothed outline, and by the chain of pixels as it is."""
+    for target in data.targets:
+        found = []
+        for labels in np.load(data.labels_path(TEST, target), mmap_mode="r"):
+            k = int(labels.max(initial=0))
+            if k:
+                shapes = [_measure(np.ascontiguousarray(labels, np.int32), k, smooth) for smooth in (_SMOOTH, 0)]
+                whole = ~shapes[0][3]
+                found.append(
+                    np.stack([[elongation[whole], convexity[whole]] for _, elongation, convexity, _ in shapes])
+                )
+        smoothed, raw = np.concatenate(found, axis=2).mean(axis=2)
+        print(
+            f"outline          {data.spec.name} {target}: elongation {smoothed[0]:.3f} smoothed, "
+            f"{raw[0]:.3f} by the pixels; convexity {smoothed[1]:.3f} and {raw[1]:.3f}"
+        )
+
+
 def structures(data: PreparedDataset, target: str, other: str, predictions: Path, name: str) -> None:
     """The best radius by a disk and by a cross, and what it gives."""
     truth = np.load(data.labels_path(TEST, other))
@@ -85,6 +105,7 @@ def main() -> None:
         data = open_prepared(name)
         windows(data)
         cut_cells(data)
+        outlines(data)
     for dataset, task, target, method, attempt in runs.iter_rows():
         data = open_prepared(dataset)
         predictions = folder / attempt / "predictions" / TEST
