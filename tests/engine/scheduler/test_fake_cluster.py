@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-import os
 import sys
 from pathlib import Path
 from types import ModuleType
@@ -25,13 +24,9 @@ def load_benchmark() -> ModuleType:
 
 @pytest.mark.heavy
 @pytest.mark.timeout(900)
-@pytest.mark.usefixtures("plugin")
-def test_nodes_of_the_asked_label_come_for_a_launch_and_go_after_it(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.mark.usefixtures("plugin", "ray_variables")
+def test_nodes_of_the_asked_label_come_for_a_launch_and_go_after_it(tmp_path: Path) -> None:
     fake = load_benchmark()
-    path = os.pathsep.join([str(fake.PLUGIN), str(ROOT), os.environ.get("PYTHONPATH", "")]).rstrip(os.pathsep)
-    monkeypatch.setenv("PYTHONPATH", path)
     lines = list(fake.transcript(tmp_path, runs=2, idle_s=5))
     came = [line.split("a node comes: ")[1] for line in lines if "a node comes" in line]
     assert set(came) <= set(fake.node_types())
