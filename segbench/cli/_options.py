@@ -96,6 +96,16 @@ class Asked:
         ),
     ] = None
 
+    recipe: Annotated[
+        str | None,
+        typer.Option(
+            "--recipe",
+            help="study: the paper and its scripts to the letter (the preset paper's own); cells: what finds cells "
+            "best, every choice made on validation data.",
+            rich_help_panel=_BUDGET,
+        ),
+    ] = None
+
     def request(self, resources: ResourceChange) -> GridRequest:
         """Return what is asked for, each run with these resources."""
         from segbench.engine.scheduler import GridRequest
@@ -112,6 +122,7 @@ class Asked:
             budget={**given, "batch_size": self.batch_size},
             resources=resources.model_dump(),
             start=self.start,
+            recipe=self.recipe,
         )
 
 

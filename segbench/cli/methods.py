@@ -60,6 +60,10 @@ def list_methods(
 @app.command()
 def show(
     name: Annotated[str, typer.Argument(help="The method, as `segbench methods list` names it.")],
+    differences: Annotated[
+        bool,
+        typer.Option("--deviations", help="Show where it differs from the study's paper and scripts, and why."),
+    ] = False,
     format: FormatOption = Format.TABLE,
     _wide: WideOption = False,
 ) -> None:
@@ -69,12 +73,19 @@ def show(
 
       segbench methods show stardist
 
+      segbench methods show solov2 --deviations
+
       segbench methods show cellpose --format json
     """
     from segbench.engine.grid.cards import distribution_of, get_card
     from segbench.engine.run.environments import lock_versions, problem_of
 
     card = get_card(name)
+    if differences:
+        from segbench.methods.deviations import deviations
+
+        print_table([vars(one) for one in deviations(card)], format, title=f"{card.title}: deviations")
+        return
     versions = lock_versions(card.environment) if problem_of(card.environment) is None else {}
     facts = dict(_facts(card, versions), distribution=distribution_of(name))
     if format is Format.JSON:

@@ -17,6 +17,7 @@ from segbench.methods.card import Card
 from segbench.methods.checkpoints import Checkpoints
 from segbench.methods.job import Arrays, Job
 from segbench.methods.predictions import Instances, Kind
+from segbench.methods.resampling import resampled, resampled_labels, scaled_size
 
 
 class ImageStack(Sequence[npt.NDArray[np.float32]]):
@@ -66,13 +67,15 @@ class ImageStack(Sequence[npt.NDArray[np.float32]]):
         """Return window ``n`` as a writable (C, H, W) float32 copy with the selected channels."""
         if isinstance(n, slice):
             return [self[i] for i in range(*n.indices(len(self)))]
-        return np.array(self._images[self._rows[n]][self._channels], dtype=np.float32)
+        window = np.array(self._images[self._rows[n]][self._channels], dtype=np.float32)
+        return window if self.size == self.own_size else resampled(window, self.size)
 
     def labels(self, n: int) -> npt.NDArray[np.int32]:
         """Return the truth of window ``n`` as a writable (H, W) int32 copy; raises ValueError where there is none."""
         if self._labels is None:
             raise ValueError("these images come without labels")
-        return np.array(self._labels[self._rows[n]], dtype=np.int32)
+        labels = np.array(self._labels[self._rows[n]], dtype=np.int32)
+        return labels if self.size == self.own_size else resampled_labels(labels, self.size)
 
     @property
     def n_channels(self) -> int:
@@ -82,6 +85,11 @@ class ImageStack(Sequence[npt.NDArray[np.float32]]):
     @property
     def size(self) -> tuple[int, int]:
         """(H, W) of every window."""
+        return scaled_size(self.own_size, self.arrays.scale)
+
+    @property
+    def own_size(self) -> tuple[int, int]:
+        """(H, W) of the arrays' windows, before they are resampled."""
         return int(self._images.shape[2]), int(self._images.shape[3])
 
 

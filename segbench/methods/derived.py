@@ -121,6 +121,8 @@ def _place(stack: ImageStack, kind: Kind) -> Path:
     source = Path(stack.arrays.images if kind.source == "images" else stack.arrays.labels or "")
     stat = source.stat()
     told = [source.name, stat.st_size, stat.st_mtime_ns, dict(kind.facts), kind.shape, kind.dtype]
+    if stack.size != stack.own_size:
+        told.append(stack.size)
     digest = hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()[:24]
     return source.parent / FOLDER / f"{kind.name}-{digest}"
 

@@ -43,6 +43,8 @@ class Arrays:
     """Which of the N windows; None for all."""
     labels: str | None = None
     """A .npy of shape (N, H, W), int32, 0 for background; None where there is no truth."""
+    scale: float = 1.0
+    """By which they are resampled as they are read."""
 
 
 @dataclass(frozen=True)
@@ -180,6 +182,7 @@ class Job:
                 channels=tuple(value["channels"]),
                 rows=None if rows is None else tuple(rows),
                 labels=value.get("labels"),
+                scale=float(value.get("scale", 1.0)),
             )
 
         try:

@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from segbench.errors import SegbenchError
 from segbench.methods.base import ImageStack
+from segbench.methods.normalisations import FITTED, PUBLISHED
 
 _MOST_WINDOWS = 1000
 
@@ -47,17 +48,21 @@ def three_planes(image: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
     return image
 
 
-def fit_normalisation(stack: ImageStack, windows: Sequence[int]) -> Normalisation:
+def fit_normalisation(stack: ImageStack, windows: Sequence[int], how: str = FITTED) -> Normalisation:
     """Return mean and standard deviation of the three planes over up to 1,000 evenly chosen windows.
 
-    A plane that does not vary keeps the standard deviation 1.
+    A plane that does not vary keeps the standard deviation 1. With another ``how`` than ``fitted`` they are published
+    ones, brought to the windows' 0..1.
     """
+    if how != FITTED:
+        mean, std = (tuple(value / 255 for value in values) for values in PUBLISHED[how])
+        return Normalisation(*((v[0], v[1], v[2]) for v in (mean, std)))
     chosen = windows[:: -(-len(windows) // _MOST_WINDOWS)]
     sums = np.zeros((2, 3))
     for n in chosen:
         planes = three_planes(stack[n]).astype(np.float64)
         sums += planes.mean((1, 2)), (planes**2).mean((1, 2))
-    mean = sums[0] / len(chosen)
-    std = np.sqrt(np.maximum(sums[1] / len(chosen) - mean**2, 0))
-    std[std < 1e-6] = 1
-    return Normalisation(tuple(mean.tolist()), tuple(std.tolist()))
+    means = sums[0] / len(chosen)
+    stds = np.sqrt(np.maximum(sums[1] / len(chosen) - means**2, 0))
+    stds[stds < 1e-6] = 1
+    return Normalisation(tuple(means.tolist()), tuple(stds.tolist()))

@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 from segbench.methods.folder import JobFolder
 from segbench.methods.job import Arrays, Asked, Job
+from segbench.methods.scales import scales_of
 from segbench.methods.stages import PREDICT, TRAIN, stage
 from segbench.methods.wall import hide
 from segbench.own_memory import OwnMemory
@@ -84,7 +85,7 @@ class _Run:
         from segbench.methods.base import Progress
         from segbench.methods.checkpoints import Checkpoints
 
-        self.job, self.folder, self.stream = job, JobFolder(Path(job.output)), stream
+        self.job, self.folder, self.stream = _in_scale(job), JobFolder(Path(job.output)), stream
         self.memory = OwnMemory()
         self.first = job.rank() == 0
         self.progress: Progress = Progress(self.folder.progress, stream) if self.first else Progress(Path(os.devnull))
@@ -248,28 +249,33 @@ class _Run:
             asked, error = Asked.of(line), None
             n_channels = importlib.import_module("numpy").load(asked.images, mmap_mode="r").shape[1]
             try:
-                self._predict(method, asked.name, Arrays(asked.images, tuple(range(n_channels))), how)
+                self._predict(method, asked.name, self._asked_for(asked, n_channels), how)
             except Exception as failure:
                 traceback.print_exc()
                 error = one_line(failure)
             self.stream.write(Asked.answer(asked.name, error) + "\n")
             self.stream.flush()
 
+    def _asked_for(self, asked: Asked, n_channels: int) -> Arrays:
+        return Arrays(asked.images, tuple(range(n_channels)), scale=scales_of(self.job.settings)[1])
+
     def _predict(self, method: Method, name: str, arrays: Arrays, how: dict[str, Any]) -> None:
         from segbench.methods.base import ImageStack
         from segbench.methods.predictions import PredictionWriter
+        from segbench.methods.resampling import brought_back
 
         folder = self.folder.predictions(name)
         _empty(folder)
         images = ImageStack(arrays)
         total, done, told = len(images), 0, time.monotonic()
-        with PredictionWriter(folder, method.prediction_kind, total, *images.size) as writer:
+        seen, size = images.size, images.own_size
+        with PredictionWriter(folder, method.prediction_kind, total, *size) as writer:
 
             def go_on() -> None:
                 nonlocal done, told
                 left = images if not done else _without_first(arrays, done, total)
                 for instances in method.predict(self.job, left):
-                    writer.add(instances)
+                    writer.add(instances if seen == size else brought_back(instances, seen, size))
                     done += 1
                     if done == total or time.monotonic() - told > 1:
                         told = time.monotonic()
@@ -472,6 +478,19 @@ def error_kind(error: BaseException) -> str:
     ):
         return "out-of-memory"
     return "diverged" if isinstance(error, DivergedError) else "failed"
+
+
+def _in_scale(job: Job) -> Job:
+    """Return a job whose windows come in the scales that its settings ask for."""
+    train, predicted = scales_of(job.settings)
+    if (train, predicted) == (1.0, 1.0):
+        return job
+
+    def scaled(arrays: Arrays | None) -> Arrays | None:
+        return None if arrays is None else replace(arrays, scale=train)
+
+    predict = {name: replace(arrays, scale=predicted) for name, arrays in job.predict.items()}
+    return replace(job, train=scaled(job.train), val=scaled(job.val), predict=predict)
 
 
 def _stack(arrays: Arrays | None) -> ImageStack | None:

@@ -20,6 +20,7 @@ from segbench.methods.job import Job
 from segbench.methods.mask_encoding import encode
 from segbench.methods.predictions import Kind, MaskInstances
 from segbench.methods.published import SCRIPTS
+from segbench.methods.scales import SETTINGS as SCALES
 from segbench.methods.setting import Setting
 from segbench.methods.weights import Released, released
 
@@ -49,6 +50,7 @@ class SegmentAnything(Method):
         resources=Resources(num_gpus=1, memory_gb=12),
         libraries=("segment-anything", "torch", "torchvision"),
         settings={
+            **SCALES,
             "model": Setting("vit_h", "vit_h, vit_l, vit_b, or the path of a JSON file with an architecture"),
             "checkpoint": Setting("", "path of the weights: empty for the published file in the cache folder"),
             "points_per_side": Setting(32, "prompts along each side of a window", unit="points", minimum=1),

@@ -19,6 +19,7 @@ from segbench.methods.checkpoints import Checkpoints
 from segbench.methods.job import Job
 from segbench.methods.predictions import LabelInstances
 from segbench.methods.published import SCRIPTS
+from segbench.methods.scales import SETTINGS as SCALES
 from segbench.methods.setting import Setting
 from segbench.methods.stardist_batches import use_threads
 from segbench.methods.stardist_start import RANDOM, START, unpack
@@ -58,6 +59,7 @@ class StarDist(Method):
                 "list`) or the path of a model of StarDist, a folder or its .zip; the network is then that one's",
                 neutral_default=True,
             ),
+            **SCALES,
             "n_rays": Setting(32, "directions in which the distance to a cell's border is predicted", minimum=3),
             "grid": Setting(
                 2, "the network predicts at every so many pixels along each axis", unit="pixels", choices=(1, 2, 4, 8)

@@ -12,9 +12,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from typer.testing import CliRunner
 
 from segbench.cli.app import app
+from segbench.engine.grid.presets import preset
 
 RELEASE = Path(__file__).parent.parent / "stores" / "release-0.1.0"
 GRID = RELEASE / "grid.yaml"
@@ -166,8 +168,12 @@ def test_the_demo_has_its_ids_before_its_data_are_prepared(tmp_path: Path) -> No
 
 
 @pytest.mark.usefixtures("empty_cache")
-def test_the_published_grid_has_its_ids(tmp_path: Path) -> None:
-    assert _plan("paper", tmp_path) == IDS["paper"]
+def test_the_published_grid_has_its_ids_where_it_is_run_as_the_release_did(tmp_path: Path) -> None:
+    released = preset("paper").model_copy(update={"recipe": None}).model_dump(exclude_defaults=True, mode="json")
+    (tmp_path / "paper.yaml").write_text(yaml.safe_dump(released))
+    rows = asked("grid", "plan", "--grid", tmp_path / "paper.yaml", out=tmp_path / "no results")
+    found = {row["id"]: " / ".join((row["method"], row["task"], row["train_tissue"])) for row in rows}
+    assert found == IDS["paper"]
 
 
 @pytest.mark.usefixtures("empty_cache")

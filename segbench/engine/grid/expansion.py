@@ -22,6 +22,7 @@ from segbench.engine.grid.starts import check_start, start_settings
 from segbench.engine.study.tissues import ALL_TISSUES
 from segbench.errors import SegbenchError, unknown_name
 from segbench.methods.job import Task
+from segbench.methods.recipes import changes
 
 
 @dataclass(frozen=True)
@@ -42,6 +43,7 @@ def expand(
     resources: ResourceChange = ResourceChange(),  # noqa: B008 - frozen
     lock_versions: Mapping[str, Mapping[str, str]] | None = None,
     start: str | None = None,
+    recipe: str | None = None,
 ) -> list[Run]:
     """Expand a grid into its runs, in the order of the grid, each once.
 
@@ -59,6 +61,8 @@ def expand(
         Environment name -> library -> pinned version; what decides a run's result enters its id.
     start
         Where every training starts, in place of the grid's own (the command line's).
+    recipe
+        ``study`` or ``cells``, in place of the grid's own (the command line's).
 
     Raises
     ------
@@ -73,9 +77,10 @@ def expand(
         card = get_card(method)
         facts = catalogue.datasets[task.dataset]
         started = start_settings(card, spec.start if start is None else start, task.target)
-        settings = {**card.defaults, **started, **spec.settings.get(method, {})}
+        of_recipe = changes(spec.recipe if recipe is None else recipe, method)
+        settings = {**card.defaults, **of_recipe.settings, **started, **spec.settings.get(method, {})}
         part = drawn_part(card, facts.images.get(tissue), f"training tissue {tissue} of {task.dataset}", wanted_images)
-        final_budget = card.budget
+        final_budget = replace(card.budget, batch_size=of_recipe.batch_size or card.budget.batch_size)
         for budget_change in (spec.budgets.get(method), of_block, spec.budget, budget):
             if budget_change is not None:
                 final_budget = budget_change.apply(final_budget)

@@ -68,10 +68,11 @@ def preset(name: str) -> GridSpec:
     presets = {
         "demo": DEMO,
         "paper": GridSpec(
+            recipe="study",
             blocks=(
                 Block(methods=STUDY_METHODS, tasks=study_tasks),
                 Block(methods=("swin-s",), tasks=study_tasks, tissues=("each",)),
-            )
+            ),
         ),
         "full": GridSpec(blocks=(Block(methods=STUDY_METHODS, tasks=study_tasks, tissues=(ALL_TISSUES, "each")),)),
     }

@@ -210,6 +210,7 @@ def plan(
     iterations: int | None = None,
     batch_size: int | None = None,
     start: str | None = None,
+    recipe: str | None = None,
     num_gpus: float | None = None,
     num_cpus: float | None = None,
     memory_gb: float | None = None,
@@ -245,6 +246,9 @@ def plan(
     start
         Where every training starts: ``"random"``, ``"published-backbone"``, ``"generalist"`` (the method's released
         model of cells; with ``epochs=0`` it is applied as it is), or the path of a file of weights.
+    recipe
+        ``"study"``, the paper and its scripts to the letter (which ``preset="paper"`` asks for), or ``"cells"``, what
+        finds cells best; None for the methods' cards as they are.
     num_gpus, num_cpus, memory_gb, gpu_memory_gb
         What each run asks of its node, in place of what its method's card says; below 1, a share of a GPU.
     out
@@ -291,6 +295,7 @@ def plan(
             "gpu_memory_gb": gpu_memory_gb,
         },
         start=start,
+        recipe=recipe,
     )
     options = LaunchOptions.of(executor=executor, address=address, cpu=cpu, fit=fit, accelerator=accelerator)
     place = place_of(options, gpus, gpus_per_node)
@@ -311,6 +316,7 @@ def launch(
     iterations: int | None = None,
     batch_size: int | None = None,
     start: str | None = None,
+    recipe: str | None = None,
     num_gpus: float | None = None,
     num_cpus: float | None = None,
     memory_gb: float | None = None,
@@ -338,8 +344,11 @@ def launch(
     ----------
     preset, grid, dataset, methods, tasks, tissues, seeds
         Which runs, as in `plan`.
-    budget_scale, epochs, iterations, batch_size, start
+    budget_scale, epochs, iterations, batch_size, start, recipe
         How long they are trained, and from where, as in `plan`.
+    recipe
+        ``"study"``, the paper and its scripts to the letter (which ``preset="paper"`` asks for), or ``"cells"``, what
+        finds cells best; None for the methods' cards as they are.
     num_gpus, num_cpus, memory_gb, gpu_memory_gb
         What each run asks of its node, as in `plan`.
     out
@@ -415,6 +424,7 @@ def launch(
             "gpu_memory_gb": gpu_memory_gb,
         },
         start=start,
+        recipe=recipe,
     )
     options = LaunchOptions.of(
         executor=executor,

@@ -29,6 +29,7 @@ from segbench.engine.run import environments
 from segbench.engine.scheduler.catalogue import Datasets, has_annotators
 from segbench.engine.study.tissues import ALL_TISSUES
 from segbench.errors import SegbenchError, unknown_name
+from segbench.methods.recipes import RECIPES
 from segbench.wrong_values import first_wrong
 
 _T = TypeVar("_T", str, int)
@@ -52,6 +53,8 @@ class GridRequest:
     resources: ResourceChange = field(default_factory=ResourceChange)
     start: str | None = None
     """Where every training starts; None for what the grid says."""
+    recipe: str | None = None
+    """``study`` or ``cells``; None for what the grid says."""
 
     @classmethod
     def of(
@@ -67,6 +70,7 @@ class GridRequest:
         budget: Mapping[str, Any] | None = None,
         resources: Mapping[str, Any] | None = None,
         start: str | None = None,
+        recipe: str | None = None,
     ) -> GridRequest:
         """Return the request of values that are not checked yet.
 
@@ -83,6 +87,8 @@ class GridRequest:
             What differs from the methods' cards, by the fields of `BudgetChange` and `ResourceChange`.
         start
             Where every training starts, as `GridSpec.start`.
+        recipe
+            ``study`` or ``cells``, as `GridSpec.recipe`.
 
         Raises
         ------
@@ -94,6 +100,8 @@ class GridRequest:
         >>> GridRequest.of(preset="demo", methods="watershed", seeds=3).filters
         Filters(methods=('watershed',), tasks=(), tissues=(), seeds=(3,))
         """
+        if recipe is not None and recipe not in RECIPES:
+            raise unknown_name("recipe", recipe, RECIPES)
         in_a_file = isinstance(grid, str | PathLike)
         return cls(
             preset=preset,
@@ -109,6 +117,7 @@ class GridRequest:
             budget=_change(BudgetChange, budget or {}),
             resources=_change(ResourceChange, resources or {}),
             start=start,
+            recipe=recipe,
         )
 
 
@@ -142,7 +151,9 @@ def runs_of(request: GridRequest, datasets: Datasets) -> list[Run]:
     cards = [get_card(name) for block in spec.blocks for name in block.methods]
     names = {card.environment for card in cards if card.implemented and card.name in (filters.methods or [card.name])}
     versions = {name: environments.lock_versions(name) for name in names}
-    return expand(spec, datasets.catalogue, filters, request.budget, request.resources, versions, request.start)
+    return expand(
+        spec, datasets.catalogue, filters, request.budget, request.resources, versions, request.start, request.recipe
+    )
 
 
 def _grid_spec(request: GridRequest, datasets: Datasets) -> tuple[GridSpec, Filters]:

@@ -22,6 +22,7 @@ from segbench.methods.checkpoints import Checkpoints
 from segbench.methods.job import Job
 from segbench.methods.predictions import LabelInstances
 from segbench.methods.published import SCRIPTS
+from segbench.methods.scales import SETTINGS as SCALES
 from segbench.methods.setting import Setting
 from segbench.methods.torch_devices import data_workers
 
@@ -64,6 +65,7 @@ class Cellpose(Method):
                 "the path of weights of cellpose 2 or 3",
                 neutral_default=True,
             ),
+            **SCALES,
             "optimizer": Setting("sgd", "of the training", choices=("sgd", "adamw")),
             "learning_rate": Setting(0.2, "of the optimizer, after the warm-up", above=0),
             "momentum": Setting(0.9, "of SGD", minimum=0, below=1),

@@ -26,12 +26,14 @@ from segbench.methods.deepcell.matching import f1_at_half
 from segbench.methods.deepcell.windows import Tiles, cut, pad, tile_side
 from segbench.methods.job import Job
 from segbench.methods.predictions import Instances, LabelInstances
+from segbench.methods.scales import SETTINGS as SCALES
 from segbench.methods.setting import Setting
 from segbench.methods.tensorflow_devices import WORKERS, names_of, peak_bytes, prepare_tensorflow
 
 LOG = logging.getLogger(__name__)
 NO_SLURM = "paper: 4 GPUs; scripts: one, with no distribution strategy"
 SETTINGS: Mapping[str, Setting] = {
+    **SCALES,
     "crop_size": Setting(
         256,
         "larger windows are cut into pieces of this side for training, down to a power of two",
@@ -119,6 +121,7 @@ class Stage:
 class DeepcellMethod(Method):
     """A network of DeepCell, trained from scratch on tiles of the windows; a subclass says which one."""
 
+    saves_uncalibrated = True
     min_objects: ClassVar[int] = 0
     """Tiles with fewer cells are left out of training, as upstream's generators do."""
     choices: ClassVar[Mapping[str, Choice]]
@@ -211,7 +214,8 @@ class DeepcellMethod(Method):
 
     def save(self, folder: Path) -> None:
         """Write the weights of the last network (which contains the others) and all that rebuilds it."""
-        np.savez(folder / _WEIGHTS, *self._stages[-1].model.get_weights())
+        # of the networks, which restoring a training that was not calibrated yet has made anew
+        np.savez(folder / _WEIGHTS, *next(iter(self._networks.values()))[-1].get_weights())
         facts = {"channels": self._channels, "side": next(iter(self._networks)), "postprocessing": dict(self._choice)}
         (folder / _NETWORK).write_text(json.dumps({**facts, **self._facts()}, indent=1))
 

@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 import numpy as np
 import numpy.typing as npt
 
+from segbench.methods.base import Progress
 from segbench.methods.card import Budget
 from segbench.methods.deepcell.base import NO_SLURM, Choice, DeepcellMethod, Stage, card, renumbered
 from segbench.methods.deepcell.batches import Batches, flow_lazily, kept_tiles
@@ -56,6 +57,12 @@ class RetinaMask(DeepcellMethod):
             "clipnorm": Setting(1e-3, "largest norm of one parameter's gradient", above=0),
             "shuffle": Setting(
                 True, "draw the images in random order: this generator's default, unlike the others', is their own"
+            ),
+            "keep_weak": Setting(
+                False,
+                "after tuning, keep every detection of a score above 0.05 as a mask of its own, as others do",
+                prediction=True,
+                neutral_default=True,
             ),
             "max_detections": Setting(
                 3000, "most boxes of an image: upstream's default is 300", unit="boxes", minimum=1, prediction=True
@@ -113,6 +120,17 @@ class RetinaMask(DeepcellMethod):
         """See the base."""
         self._max_detections = int(job.settings["max_detections"])
         super().restore(job, folder)
+        self._keep_weak(job)
+
+    def calibrate(self, job: Job, progress: Progress) -> None:
+        """See the base; what was tuned is how masks are drawn where weak detections are kept."""
+        super().calibrate(job, progress)
+        self._keep_weak(job)
+
+    def _keep_weak(self, job: Job) -> None:
+        if job.settings["keep_weak"] and job.settings["postprocessing"] == "tuned":
+            drawn = {key: value for key, value in self._choice.items() if key == "binarize_threshold"}
+            self._choice = {**self.choices["detections"], **drawn, **job.settings["postprocessing_arguments"]}
 
     def _prepare(self, tiles: Tiles) -> None:
         # from the labels of training; the study's scripts take them from the test labels when they predict.

@@ -15,6 +15,7 @@ from segbench.methods.base import ImageStack, Method, Progress
 from segbench.methods.card import PRECISIONS
 from segbench.methods.checkpoints import Checkpoints
 from segbench.methods.job import Job
+from segbench.methods.normalisations import NORMALISATION
 from segbench.methods.planes import Normalisation, fit_normalisation
 from segbench.methods.predictions import Kind, MaskInstances
 from segbench.methods.setting import Setting
@@ -25,6 +26,7 @@ DETECTIONS = 3000
 LIBRARIES = ("sal-detectron2", "timm", "torch", "torchvision")
 
 SETTINGS: Mapping[str, Setting] = {
+    "normalisation": NORMALISATION,
     "learning_rate": Setting(0.01, "of SGD, after the warm-up", above=0),
     "momentum": Setting(0.9, "of SGD", minimum=0, below=1),
     "weight_decay": Setting(1e-4, "of SGD", minimum=0),
@@ -119,7 +121,7 @@ class Detectron2Method(Method):
         if not self._used:
             raise ValueError("no training window has a cell")
         self._stack = train
-        self._normalisation = fit_normalisation(train, self._used)
+        self._normalisation = fit_normalisation(train, self._used, job.settings["normalisation"])
         self._model = self.build(job.settings, self._normalisation)
         if processes > 1 and self._device.type == "cuda":
             # as published: batch statistics over all devices; timm's function knows its own fused layers too

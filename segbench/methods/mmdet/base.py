@@ -76,7 +76,7 @@ class MMDetMethod(Method):
         self._used = [n for n in range(len(train)) if train.labels(n).any()]
         if not self._used:
             raise ValueError("no training window has a cell")
-        self._normalisation = fit_normalisation(train, self._used)
+        self._normalisation = fit_normalisation(train, self._used, job.settings["normalisation"])
         training = Training(job.budget.epochs or 1, -(-len(self._used) // batch), batch)
         on_gpu = self._device.type == "cuda"
         config = build_config(

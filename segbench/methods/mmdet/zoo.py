@@ -7,7 +7,9 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from segbench.methods.card import PRECISIONS, Budget, Card, Resources
+from segbench.methods.normalisations import NORMALISATION
 from segbench.methods.published import SCRIPTS
+from segbench.methods.scales import SETTINGS as SCALES
 from segbench.methods.setting import Setting, changed
 from segbench.methods.start import Start
 from segbench.methods.weights import Released, backbone_of
@@ -65,6 +67,8 @@ _PYRAMID = {
     "score_threshold": _SCORE,
 }
 _COMMON = {
+    **SCALES,
+    "normalisation": NORMALISATION,
     "warmup_steps": Setting(500, "of linear warm-up, a tenth of the training at most", unit="steps", minimum=0),
     "clip_norm": Setting(
         35.0, "largest norm of all gradients: published only for SOLOv2 (35) and Mask2Former (0.01)", above=0

@@ -21,6 +21,7 @@ from segbench.engine.grid import (
     preset,
     read_grid,
 )
+from segbench.engine.grid.starts import missing_weights
 from segbench.engine.study.methods import STUDY_METHODS
 from segbench.errors import SegbenchError
 
@@ -34,7 +35,8 @@ def test_the_paper_is_138_runs_and_the_whole_grid_954() -> None:
     paper, full = expand(preset("paper"), STUDY), expand(preset("full"), STUDY)
     assert (len(paper), len(full)) == (138, 954)
     assert len({run.id for run in full}) == 954
-    assert {run.id for run in paper} <= {run.id for run in full}
+    points = [{(run.method, run.task, run.train_tissue) for run in runs} for runs in (paper, full)]
+    assert points[0] <= points[1]
 
 
 def test_the_paper_trains_every_method_on_all_tissues_and_swin_s_on_each() -> None:
@@ -168,3 +170,37 @@ def test_a_preset_is_run_with_the_seeds_that_are_given_and_stays_as_it_is_withou
     once, four = expand(preset("paper"), STUDY), expand(preset("paper").with_seeds((0, 1, 2, 3)), STUDY)
     assert (len(once), len(four)) == (138, 4 * 138)
     assert {run.id for run in once} == {run.id for run in four if run.seed == 0}
+
+
+def test_a_recipe_comes_before_what_is_said_of_a_method_and_none_keeps_the_cards() -> None:
+    tasks = ("cells-cell-1ch",)
+    block = Block(methods=("solov2", "mesmer", "watershed"), tasks=tasks)
+    own = {"solov2": {"candidates": 700}}
+    plain, study, cells = (
+        {run.method: run for run in expand(GridSpec(blocks=(block,), recipe=recipe, settings=own), CATALOGUE)}
+        for recipe in (None, "study", "cells")
+    )
+    assert plain["watershed"] == study["watershed"] == cells["watershed"]
+    assert [runs["mesmer"].settings["postprocessing"] for runs in (plain, study, cells)] == [
+        "upstream", "published", "tuned",
+    ]  # fmt: skip
+    solo = study["solov2"]
+    assert (solo.settings["scale"], solo.settings["pretrained"], solo.settings["candidates"]) == (
+        2.8125,
+        "imagenet",
+        700,
+    )
+    assert (solo.budget.batch_size, plain["solov2"].budget.batch_size) == (32, 8)
+    assert cells["solov2"] == plain["solov2"]
+    (asked,) = expand(
+        GridSpec(blocks=(block,)), CATALOGUE, Filters(methods=("solov2",)), recipe="study", start="random"
+    )
+    assert (asked.settings["pretrained"], asked.settings["scale"]) == ("none", 2.8125)
+
+
+def test_the_preset_paper_asks_for_the_study_s_weights_which_are_told_as_missing() -> None:
+    runs = expand(preset("paper"), STUDY)
+    starting = {run.method for run in runs if run.settings.get("pretrained") == "imagenet"}
+    assert len(starting) == 9
+    assert "mask-rcnn" not in starting
+    assert len(missing_weights(runs)) >= 5
