@@ -10,7 +10,7 @@ import pytest
 from segbench.engine.grid.cards import get_card
 from segbench.engine.study.methods import STUDY_METHODS
 from segbench.methods.deviations import CELLS, deviations
-from segbench.methods.recipes import RECIPES, changes
+from segbench.methods.recipes import STUDY, changes
 
 ROOT = Path(__file__).parent.parent
 
@@ -27,11 +27,11 @@ def test_the_page_is_what_its_command_writes() -> None:
 @pytest.mark.parametrize("method", STUDY_METHODS)
 def test_a_recipe_changes_settings_that_there_are_to_values_that_they_allow(method: str) -> None:
     card = get_card(method)
-    for recipe in RECIPES:
+    for recipe in (STUDY, CELLS):
         for name, value in changes(recipe, method).settings.items():
             assert card.settings[name].problem(value) is None, name
     told = {one.what for one in deviations(card) if one.recipe == CELLS}
-    study, cells = (changes(recipe, method).settings for recipe in RECIPES)
+    study, cells = (changes(recipe, method).settings for recipe in (STUDY, CELLS))
     different = {
         name
         for name in {*study, *cells}

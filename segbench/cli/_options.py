@@ -100,8 +100,8 @@ class Asked:
         str | None,
         typer.Option(
             "--recipe",
-            help="study: the paper and its scripts to the letter (the preset paper's own); cells: what finds cells "
-            "best, every choice made on validation data.",
+            help="cells (the default): what finds cells best, every choice made on validation data; study: the paper "
+            "and its scripts to the letter (the preset paper's own); cards: the methods' cards as they are.",
             rich_help_panel=_BUDGET,
         ),
     ] = None

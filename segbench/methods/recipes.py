@@ -6,9 +6,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-STUDY, CELLS = "study", "cells"
-RECIPES = (STUDY, CELLS)
-"""``study``: the paper and its scripts to the letter, as far as settings go. ``cells``: what finds cells best."""
+STUDY, CELLS, CARDS = "study", "cells", "cards"
+RECIPES = (CELLS, STUDY, CARDS)
+"""``cells``: what finds cells best. ``study``: the paper and its scripts to the letter, as far as settings go.
+``cards``: the cards as they are, as segbench 0.1 ran them."""
 
 
 @dataclass(frozen=True)
@@ -99,6 +100,7 @@ _CELLS: Mapping[str, Changes] = {
 }
 
 
-def changes(recipe: str | None, method: str) -> Changes:
-    """Return what a recipe makes of a method's card: nothing where none is asked for, or it has none of its own."""
-    return {STUDY: _STUDY, CELLS: _CELLS}.get(recipe or "", {}).get(method, Changes())
+def changes(recipe: str, method: str) -> Changes:
+    """Return what a recipe makes of a method's card; nothing of a card that it says nothing of."""
+    known: Mapping[str, Mapping[str, Changes]] = {STUDY: _STUDY, CELLS: _CELLS, CARDS: {}}
+    return known[recipe].get(method, Changes())

@@ -62,7 +62,7 @@ def expand(
     start
         Where every training starts, in place of the grid's own (the command line's).
     recipe
-        ``study`` or ``cells``, in place of the grid's own (the command line's).
+        ``cells``, ``study`` or ``cards``, in place of the grid's own (the command line's).
 
     Raises
     ------

@@ -74,7 +74,9 @@ def preset(name: str) -> GridSpec:
                 Block(methods=("swin-s",), tasks=study_tasks, tissues=("each",)),
             ),
         ),
-        "full": GridSpec(blocks=(Block(methods=STUDY_METHODS, tasks=study_tasks, tissues=(ALL_TISSUES, "each")),)),
+        "full": GridSpec(
+            recipe="cards", blocks=(Block(methods=STUDY_METHODS, tasks=study_tasks, tissues=(ALL_TISSUES, "each")),)
+        ),
     }
     if name not in presets:
         raise unknown_name("preset", name, [*presets, CONTROLS_PRESET])

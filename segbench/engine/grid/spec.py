@@ -57,10 +57,10 @@ class GridSpec(_Part):
     start: Annotated[str, Field(min_length=1)] | None = None
     """Where every training starts: ``random``, ``published-backbone``, ``generalist`` (the method's released model of
     cells; with 0 epochs it is applied as it is), or the path of a file of weights; a method's settings come first."""
-    recipe: Literal["study", "cells"] | None = None
-    """What becomes of the cards' settings: ``study``, the paper and its scripts to the letter; ``cells``, what finds
-    cells best, every choice made on validation data. None for the cards as they are; what is said of a method by name,
-    and ``start``, come after it."""
+    recipe: Literal["cells", "study", "cards"] = "cells"
+    """What becomes of the cards' settings: ``cells``, what finds cells best, every choice made on validation data;
+    ``study``, the paper and its scripts to the letter; ``cards``, nothing. What is said of a method by name, and
+    ``start``, come after it."""
     resources: dict[str, ResourceChange] = Field(default_factory=dict)
     """By method."""
     train_images_keep: Literal["steps", "epochs"] = "steps"

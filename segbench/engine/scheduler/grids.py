@@ -247,8 +247,9 @@ def plan(
         Where every training starts: ``"random"``, ``"published-backbone"``, ``"generalist"`` (the method's released
         model of cells; with ``epochs=0`` it is applied as it is), or the path of a file of weights.
     recipe
-        ``"study"``, the paper and its scripts to the letter (which ``preset="paper"`` asks for), or ``"cells"``, what
-        finds cells best; None for the methods' cards as they are.
+        ``"cells"``, what finds cells best, every choice made on validation data; ``"study"``, the paper and its scripts
+        to the letter (which ``preset="paper"`` asks for); ``"cards"``, the methods' cards as they are. None for what
+        the grid says, which is ``"cells"`` where it says nothing.
     num_gpus, num_cpus, memory_gb, gpu_memory_gb
         What each run asks of its node, in place of what its method's card says; below 1, a share of a GPU.
     out
@@ -347,8 +348,9 @@ def launch(
     budget_scale, epochs, iterations, batch_size, start, recipe
         How long they are trained, and from where, as in `plan`.
     recipe
-        ``"study"``, the paper and its scripts to the letter (which ``preset="paper"`` asks for), or ``"cells"``, what
-        finds cells best; None for the methods' cards as they are.
+        ``"cells"``, what finds cells best, every choice made on validation data; ``"study"``, the paper and its scripts
+        to the letter (which ``preset="paper"`` asks for); ``"cards"``, the methods' cards as they are. None for what
+        the grid says, which is ``"cells"`` where it says nothing.
     num_gpus, num_cpus, memory_gb, gpu_memory_gb
         What each run asks of its node, as in `plan`.
     out

@@ -54,7 +54,7 @@ class GridRequest:
     start: str | None = None
     """Where every training starts; None for what the grid says."""
     recipe: str | None = None
-    """``study`` or ``cells``; None for what the grid says."""
+    """``cells``, ``study`` or ``cards``; None for what the grid says."""
 
     @classmethod
     def of(
@@ -88,7 +88,7 @@ class GridRequest:
         start
             Where every training starts, as `GridSpec.start`.
         recipe
-            ``study`` or ``cells``, as `GridSpec.recipe`.
+            ``cells``, ``study`` or ``cards``, as `GridSpec.recipe`.
 
         Raises
         ------

@@ -203,7 +203,7 @@ class DeepcellMethod(Method):
             self._choice = {**self.choices["upstream"], **changes}
             LOG.warning("no validation window shows a cell: the post-processing is upstream's")
         else:
-            candidates = [{**choice, **changes} for choice in self.grid]
+            candidates = [{**choice, **changes} for choice in self._candidates(job)]
             raw = list(self._raw([image for image, _ in self._calibration], job, candidates))
             scored = [(self._f1(raw, choice), choice) for choice in candidates]
             best = max(score for score, _ in scored)
@@ -261,6 +261,10 @@ class DeepcellMethod(Method):
         return peak_bytes(self._gpus)
 
     # what a method says
+
+    def _candidates(self, job: Job) -> Sequence[Choice]:  # noqa: ARG002
+        """Return what ``tuned`` chooses from."""
+        return self.grid
 
     @abstractmethod
     def _import_deepcell(self) -> None:

@@ -127,6 +127,11 @@ class RetinaMask(DeepcellMethod):
         super().calibrate(job, progress)
         self._keep_weak(job)
 
+    def _candidates(self, job: Job) -> Sequence[Choice]:
+        if job.settings["keep_weak"]:  # scores and overlaps are left as they are: how masks are drawn is all there is
+            return [{"binarize_threshold": threshold} for threshold in (0.5, 0.4, 0.3, 0.6)]
+        return self.grid
+
     def _keep_weak(self, job: Job) -> None:
         if job.settings["keep_weak"] and job.settings["postprocessing"] == "tuned":
             drawn = {key: value for key, value in self._choice.items() if key == "binarize_threshold"}

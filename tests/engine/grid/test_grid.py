@@ -172,13 +172,13 @@ def test_a_preset_is_run_with_the_seeds_that_are_given_and_stays_as_it_is_withou
     assert {run.id for run in once} == {run.id for run in four if run.seed == 0}
 
 
-def test_a_recipe_comes_before_what_is_said_of_a_method_and_none_keeps_the_cards() -> None:
+def test_a_recipe_comes_before_what_is_said_of_a_method_and_cells_is_the_default() -> None:
     tasks = ("cells-cell-1ch",)
     block = Block(methods=("solov2", "mesmer", "watershed"), tasks=tasks)
     own = {"solov2": {"candidates": 700}}
     plain, study, cells = (
         {run.method: run for run in expand(GridSpec(blocks=(block,), recipe=recipe, settings=own), CATALOGUE)}
-        for recipe in (None, "study", "cells")
+        for recipe in ("cards", "study", "cells")
     )
     assert plain["watershed"] == study["watershed"] == cells["watershed"]
     assert [runs["mesmer"].settings["postprocessing"] for runs in (plain, study, cells)] == [
@@ -192,6 +192,9 @@ def test_a_recipe_comes_before_what_is_said_of_a_method_and_none_keeps_the_cards
     )
     assert (solo.budget.batch_size, plain["solov2"].budget.batch_size) == (32, 8)
     assert cells["solov2"] == plain["solov2"]
+    assert [run.id for run in expand(GridSpec(blocks=(block,), settings=own), CATALOGUE)] == [
+        run.id for run in cells.values()
+    ]
     (asked,) = expand(
         GridSpec(blocks=(block,)), CATALOGUE, Filters(methods=("solov2",)), recipe="study", start="random"
     )
