@@ -21,7 +21,7 @@ STUDY = {
     "segment-anything": 0.78,
 }  # fmt: skip
 
-MODERN = ("rtmdet-ins",)
+MODERN = ("rtmdet-ins", "instanseg")
 
 
 def test_all_methods_of_the_study_those_after_it_and_the_baseline_have_a_card() -> None:

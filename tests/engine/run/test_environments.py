@@ -246,7 +246,10 @@ def test_the_engines_own_environment_is_its_interpreter() -> None:
     assert engine.versions["numpy"] == environments.lock_versions("engine")["numpy"]
 
 
-@pytest.mark.parametrize("name", ["tensorflow-cpu", "tensorflow-gpu", "cellpose-cpu", "cellpose-gpu", "torch"])
+@pytest.mark.parametrize(
+    "name",
+    ["tensorflow-cpu", "tensorflow-gpu", "cellpose-cpu", "cellpose-gpu", "instanseg-cpu", "instanseg-gpu", "torch"],
+)
 def test_the_packaged_locks_are_fully_pinned_and_hold_the_methods_libraries(
     name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

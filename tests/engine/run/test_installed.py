@@ -51,6 +51,6 @@ def test_an_interpreter_of_the_users_own_is_an_environment(
 
 def test_names_of_methods_and_environments_stand_for_environments() -> None:
     assert environments_of(["stardist", "mesmer", "torch"]) == ["tensorflow", "torch"]
-    assert sorted(environments_of()) == ["cellpose", "engine", "tensorflow", "torch"]
+    assert sorted(environments_of()) == ["cellpose", "engine", "instanseg", "tensorflow", "torch"]
     with pytest.raises(SegbenchError, match="unknown environment or method 'stardst'; did you mean stardist"):
         environments_of(["stardst"])
