@@ -13,7 +13,7 @@ import pytest
 
 from segbench.engine.metrics import evaluate_prediction_set
 from segbench.engine.run import environments
-from segbench.engine.run.check import draw_discs
+from segbench.engine.run.check import check_method, draw_discs
 from segbench.methods import Arrays, Budget, Devices, ImageStack, Job, PredictionSet, Task
 from segbench.methods.instanseg import InstanSeg
 from segbench.methods.instanseg.windows import Crops
@@ -127,3 +127,9 @@ def test_a_training_that_was_killed_ends_as_one_that_was_not(tmp_path: Path) -> 
     assert report["killed"]
     assert report["epochs"] == [2, 3]
     assert report["apart"] < 1e-6
+
+
+@pytest.mark.heavy
+def test_its_check_passes_with_the_cards_own_settings() -> None:
+    checked = check_method("instanseg")
+    assert checked.ok, checked.error

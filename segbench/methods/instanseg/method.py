@@ -17,6 +17,7 @@ from segbench.methods.checkpoints import Checkpoints
 from segbench.methods.instanseg.windows import STRIDE, Crops
 from segbench.methods.job import Job
 from segbench.methods.predictions import LabelInstances
+from segbench.methods.scales import SETTINGS as SCALES
 from segbench.methods.setting import Setting
 
 SEED_THRESHOLDS = (0.3, 0.4, 0.5, 0.6, 0.7, 0.8)
@@ -45,6 +46,7 @@ class InstanSeg(Method):
         resources=Resources(num_gpus=1, num_cpus=1, memory_gb=3),
         libraries=("instanseg-torch", "torch"),
         settings={
+            **SCALES,
             "layers": Setting([32, 64, 128, 256], "channels of the U-Net's levels", minimum=4),
             "optimizer": Setting("adam", "of the training", choices=("adam", "adamw", "sgd")),
             "learning_rate": Setting(1e-3, "of the optimizer", above=0),
