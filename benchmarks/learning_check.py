@@ -65,6 +65,10 @@ PRESETS: Mapping[str, Preset] = {
     "stardist": Preset(
         Budget(batch_size=8, epochs=4, steps_per_epoch=60), {"patch_size": 64, "learning_rate": 1e-3}, 96, 32, 10
     ),
+    "instanseg": Preset(
+        Budget(batch_size=4, epochs=20, steps_per_epoch=10),
+        {"layers": [16, 32, 64], "crop": 64, "window": 32, "learning_rate": 5e-3, "hot_start_epochs": 6},
+    ),
     "cellpose": Preset(Budget(batch_size=8, epochs=14), {"crop": 80, "diam_mean": 14.0}, 96, 32, 10),
     "mesmer": Preset(Budget(batch_size=4, epochs=40), _LAGLESS),
     "featurenet": Preset(Budget(batch_size=4, epochs=20), {**_LAGLESS, "learning_rate": 1e-2}),

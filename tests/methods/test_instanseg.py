@@ -130,6 +130,6 @@ def test_a_training_that_was_killed_ends_as_one_that_was_not(tmp_path: Path) -> 
 
 
 @pytest.mark.heavy
-def test_its_check_passes_with_the_cards_own_settings() -> None:
+def test_its_check_passes_with_the_published_network() -> None:
     checked = check_method("instanseg")
     assert checked.ok, checked.error

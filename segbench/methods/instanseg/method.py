@@ -94,7 +94,7 @@ class InstanSeg(Method):
                 prediction=True,
             ),
         },
-        check_settings={"layers": [16, 32], "crop": 64, "calibration_windows": 2, "max_seeds": 200},
+        check_settings={"crop": 64, "calibration_windows": 2, "max_seeds": 200},
         score_rule="the seed map's largest value in the instance, where 1 is the middle of a cell",
         resumable=True,
         may_halve_batch=True,
