@@ -26,7 +26,7 @@ from segbench.cli.app import app
 from segbench.engine.data import DatasetSpec
 from segbench.engine.data.registry import register
 from segbench.engine.results.folder import ResultsFolder
-from segbench.engine.results.record import AttemptRow, EvaluationRow, GapRow, Record, Status, TissueRow
+from segbench.engine.results.record import AttemptRow, DegradedRow, EvaluationRow, GapRow, Record, Status, TissueRow
 from segbench.engine.results.store import StoreWriter
 from segbench.errors import SegbenchError
 
@@ -390,6 +390,16 @@ def _record(method: str, task: str, train_tissue: str, quality: float, images: i
         history=[],
         tissues=shapes,
         gaps=[GapRow(test_task=task, test_tissue="all", metric="ap75", **_SHARES)],
+        degraded=[degraded(task, *step) for step in (("none", 0, True, 0.8), ("blur", 1, False, 0.8 * quality))],
+    )
+
+
+def degraded(task: str, kind: str, step: int, clean: bool, score: float) -> DegradedRow:
+    """Return a score on test images that are degraded, or as they are."""
+    metrics = dict.fromkeys(("map", "ap50", "ap75", "ar", "ar50", "ar75"), score)
+    counts = {"n_images": 10, "n_truth": 100, "n_predictions": 100}
+    return DegradedRow(
+        test_task=task, test_tissue="all", kind=kind, step=step, amount=step, clean=clean, **metrics, **counts
     )
 
 
