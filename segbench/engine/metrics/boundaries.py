@@ -156,7 +156,17 @@ def _compare(one: Array, other: Array, band: int, result: Array) -> None:
         _nearest(other_points[:n_other], points[:n_points]),
     )
     result[MEAN_DISTANCE] = (np.sum(there) + np.sum(back)) / (there.size + back.size)
-    result[DISTANCE_95] = max(np.percentile(there, 95), np.percentile(back, 95))
+    result[DISTANCE_95] = max(_percentile_95(there), _percentile_95(back))
+
+
+@compiled
+def _percentile_95(values: Array) -> float:
+    """Return the 95th percentile as np.percentile does, which takes numba nine seconds to compile."""
+    ordered = np.sort(values)
+    place = 0.95 * (ordered.size - 1)
+    low = int(place)
+    high = min(low + 1, ordered.size - 1)
+    return float(ordered[low] + (ordered[high] - ordered[low]) * (place - low))
 
 
 @compiled
