@@ -30,6 +30,8 @@ def list_runs(
 ) -> pl.DataFrame:
     """Return the runs, latest first; those of a method, of a task, or that ended so, where these are named.
 
+    The column ``undertrained`` says why a run was not trained to the end.
+
     Raises
     ------
     SegbenchError
@@ -37,4 +39,4 @@ def list_runs(
     """
     if status is not None and status not in ENDED:
         raise unknown_name("status", status, ENDED)
-    return source.frame(_SQL, [method, task, status])
+    return source.with_reasons(source.frame(_SQL, [method, task, status]), "run_id")

@@ -5,18 +5,19 @@ from __future__ import annotations
 import importlib
 import io
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import polars as pl
 
 from segbench.analysis.report.fonts import with_fonts
 from segbench.analysis.report.lettering import cut, place_labels, text_width, wrapped
-from segbench.analysis.report.model import METRIC, METRICS, TRAINED_ON, Content, Figure, Missing, Source
+from segbench.analysis.report.model import METRIC, METRICS, ORDERED, TRAINED_ON, Content, Figure, Missing, Source
 from segbench.analysis.report.page import build_report, choose_sections, write_report
-from segbench.analysis.report.panels import DRAW, SMALL, View, distinct, labels, widest_number
+from segbench.analysis.report.panels import DRAW, SMALL, View, distinct, in_order, labels, unmarked, widest_number
 from segbench.engine.results.folder import ResultsFolder
 from segbench.errors import SegbenchError, unknown_name
 from segbench.small_files import write_whole
@@ -68,6 +69,8 @@ class Plot:
     """``SECTION`` for the first figure of a section, ``SECTION-2`` for its second."""
     figure: Figure
     data: pl.DataFrame
+    order: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    """Methods and tissues as they stand in every figure of the report."""
 
 
 def plots(source: Source, section: str | None = None) -> dict[str, Plot]:
@@ -79,7 +82,7 @@ def plots(source: Source, section: str | None = None) -> dict[str, Plot]:
             continue
         for n, figure in enumerate(content.figures, start=1):
             name = part.key if n == 1 else f"{part.key}-{n}"
-            found[name] = Plot(name, figure, _rows(content, figure))
+            found[name] = Plot(name, figure, _rows(content, figure), source.order)
     return found
 
 
@@ -136,7 +139,7 @@ def draw(plot: Plot, path: Path, metric: str = "accuracy", train: str = "all", w
         importlib.import_module("matplotlib")
     except ImportError:
         raise SegbenchError("segbench plot needs matplotlib: pip install matplotlib, or name an .html file") from None
-    content = encoded(compose(plot.figure, rows, metric, WIDTHS[width]), path.suffix[1:].lower())
+    content = encoded(compose(plot.figure, rows, metric, WIDTHS[width], plot.order), path.suffix[1:].lower())
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         write_whole(path, content)
@@ -162,18 +165,31 @@ def encoded(canvas: Any, suffix: str) -> bytes:
     return with_fonts(buffer.getvalue().decode()).encode() if suffix == "svg" else buffer.getvalue()
 
 
-def compose(figure: Figure, rows: pl.DataFrame, metric: str, width: float) -> Any:
+def compose(
+    figure: Figure,
+    rows: pl.DataFrame,
+    metric: str,
+    width: float,
+    order: Mapping[str, Sequence[str]] = MappingProxyType({}),
+) -> Any:
     """Return a figure, drawn, so many inches wide, with its words fitted into it."""
     with importlib.import_module("matplotlib").rc_context(_STYLE):
-        return _composed(figure, rows, metric, width)
+        return _composed(figure, rows, metric, width, order)
 
 
-def _composed(figure: Figure, rows: pl.DataFrame, metric: str, width: float) -> Any:
+def _composed(
+    figure: Figure, rows: pl.DataFrame, metric: str, width: float, order: Mapping[str, Sequence[str]]
+) -> Any:
     facets: list[Any] = distinct(rows, figure.facet) if figure.facet else [None]
-    groups: list[Any] = distinct(rows, figure.group) if figure.group else [None]
-    looks = {group: (_COLOURS[n % 8], _MARKS[n % 6], _DASHES[n % 6]) for n, group in enumerate(groups)}
+    groups: list[Any] = in_order(order, figure.group, distinct(rows, figure.group)) if figure.group else [None]
+    # A method looks the same in every figure
+    known = order.get("method", ()) if ORDERED.get(figure.group or "") == "method" else ()
+    places = [known.index(unmarked(group)) if unmarked(group) in known else n for n, group in enumerate(groups)]
+    looks = {
+        group: (_COLOURS[n % 8], _MARKS[n % 6], _DASHES[n % 6]) for group, n in zip(groups, places, strict=True)
+    }
     columns = _columns(figure, rows, len(facets), width)
-    view = View(figure, metric, width / columns, looks)
+    view = View(figure, metric, width / columns, looks, order=order)
     view = replace(view, limits=_limits(view, rows))
     lines = math.ceil(len(facets) / columns)
     canvas = importlib.import_module("matplotlib.figure").Figure(layout="constrained", figsize=(width, 4), dpi=144)

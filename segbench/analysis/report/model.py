@@ -34,6 +34,17 @@ TRAINED_ON = "@train"
 """Stands in a figure's ``where`` for the training tissue that the reader has chosen."""
 
 
+ORDERED: Mapping[str, str] = {
+    "method_title": "method",
+    "title": "method",
+    "test_tissue": "tissue",
+    "train_tissue": "tissue",
+    "tissue": "tissue",
+    "of": "tissue",
+}
+"""Which of the report's two orders a column's names stand in, the same in every figure."""
+
+
 @dataclass(frozen=True)
 class Frame:
     """Rows that are embedded once and that any figure or table can use."""
@@ -84,10 +95,6 @@ class Figure:
     """For ``dots`` and ``lines``: the column of the lower end of an interval, in the measure's unit."""
     high: str | None = None
     """The column of its upper end."""
-    order: Literal["value", "given"] = "value"
-    """Heat maps and bars drawn to a file: categories by falling mean, or as they come in the frame."""
-    rising: bool = False
-    """For ``dots``: the least value first, for measures of which less is better."""
     label: str | None = None
     """For ``scatter``: the column with the text at each point's hover."""
     range: tuple[float, float] | None = None

@@ -13,8 +13,9 @@ from typing import Any
 
 from segbench import __version__
 from segbench.analysis.report.embed import frame_data, packed_json, safe_json
-from segbench.analysis.report.model import METRICS, Content, Frame, Missing, Section, Source
+from segbench.analysis.report.model import METRICS, ORDERED, Content, Frame, Missing, Section, Source
 from segbench.analysis.report.wording import duration
+from segbench.analysis.undertrained import MARK
 from segbench.engine.results.folder import ResultsFolder
 from segbench.errors import SegbenchError, unknown_name
 from segbench.small_files import write_whole
@@ -110,7 +111,9 @@ def build_report(
         },
         "choices": _choices(source),
         "order": source.order,
+        "ordered": dict(ORDERED),
         "words": dict(WORDS),
+        "mark": MARK,
     }
     own = {part.section.key: part.body.data for part in parts if part.content and part.content.data}
     html = (

@@ -11,12 +11,14 @@ import numpy as np
 import polars as pl
 
 from segbench.analysis.report.lettering import cut, text_width
-from segbench.analysis.report.model import METRIC, METRICS, Figure
+from segbench.analysis.report.model import METRIC, METRICS, ORDERED, Figure
+from segbench.analysis.undertrained import MARK
 
 SMALL = 6.0
 """Size of the letters at ticks and points, in points."""
 NUMBER = 5.5
 """Size of the numbers in heat maps, in points."""
+_LACKING = "\N{EN DASH}"
 _GRID = {"linewidth": 0.3, "color": "#dddddd"}
 
 
@@ -32,6 +34,8 @@ class View:
     """Colour, mark and dash of each group."""
     limits: tuple[float, float] | None = None
     """Of the heat map's colours, or of the bars' axis; the same in all panels."""
+    order: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    """The report's methods and tissues as they stand in every figure."""
 
     def column(self, name: str | None) -> str:
         """Return a column's name, the chosen metric's where the figure leaves that open."""
@@ -44,9 +48,12 @@ class View:
 
     @property
     def across(self) -> str:
-        """The x axis's title; its unit where the axis has numbers of it."""
-        name = self.title(self.figure.x_title, self.figure.x)
-        return f"{name}, {self.figure.unit}" if self.figure.unit else name
+        """The x axis's title."""
+        return self.title(self.figure.x_title, self.figure.x)
+
+    def names(self, rows: pl.DataFrame, column: str) -> list[Any]:
+        """Return a column's values in the report's order, those of all tissues first; others as they come."""
+        return in_order(self.order, column, distinct(rows, column))
 
     @property
     def names_width(self) -> float:
@@ -57,7 +64,7 @@ class View:
 def heatmap(axes: Any, view: View, rows: pl.DataFrame) -> None:
     """Draw cells with their values; ``axes.cells`` are the numbers in them, which may be too wide."""
     figure, value = view.figure, view.column(view.figure.value)
-    xs, ys = _order(rows, figure.x, value, figure.order), _order(rows, figure.y, value, figure.order)
+    xs, ys = view.names(rows, figure.x), view.names(rows, figure.y)
     cells = {(y, x): v for y, x, v in rows.group_by(figure.y, figure.x).agg(pl.col(value).mean()).rows()}
     words = {(y, x): t for y, x, t in rows.select(figure.y, figure.x, figure.text).rows()[::-1]} if figure.text else {}
     matrix = np.array([[_number(cells.get((y, x))) for x in xs] for y in ys])
@@ -68,7 +75,9 @@ def heatmap(axes: Any, view: View, rows: pl.DataFrame) -> None:
         matrix, cmap=colours(figure), vmin=low, vmax=high, aspect="auto", interpolation="none", rasterized=False
     )
     for (r, c), number in np.ndenumerate(matrix):
-        if np.isfinite(number):
+        if not np.isfinite(number):
+            axes.text(c, r, _LACKING, ha="center", va="center", fontsize=NUMBER, color="#52606d", clip_on=True)
+        else:
             red, green, blue, _ = shown.cmap(shown.norm(number))
             text = words.get((ys[r], xs[c])) or _written(number, figure)
             ink = _ink(red, green, blue)
@@ -109,8 +118,7 @@ def bars(axes: Any, view: View, rows: pl.DataFrame) -> None:
     together = pl.col(value).sum() if value == "runs" else pl.col(value).mean()
     keys = [figure.y, figure.group] if figure.group else [figure.y]
     lengths = rows.group_by(keys).agg(together)
-    sums = lengths.group_by(figure.y).agg(pl.col(value).sum())
-    ys = sums.sort(value, figure.y, descending=[True, False])[figure.y].to_list()
+    ys = view.names(rows, figure.y)
     start = dict.fromkeys(ys, 0.0)
     for group, (colour, _, _) in view.look.items():
         own = lengths.filter(pl.col(figure.group) == group) if figure.group else lengths
@@ -126,7 +134,7 @@ def bars(axes: Any, view: View, rows: pl.DataFrame) -> None:
         for y, width in zip(ys, widths, strict=True):
             start[y] += width
     _categories(axes, view, ys)
-    axes.set_xlabel(view.across)
+    _measure(axes, view, list(start.values()))
     if view.limits:
         axes.set_xlim(*view.limits)
     elif not figure.group:
@@ -137,9 +145,7 @@ def dots(axes: Any, view: View, rows: pl.DataFrame) -> None:
     """Draw values on lines of their names, with intervals where there are any."""
     figure, value = view.figure, view.column(view.figure.x)
     rows = rows.filter(pl.col(value).is_not_null())
-    means = rows.group_by(figure.y).agg(pl.col(value).mean())
-    means = means.sort(value, figure.y, descending=[not figure.rising, False])
-    place = {name: n for n, name in enumerate(means[figure.y].to_list())}
+    place = {name: n for n, name in enumerate(view.names(rows, figure.y))}
     for n, (group, (colour, mark, _)) in enumerate(view.look.items()):
         own = rows.filter(pl.col(figure.group) == group) if figure.group else rows
         shift = (n - (len(view.look) - 1) / 2) * 0.22 if figure.low and len(view.look) > 1 else 0.0
@@ -154,12 +160,10 @@ def dots(axes: Any, view: View, rows: pl.DataFrame) -> None:
     _categories(axes, view, list(place))
     axes.grid(axis="y", **_GRID)
     axes.set_axisbelow(True)
-    axes.set_xlabel(view.across)
     low, high = axes.get_xlim()
-    if figure.low and low < 0 < high:
+    if figure.signed or (low < 0 < high and not figure.log_x):
         axes.axvline(0, color="#52606d", linewidth=0.6, zorder=0)
-    if figure.log_x:
-        _log(axes, rows[value].to_list())
+    _measure(axes, view, rows[value].to_list())
 
 
 def scatter(axes: Any, view: View, rows: pl.DataFrame) -> None:
@@ -178,10 +182,8 @@ def scatter(axes: Any, view: View, rows: pl.DataFrame) -> None:
     axes.grid(**_GRID)
     axes.set_axisbelow(True)
     axes.margins(0.14)
-    axes.set_xlabel(view.across)
     axes.set_ylabel(view.title(figure.y_title, figure.y))
-    if figure.log_x:
-        _log(axes, rows[x].to_list())
+    _measure(axes, view, rows[x].to_list())
 
 
 def _points(view: View, rows: pl.DataFrame) -> pl.DataFrame:
@@ -223,6 +225,73 @@ DRAW = {"heatmap": heatmap, "bars": bars, "dots": dots, "scatter": scatter, "lin
 """What draws each kind of figure into the axes of a panel."""
 
 
+def _measure(axes: Any, view: View, values: Sequence[float | None]) -> None:
+    """Say what lies along the x axis, in whole runs and ranks, in seconds to days, or in plain numbers."""
+    from matplotlib.ticker import MaxNLocator
+
+    axes.set_xlabel(view.across)
+    if view.figure.log_x:
+        _log(axes, values)
+    if view.figure.unit == "seconds":
+        _time(axes, [value for value in values if value], view)
+    elif view.figure.whole or view.figure.x == "runs":
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=8))
+        axes.xaxis.set_major_formatter("{x:,.0f}")
+
+
+_MINUTE, _HOUR, _DAY = 60, 3600, 86_400
+_SPANS = (
+    *(0.001, 0.01, 0.1, 1, 10, _MINUTE, 10 * _MINUTE, _HOUR, 6 * _HOUR),
+    *(days * _DAY for days in (1, 7, 30, 365, 3650)),
+)
+_STEPS = (
+    *(0.001, 0.01, 0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 30, 60, 120, 300, 600, 1200, 1800, 3600, 7200),
+    *(hours * _HOUR for hours in (3, 6, 12)),
+    *(days * _DAY for days in (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 5000, 20_000)),
+)
+
+
+def _time(axes: Any, values: Sequence[float], view: View) -> None:
+    """Put ticks at round times of an axis of seconds, as many as there is room for, as the page does."""
+    from matplotlib.ticker import FixedLocator, NullLocator
+
+    positive = [value for value in values if value > 0]
+    if not positive:
+        return
+    room = (view.width - view.names_width * (view.figure.kind != "scatter")) / 0.5
+    if view.figure.log_x:
+        low, high = (math.log10(end) for end in axes.get_xlim())
+        ticks = [span for span in _SPANS if low <= math.log10(span) <= high]
+        if len(ticks) < 3:
+            ticks = [span for span in _STEPS if low <= math.log10(span) <= high]
+        apart = (high - low) / max(room, 1)
+        kept: list[float] = []
+        for tick in ticks:
+            if not kept or math.log10(tick / kept[-1]) >= apart:
+                kept.append(tick)
+    else:
+        step = next((step for step in _STEPS if max(positive) / step <= max(2, room)), _STEPS[-1])
+        kept = [n * step for n in range(int(1.05 * max(positive) / step) + 1)]
+    axes.xaxis.set_major_locator(FixedLocator(kept))
+    axes.xaxis.set_minor_locator(NullLocator())
+    axes.xaxis.set_major_formatter(lambda value, _: span(value))
+
+
+def span(seconds: float) -> str:
+    """Return a time in its largest unit, as ticks have it.
+
+    Examples
+    --------
+    >>> span(0), span(0.01), span(90), span(7200), span(864_000)
+    ('0', '10 ms', '1.5 min', '2 h', '10 d')
+    """
+    if not seconds:
+        return "0"
+    units = ((_DAY, "d"), (_HOUR, "h"), (_MINUTE, "min"), (1, "s"))
+    size, unit = next(((size, unit) for size, unit in units if seconds >= size), (0.001, "ms"))
+    return f"{seconds / size:,.3g} {unit}"
+
+
 def _log(axes: Any, values: Sequence[float | None]) -> None:
     from matplotlib.ticker import LogLocator, NullFormatter
 
@@ -253,12 +322,24 @@ def widest_number(axes: Any) -> float:
     return max((text_width(text.get_text(), NUMBER) for text in axes.texts), default=0.0)
 
 
-def _order(rows: pl.DataFrame, column: str, value: str, order: str) -> list[Any]:
-    if order == "given":
-        return distinct(rows, column)
-    means = rows.group_by(column).agg(pl.col(value).mean())
-    every = means.sort(pl.col(column) != "all", -pl.col(value), column, nulls_last=True)
-    return every[column].to_list()
+def in_order(order: Mapping[str, Sequence[str]], column: str, names: Sequence[Any]) -> list[Any]:
+    """Return a column's names as they stand in every figure of the report; those it has no order for as they are.
+
+    Examples
+    --------
+    >>> in_order({"tissue": ["skin", "lung"]}, "test_tissue", ["lung", "new", "all", "skin"])
+    ['all', 'skin', 'lung', 'new']
+    """
+    known = order.get(ORDERED.get(column, ""))
+    if not known:
+        return list(names)
+    places = {"all": -1, **{name: n for n, name in enumerate(known)}}
+    return sorted(names, key=lambda name: (places.get(unmarked(name), len(known)), str(name)))
+
+
+def unmarked(title: Any) -> Any:
+    """Return a method's title without what stands behind it where its runs were not trained to the end."""
+    return title.removesuffix(MARK) if isinstance(title, str) else title
 
 
 def distinct(rows: pl.DataFrame, column: str) -> list[Any]:

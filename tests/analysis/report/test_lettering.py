@@ -132,6 +132,56 @@ def test_a_heat_map_has_a_colour_bar_and_hatches_what_is_missing() -> None:
     assert panel.patch.get_hatch()
 
 
+def test_a_transfer_figures_words_do_not_meet_either() -> None:
+    rows = pl.DataFrame(
+        [
+            {"panel": f"synthetic-wholecell-2ch, {method}", "train_tissue": train, "test_tissue": test, "value": 0.5}
+            for method in METHODS[:2]
+            for train in ["all", *TISSUES]
+            for test in ["all", *TISSUES]
+        ]
+    )
+    for width in WIDTHS.values():
+        assert collisions(compose(_transfer_figure(), rows, "accuracy", width)) == []
+
+
+def _transfer_figure() -> Figure:
+    """Return the transfer section's figure, without its metric."""
+    return Figure(
+        kind="heatmap", frame="transfer", title="Score by training tissue (rows) and test tissue (columns)", alt="",
+        x="test_tissue", y="train_tissue", value="value", value_title=METRIC, facet="panel", x_title="tested on",
+        y_title="trained on",
+    )  # fmt: skip
+
+
+def test_rows_and_columns_stand_in_the_reports_order_with_a_dash_where_there_is_nothing() -> None:
+    figure = Figure(kind="heatmap", frame="f", title="", alt="", x="test_tissue", y="title", value="value")
+    rows = pl.DataFrame({"title": ["A", "B (undertrained)"], "test_tissue": ["lung", "skin"], "value": [0.1, 0.9]})
+    order = {"method": ["B", "A"], "tissue": ["skin", "lung"]}
+    axes = compose(figure, rows, "accuracy", WIDTHS["double"], order).axes[0]
+    assert [label.get_text() for label in axes.get_yticklabels()] == ["B (undertrained)", "A"]
+    assert [label.get_text() for label in axes.get_xticklabels()] == ["skin", "lung"]
+    assert sorted(text.get_text() for text in axes.texts) == ["0.10", "0.90", "\N{EN DASH}", "\N{EN DASH}"]
+
+
+@pytest.mark.parametrize(
+    ("kind", "given", "ticks"),
+    [
+        ("bars", {"x": "seconds", "unit": "seconds"}, {"0", "1 d", "2 d"}),
+        ("dots", {"x": "seconds", "unit": "seconds", "log_x": True}, {"1 h", "1 d"}),
+        ("dots", {"x": "rank", "whole": True}, {"1", "2", "3"}),
+    ],
+)
+def test_axes_have_whole_ranks_and_times_up_to_days(kind: str, given: dict[str, Any], ticks: set[str]) -> None:
+    rows = pl.DataFrame({"title": ["A", "B", "C"], "seconds": [600.0, 90_000.0, 200_000.0], "rank": [1, 2, 3]})
+    figure = Figure(kind=kind, frame="f", title="", alt="", y="title", **given)  # type: ignore[arg-type]
+    canvas = compose(figure, rows, "accuracy", WIDTHS["double"])
+    shown = {label.get_text() for label in canvas.axes[0].get_xticklabels()}
+    assert ticks <= shown
+    assert not any("." in text for text in shown)
+    assert collisions(canvas) == []
+
+
 def test_collisions_are_found() -> None:
     canvas = composed("bars", 3, 1, 1, "double")
     axes = canvas.axes[0]

@@ -56,7 +56,6 @@ def _build(source: Source) -> Content | Missing:
             value="value",
             value_title="score",
             facet="suite",
-            order="given",
             lacking="No method here has a component of the overall score.",
         ),
     ]
@@ -75,7 +74,6 @@ def _build(source: Source) -> Content | Missing:
                 low="rank_low",
                 high="rank_high",
                 whole=True,
-                rising=True,
             )
         )
     return Content(

@@ -38,7 +38,6 @@ _TRAINING = Figure(
     value_title="accuracy",
     text="train_on",
     pick=True,
-    order="given",
 )
 
 
@@ -83,7 +82,6 @@ def _build(source: Source) -> Content | Missing:
                 value_title="accuracy",
                 text="title",
                 pick=True,
-                order="given",
             ),
             *([_TRAINING] if training else []),
         ),

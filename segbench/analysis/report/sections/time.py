@@ -68,7 +68,6 @@ def _build(source: Source) -> Content | Missing:
                 x="seconds",
                 y="method_title",
                 group="measure",
-                rising=True,
                 facet="task",
                 where={"train_tissue": TRAINED_ON},
                 x_title="time, logarithmic",

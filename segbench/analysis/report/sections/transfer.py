@@ -50,7 +50,6 @@ def _build(source: Source) -> Content | Missing:
                 where={"metric": METRIC_NAME},
                 x_title="tested on",
                 y_title="trained on",
-                order="given",
             ),
         ),
         tables=tuple(

@@ -12,7 +12,10 @@ SB.unpack = async function () {
   SB.metrics = new Map(Object.entries(data.metrics));
   SB.choices = data.choices;
   SB.order = data.order;
+  // Which of the report's two orders a column's names stand in, the same in every figure
+  SB.ORDERED = data.ordered;
   SB.words = data.words;
+  SB.mark = data.mark;
 };
 
 SB.Frame = class {

@@ -37,7 +37,7 @@ SB.HIGHLIGHTED = 6;
 // Panels are drawn down to about this height (pixels), the others when they are opened
 SB.MOST_HEIGHT = 1250;
 
-SB.methodPlace = (title) => { SB.methodPlaces ??= new Map(SB.choices.method.map(([, name], n) => [name, n])); return SB.methodPlaces.get(title); };
+SB.methodPlace = (title) => { SB.methodPlaces ??= new Map(SB.choices.method.map(([, name], n) => [name, n])); return SB.methodPlaces.get(SB.unmarked(title)); };
 
 // A colour and a mark for each group, the same wherever the group stands: methods by their place in the list of all
 SB.look = function (column, groups, kind) {

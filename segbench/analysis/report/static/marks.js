@@ -15,14 +15,14 @@ SB.groupBy = function (rows, key) {
   return groups;
 };
 
-// Which of the report's two orders a column's names stand in, the same in every figure
-SB.ORDERED = { method_title: "method", title: "method", test_tissue: "tissue", train_tissue: "tissue", tissue: "tissue", of: "tissue" };
+// A method's title without what stands behind it where its runs were not trained to the end
+SB.unmarked = (title) => (typeof title === "string" && title.endsWith(SB.mark) ? title.slice(0, -SB.mark.length) : title);
 SB.inOrder = function (column, names) {
   const known = SB.order[SB.ORDERED[column]];
   if (!known) return names;
   SB.places ??= Object.fromEntries(Object.entries(SB.order).map(([kind, list]) => [kind, new Map(list.map((name, n) => [name, n]))]));
   const places = SB.places[SB.ORDERED[column]];
-  const place = (name) => (name === "all" ? -1 : places.get(name) ?? Infinity);
+  const place = (name) => (name === "all" ? -1 : places.get(SB.unmarked(name)) ?? Infinity);
   return [...names].sort((a, b) => (place(a) === place(b) ? String(a).localeCompare(String(b)) : place(a) < place(b) ? -1 : 1));
 };
 
