@@ -177,17 +177,13 @@ def compose(
         return _composed(figure, rows, metric, width, order)
 
 
-def _composed(
-    figure: Figure, rows: pl.DataFrame, metric: str, width: float, order: Mapping[str, Sequence[str]]
-) -> Any:
+def _composed(figure: Figure, rows: pl.DataFrame, metric: str, width: float, order: Mapping[str, Sequence[str]]) -> Any:
     facets: list[Any] = distinct(rows, figure.facet) if figure.facet else [None]
     groups: list[Any] = in_order(order, figure.group, distinct(rows, figure.group)) if figure.group else [None]
     # A method looks the same in every figure
     known = order.get("method", ()) if ORDERED.get(figure.group or "") == "method" else ()
     places = [known.index(unmarked(group)) if unmarked(group) in known else n for n, group in enumerate(groups)]
-    looks = {
-        group: (_COLOURS[n % 8], _MARKS[n % 6], _DASHES[n % 6]) for group, n in zip(groups, places, strict=True)
-    }
+    looks = {group: (_COLOURS[n % 8], _MARKS[n % 6], _DASHES[n % 6]) for group, n in zip(groups, places, strict=True)}
     columns = _columns(figure, rows, len(facets), width)
     view = View(figure, metric, width / columns, looks, order=order)
     view = replace(view, limits=_limits(view, rows))

@@ -117,6 +117,8 @@ class Figure:
     """For ``dots``: the measure is a change, told with its sign and set against zero."""
     pick: bool = False
     """For ``heatmap``: a cell shows its row with the greatest value, with that row's text."""
+    reference: str = ""
+    """For ``bars``: a frame with the facet's column, ``title`` and every metric, whose values are drawn as lines."""
     lacking: str = ""
     """Why rows that are there may have no value, where it is not that the test data hold no cells."""
 
@@ -207,6 +209,10 @@ class Source:
         """Return the rows of a read-only query over the store."""
         return self._snapshot.query(sql, parameters)
 
+    def marked(self, sql: str) -> pl.DataFrame:
+        """Return the rows of a query, with the titles of methods marked whose runs were not trained to the end."""
+        return self.answers.mark(self.query(sql))
+
     def query_other(self, sql: str, parameters: Sequence[Any] = ()) -> pl.DataFrame | None:
         """Return the rows of a query over the store that is compared with; None where there is none."""
         return self._other.query(sql, parameters) if self._other else None
@@ -222,14 +228,14 @@ class Source:
     @cached_property
     def scores(self) -> Frame:
         """Every evaluation without post-operation, one row a (run, test task, test tissue)."""
-        return Frame("scores", self.query(SCORES_SQL), SCORES_SQL, filters=ROW_FILTERS)
+        return Frame("scores", self.marked(SCORES_SQL), SCORES_SQL, filters=ROW_FILTERS)
 
     @cached_property
     def leaderboard(self) -> Frame:
         """The methods of each task and training tissue, best first."""
         sql = "select * from leaderboard"
         filters = {"method": ("method",), "task": ("task",), "train": ("train_tissue",)}
-        return Frame("leaderboard", self.query(sql), sql, filters)
+        return Frame("leaderboard", self.marked(sql), sql, filters)
 
     @cached_property
     def timings(self) -> Frame:
@@ -239,7 +245,7 @@ class Source:
             "order by task, train_tissue, method, seed"
         )
         filters = {"method": ("method",), "task": ("task",), "train": ("train_tissue",)}
-        return Frame("timings", self.query(sql), sql, filters)
+        return Frame("timings", self.marked(sql), sql, filters)
 
 
 ROW_FILTERS = {"method": ("method",), "task": ("task",), "tissue": ("test_tissue",)}

@@ -11,8 +11,9 @@ from typing import Any
 
 import numpy as np
 
+from segbench.engine.metrics.faults import KINDS
 from segbench.engine.results.folder import ResultsFolder
-from segbench.engine.results.record import AttemptRow, EvaluationRow, HistoryRow, Record, Status, TissueRow
+from segbench.engine.results.record import AttemptRow, EvaluationRow, GapRow, HistoryRow, Record, Status, TissueRow
 from segbench.engine.results.store import StoreWriter
 
 TISSUES = ("Breast", "Colon", "Epidermis", "Esophagus", "Pancreas", "Tonsil")
@@ -82,6 +83,7 @@ def make_record(
                 for tissue in ("all", *tissues)
                 for radius in RADII
             ]
+    shares = ((0.2, 0.1, 0.4, 0.2, 0.1), (0.4, 0.1, 0.1, 0.1, 0.3))
     train_s = {"watershed": 0.0, "stardist": 95.0}.get(method, 160.0) + draw.uniform(0, 5)
     phases = {"wait": 1.0, "environment": 2.0, "data": 0.5, "import": 4.0, "load": 0.3, "predict": 3.0, "evaluate": 2.0}
     return Record(
@@ -126,6 +128,22 @@ def make_record(
         ),
         phases={**phases, "train": train_s} if trained else phases,
         evaluations=evaluations,
+        gaps=[
+            GapRow(
+                test_task=task,
+                test_tissue=row.test_tissue,
+                metric=metric,
+                score=row.ap50,
+                gap=1 - row.ap50,
+                **{
+                    kind: (1 - row.ap50) * share
+                    for kind, share in zip(KINDS, shares[method != "watershed"], strict=True)
+                },
+            )
+            for row in evaluations
+            if row.test_task == task and row.operation == "none" and row.ap50 is not None
+            for metric in ("map", "ap50", "ap75")
+        ],
         history=[HistoryRow(epoch=n, loss=1 / n, val_loss=1.2 / n) for n in range(1, 5)] if trained else [],
         tissues=[
             TissueRow(

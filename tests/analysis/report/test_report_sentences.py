@@ -30,7 +30,7 @@ TITLES = {
 }
 TISSUES = ("Gut", "Lung", "Skin", "Spleen", "Ovary")
 KEYS = (
-    *("overview", "ranking", "accuracy", "regression", "morphology", "channels", "transfer", "modality"),
+    *("overview", "ranking", "accuracy", "diagnosis", "regression", "morphology", "channels", "transfer", "modality"),
     *("dilation", "time", "recommendation"),
 )
 

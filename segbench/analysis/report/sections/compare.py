@@ -45,10 +45,12 @@ def _build(source: Source) -> Content | Missing:
         ),
     )
     columns = [*_KEYS, "method_title", *METRICS]
+    titles = here.select(*_KEYS, "method_title")
     both = pl.concat(
         [
             frame.select(columns).join(shared, on=_KEYS).with_columns(pl.lit(name).alias("store"))
-            for frame, name in ((here, _HERE), (there, _THERE))
+            # a title is marked here alone: both stand in one row
+            for frame, name in ((here, _HERE), (there.drop("method_title").join(titles, on=_KEYS), _THERE))
         ]
     )
     how = "-- the leaderboards of both stores, side by side: segbench report --compare OTHER\nselect * from leaderboard"

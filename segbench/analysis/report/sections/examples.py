@@ -147,7 +147,7 @@ class _Example:
 
 
 def _build(source: Source) -> Content | Missing:
-    runs = source.query(_RUNS_SQL).to_dicts()
+    runs = source.marked(_RUNS_SQL).to_dicts()
     sizes = dict(source.query(_PIXELS_SQL).rows())
     examples: dict[_Key, _Example] = {}
     left_out = 0

@@ -49,7 +49,7 @@ def _build(source: Source) -> Content | Missing:
     summary = source.query(_SUMMARY_SQL).row(0, named=True)
     if not summary["runs"]:
         return Missing()
-    statuses = Frame("statuses", source.query(_STATUS_SQL), _STATUS_SQL, {"method": ("method",), "task": ("task",)})
+    statuses = Frame("statuses", source.marked(_STATUS_SQL), _STATUS_SQL, {"method": ("method",), "task": ("task",)})
     failures = source.query(_FAILURES_SQL)
     data = Frame("data", source.query(_DATA_SQL), _DATA_SQL, {"tissue": ("tissue",)})
     gpu_hours = source.query("select coalesce(sum(gpu_hours), 0) as hours from timings")["hours"][0]

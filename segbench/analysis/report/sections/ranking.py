@@ -5,19 +5,22 @@ from __future__ import annotations
 import polars as pl
 
 from segbench.analysis.ranking import rank_methods
-from segbench.analysis.report.model import METRIC, TRAINED_ON, Content, Figure, Missing, Section, Source, Table
+from segbench.analysis.report.model import METRIC, TRAINED_ON, Content, Figure, Frame, Missing, Section, Source, Table
 from segbench.analysis.report.sections._answers import answer_frame, unsure
 from segbench.analysis.report.sections._filling import filled_by, more_runs
 from segbench.analysis.report.wording import count
 from segbench.analysis.scores import LEVEL
 
 _FILTERS = {"method": ("method",)}
+_CONTROLS_SQL = "select * from controls where test_tissue = 'all' order by task, title"
 
 
 def _build(source: Source) -> Content | Missing:
     board = source.leaderboard
     if not board.data.height:
         return Missing()
+    controls = Frame("controls", source.query(_CONTROLS_SQL), _CONTROLS_SQL, {"task": ("task",)})
+    lined = (controls,) if controls.data.height else ()
     result = rank_methods(source.answers)
     by_task = Figure(
         kind="bars",
@@ -29,9 +32,10 @@ def _build(source: Source) -> Content | Missing:
         facet="task",
         where={"train_tissue": TRAINED_ON},
         range=(0, 1),
+        reference="controls" if lined else "",
     )
     if not result.table.height:
-        return Content(frames=(board,), figures=(by_task,), tables=(Table("leaderboard", title="Leaderboard"),))
+        return Content(frames=(board, *lined), figures=(by_task,), tables=(Table("leaderboard", title="Leaderboard"),))
     ranking = answer_frame("ranking", result.table.with_columns(pl.col("complete").cast(pl.Int8)), result, _FILTERS)
     # The study's figure 2a: every component of the overall score, and the overall score before them. Where a component
     # is missing, the overall score is made of others than the rest's: it cannot stand among theirs
@@ -79,13 +83,14 @@ def _build(source: Source) -> Content | Missing:
     return Content(
         findings=_tests(friedman.data),
         warnings=unsure(result),
-        frames=(board, ranking, components, *([friedman] if friedman.data.height else [])),
+        frames=(board, *lined, ranking, components, *([friedman] if friedman.data.height else [])),
         figures=tuple(figures),
         tables=(
             Table("leaderboard", title="Leaderboard"),
             Table("ranking", title="Ranking by the overall score"),
             Table("components", title="Components of the overall score"),
             *([Table("friedman", title="Friedman's test")] if friedman.data.height else []),
+            *([Table("controls", title="Controls: what needs no method")] if lined else []),
         ),
     )
 

@@ -35,10 +35,10 @@ _FILTERS = {"method": ("method",), "task": ("task",), "train": ("train_tissue",)
 
 
 def _build(source: Source) -> Content | Missing:
-    frame = Frame("runs", source.query(_SQL), _SQL, _FILTERS)
+    frame = Frame("runs", source.answers.with_reasons(source.marked(_SQL), "run_id"), _SQL, _FILTERS)
     if not frame.data.height:
         return Missing()
-    history = Frame("history", source.query(_HISTORY_SQL), _HISTORY_SQL, _FILTERS)
+    history = Frame("history", source.marked(_HISTORY_SQL), _HISTORY_SQL, _FILTERS)
     losses = Figure(
         kind="lines",
         frame="history",

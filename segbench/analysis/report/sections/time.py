@@ -40,9 +40,9 @@ def _build(source: Source) -> Content | Missing:
     timings = source.timings
     if not timings.data.height:
         return Missing()
-    phases = Frame("phases", source.query(_PHASES_SQL), _PHASES_SQL, _FILTERS)
-    times = Frame("times", source.query(_TIMES_SQL), _TIMES_SQL, _FILTERS)
-    cost = Frame("cost", source.query(_COST_SQL), _COST_SQL, _FILTERS)
+    phases = Frame("phases", source.marked(_PHASES_SQL), _PHASES_SQL, _FILTERS)
+    times = Frame("times", source.marked(_TIMES_SQL), _TIMES_SQL, _FILTERS)
+    cost = Frame("cost", source.marked(_COST_SQL), _COST_SQL, _FILTERS)
     figures = [
         Figure(
             kind="bars",

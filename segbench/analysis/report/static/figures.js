@@ -111,6 +111,7 @@ SB.foldedPanels = function (spec, view, facets, shared, kept, legend) {
 SB.drawPanel = function (spec, view, facet, shared, holder, legend) {
   const marks = view.marks.filter((mark) => mark.facet === facet);
   const drawn = SB.DRAW[spec.kind](spec, marks, { ...shared, width: Math.max(holder.clientWidth, 200) });
+  const across = spec.reference ? SB.MARKS.lines_across(spec).filter((mark) => mark.facet === facet) : [];
   if (drawn.empty) {
     holder.append(SB.make("p", { class: "note" }, SB.whyEmpty(spec, view)));
     return;
@@ -121,6 +122,10 @@ SB.drawPanel = function (spec, view, facet, shared, holder, legend) {
   const box = SB.make("div", { class: "plot", role: "img", "aria-label": `${spec.title}${facet === null ? "" : ", " + facet}. ${spec.alt}` });
   box.style.height = `${drawn.height}px`;
   holder.append(box);
+  if (across.length) {
+    drawn.layout.shapes = across.map(({ value }) => ({ type: "line", x0: value, x1: value, y0: 0, y1: 1, yref: "paper", line: { color: SB.isDark() ? "#aab4bf" : "#52606d", width: 1.5, dash: "dot" } }));
+    holder.append(SB.make("p", { class: "axes" }, `dotted lines: controls, ${across.map(({ title, value }) => `${title} ${SB.shown(spec, value)}`).join(", ")}`));
+  }
   holder.append(SB.make("button", { type: "button", class: "save", "aria-label": `Save as SVG: ${name}`, title: "Save as SVG", onclick: save }, "SVG"));
   const layout = drawn.grid ? SB.scrollAcross(box, spec, drawn.grid, SB.layout(drawn, spec)) : SB.layout(drawn, spec);
   box.drawing = Plotly.newPlot(box, drawn.traces, layout, SB.CONFIG).then(async () => {

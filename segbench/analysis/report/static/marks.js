@@ -80,6 +80,13 @@ SB.MARKS = {
     });
   },
 
+  // {facet, title, value}: lines across a figure of bars
+  lines_across(spec) {
+    const frame = SB.frames.get(spec.reference);
+    const [facet, title, value] = [spec.facet, "title", SB.columnName(spec.x)].map((name) => frame.column(name));
+    return frame.select().filter((row) => value[row] !== null).map((row) => ({ facet: facet[row], title: title[row], value: value[row] }));
+  },
+
   // {facet, y, group, value, low, high}: a row each
   dots(spec, frame, rows) {
     const y = frame.column(spec.y), value = frame.column(SB.columnName(spec.x));

@@ -17,6 +17,7 @@ const valued = (marks) => marks.filter((mark) => mark.value !== null);
 const panels = (marks) => [...SB.groupBy(marks, (mark) => mark.facet)];
 const single = (marks) => marks.filter((mark) => mark.x !== "all");
 const upper = (text) => text[0].toUpperCase() + text.slice(1);
+const ERRORS = { missed: "missed cells", split: "cells split into several", merged: "cells merged into one", spurious: "predictions where there is no cell", loose: "outlines that are not close enough" };
 // What is not told apart by the digits that the figure shows is equal
 const alike = (spec, a, b) => SB.shown(spec, a) === SB.shown(spec, b);
 
@@ -72,6 +73,18 @@ SB.SAY = {
       return [{ size: spread, text: `${text} The methods lie furthest apart on ${widest[0].x}, from ${SB.shown(spec, low(widest).value)} (${low(widest).y}) to ${SB.shown(spec, top(widest).value)} (${top(widest).y}).` }];
     });
     return { sentence, findings };
+  },
+
+  diagnosis(figure) {
+    const { spec, view: { marks } } = figure("gap-kinds");
+    const told = panels(valued(marks)).map(([task, own]) => {
+      const costs = [...SB.groupBy(own, (mark) => mark.y).values()].map((bars) => top(bars));
+      const kinds = [...SB.groupBy(costs, (mark) => mark.group)].sort(([, a], [, b]) => b.length - a.length);
+      const [kind, whose] = kinds[0], most = top(costs);
+      const which = costs.length === 1 ? `${most.y} loses most` : kinds.length > 1 && kinds[1][1].length === whose.length ? "No kind of error is the costliest of most methods; the single greatest loss is" : `${whose.length} of ${count(costs.length, "method")} lose most to ${ERRORS[kind]}; the single greatest loss is`;
+      return { size: most.value, text: `${task}: ${which} ${costs.length === 1 ? "" : `that of ${most.y} `}to ${ERRORS[most.group]}, ${SB.shown(spec, most.value)} of AP50.` };
+    });
+    return SB.strongest(told, []);
   },
 
   regression(figure) {
