@@ -15,12 +15,13 @@ from selenium import webdriver
 from selenium.webdriver.chrome.service import Service
 
 from segbench.analysis.report import build_report, write_report
+from segbench.engine.results.folder import ResultsFolder
 
 SHOTS = {"overview": 760, "ranking": 900, "examples": 900, "accuracy": 760, "time": 900}
 """Sections, and how many pixels of each are shown."""
 
 
-def main(out: Path) -> None:
+def main(out: ResultsFolder) -> None:
     """Build the report of a results folder and picture its sections in light colours, and the first in dark ones."""
     images = Path(__file__).parent / "images"
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
@@ -82,4 +83,4 @@ def wait(driver: webdriver.Chrome, script: str) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    main(ResultsFolder(Path(sys.argv[1])))
