@@ -11,10 +11,12 @@ from typing import Any
 
 import numpy as np
 
+from segbench.engine.grid.cards import all_cards
 from segbench.engine.metrics.faults import KINDS
 from segbench.engine.results.folder import ResultsFolder
 from segbench.engine.results.record import AttemptRow, EvaluationRow, GapRow, HistoryRow, Record, Status, TissueRow
 from segbench.engine.results.store import StoreWriter
+from segbench.methods.card import Budget
 
 TISSUES = ("Breast", "Colon", "Epidermis", "Esophagus", "Pancreas", "Tonsil")
 TASKS = {
@@ -42,8 +44,11 @@ def make_record(
     log_tail: str | None = None,
     skill: float = 0.6,
     tissues: Sequence[str] = TISSUES,
+    epochs: int | None = None,
 ) -> Record:
-    """Return the record of one attempt whose scores follow ``skill``."""
+    """Return the record of one attempt whose scores follow ``skill``, trained to the end where no epochs are given."""
+    card = all_cards().get(method)
+    budget = card.budget if card else Budget(batch_size=4, epochs=10)
     channels, target = TASKS.get(task, (("nuclear",), "nuclear"))
     run_id = f"{method}-{task}-{train_tissue}-{seed}".lower().replace(" ", "-")
     trained = method != "watershed"
@@ -112,8 +117,9 @@ def make_record(
             train_tissue=train_tissue,
             seed=seed,
             settings={"sigma": 1.0, "note": "plain"},
-            batch_size=4,
-            epochs=10 if trained else None,
+            batch_size=budget.batch_size or 4,
+            epochs=(epochs or budget.epochs) if trained else None,
+            iterations=budget.iterations if trained and not epochs else None,
             n_train_images=120,
             n_train_cells=8400,
             versions={"numpy": "2.4.6"},
@@ -144,7 +150,9 @@ def make_record(
             if row.test_task == task and row.operation == "none" and row.ap50 is not None
             for metric in ("map", "ap50", "ap75")
         ],
-        history=[HistoryRow(epoch=n, loss=1 / n, val_loss=1.2 / n) for n in range(1, 5)] if trained else [],
+        history=[HistoryRow(epoch=n, loss=1 / min(n, 4), val_loss=1.2 / min(n, 4)) for n in range(1, 13)]
+        if trained
+        else [],
         tissues=[
             TissueRow(
                 dataset_fingerprint="f00d",

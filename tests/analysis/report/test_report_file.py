@@ -255,7 +255,7 @@ def test_a_perfect_prediction_finds_every_cell_and_an_empty_one_none() -> None:
 
 def test_a_store_with_failed_runs_only_says_what_brings_data(tmp_path: Path) -> None:
     StoreWriter(ResultsFolder(tmp_path)).add(
-        [make_record("stardist", "StarDist", status=Status.LOST, error="the machine went away")]
+        [make_record("stardist", "StarDist", status=Status.LOST, error="the machine went away", epochs=10)]
     )
     built = build_report(ResultsFolder(tmp_path))
     assert "overview" in built.filled
@@ -263,6 +263,28 @@ def test_a_store_with_failed_runs_only_says_what_brings_data(tmp_path: Path) -> 
     command = f"segbench grid launch --dataset synthetic --method stardist --budget-scale 0.1 --out {tmp_path}"
     why = "No run on synthetic has finished: launching goes on with them. This would bring them:"
     assert f"No data for this section yet. {why} <code>{command}</code>" in built.html
+
+
+def test_methods_that_were_not_trained_to_the_end_are_marked_and_controls_are_lines(tmp_path: Path) -> None:
+    control = make_record("watershed", "Shuffled truth", skill=0.06)
+    control = control.model_copy(
+        update={
+            "attempt": control.attempt.model_copy(update={"category": "control", "run_id": "c", "method": "shuffled"})
+        }
+    )
+    records = [make_record("stardist", "StarDist", epochs=1), make_record("cellpose", "Cellpose"), control]
+    StoreWriter(ResultsFolder(tmp_path)).add(records)
+    data = embedded(build_report(ResultsFolder(tmp_path)).html)
+    for frame in ("leaderboard", "scores", "timings", "phases", "times", "cost", "statuses", "runs", "gaps"):
+        columns = {column["name"]: column for column in data["frames"][frame]["columns"]}
+        levels = columns["method_title" if "method_title" in columns else "title"]["levels"]
+        assert {"StarDist (undertrained)", "Cellpose"} <= set(levels), frame
+    runs = {column["name"]: column for column in data["frames"]["runs"]["columns"]}
+    assert any("of its card's budget" in (reason or "") for reason in runs["undertrained"]["levels"])
+    assert data["sections"]["ranking"]["figures"][0]["reference"] == "controls"
+    controls = {column["name"]: column for column in data["frames"]["controls"]["columns"]}
+    assert controls["title"]["levels"] == ["Shuffled truth"]
+    assert controls["ap50"]["values"][0] < 0.3
 
 
 def test_an_unknown_section_is_named_with_its_neighbours(results: Path) -> None:

@@ -54,7 +54,8 @@ def test_images_of_one_channel_are_told_that_nothing_would_compare_channels(tmp_
 
 
 def test_several_tissues_of_ones_own_images_are_trained_on_by_their_names(tmp_path: Path) -> None:
-    record = of_a_folder(make_record("stardist", "StarDist", tissues=("Gut", "Skin graft")), "mine", ["image"], "cell")
+    ran = make_record("stardist", "StarDist", tissues=("Gut", "Skin graft"), epochs=10)
+    record = of_a_folder(ran, "mine", ["image"], "cell")
     text = missing(tmp_path / "my results", record, sections=("transfer",))["transfer"]
     command = re.search(r"<code>(.*?)</code>", text)
     assert command
