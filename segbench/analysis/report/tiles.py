@@ -130,9 +130,10 @@ def faults(
 
 
 def _by_label(labels: npt.NDArray[np.int32], kinds: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
-    present = np.unique(labels)
-    found = np.full(int(present[-1]) + 1, NOTHING, np.uint8)
-    found[present[present > 0]] = _AS_SHOWN[kinds]
+    pixels = np.bincount(labels.ravel())
+    pixels[0] = 0
+    found = np.full(pixels.size, NOTHING, np.uint8)
+    found[np.flatnonzero(pixels)] = _AS_SHOWN[kinds]
     return found
 
 
