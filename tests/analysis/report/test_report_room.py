@@ -112,7 +112,12 @@ def test_a_method_has_one_colour_and_mark_and_no_other_has_both(browser: browsin
         ".map(([name, look]) => [name, look.colour + look.symbol, look.colour + look.dash]))"
     )
     assert looks[0] == looks[1]
-    assert len(looks[0]) == len({mark for _, mark, _ in looks[0]}) == len({dash for *_, dash in looks[0]}) == len(all_cards())
+    assert (
+        len(looks[0])
+        == len({mark for _, mark, _ in looks[0]})
+        == len({dash for *_, dash in looks[0]})
+        == len(all_cards())
+    )
 
 
 def test_rows_and_columns_stand_in_the_same_order_everywhere(browser: browsing.Browser, path: Path) -> None:
