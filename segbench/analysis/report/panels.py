@@ -270,8 +270,11 @@ def _time(axes: Any, values: Sequence[float], view: View) -> None:
             if not kept or math.log10(tick / kept[-1]) >= apart:
                 kept.append(tick)
     else:
-        step = next((step for step in _STEPS if max(positive) / step <= max(2, room)), _STEPS[-1])
-        kept = [n * step for n in range(int(1.05 * max(positive) / step) + 1)]
+        most = max(positive)
+        # halves of a unit can be read, thirds cannot
+        unit = next((size for size in (_DAY, _HOUR, _MINUTE) if most >= size), 0)
+        step = next((step for step in _STEPS if most / step <= max(2, room) and step >= unit / 2), _STEPS[-1])
+        kept = [n * step for n in range(int(1.05 * most / step) + 1)]
     axes.xaxis.set_major_locator(FixedLocator(kept))
     axes.xaxis.set_minor_locator(NullLocator())
     axes.xaxis.set_major_formatter(lambda value, _: span(value))

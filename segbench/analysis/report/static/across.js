@@ -4,7 +4,11 @@ SB.NARROW = matchMedia("(max-width: 800px)");
 SB.NARROW_CELL = 36;
 
 // The least width of a heat map's cell in pixels: on paper nothing scrolls, on a wide screen numbers give way instead
-SB.leastCell = () => (SB.NARROW.matches && !("print" in document.documentElement.dataset) ? SB.NARROW_CELL : 0);
+SB.leastCell = (words = []) => {
+  if (!SB.NARROW.matches || "print" in document.documentElement.dataset) return 0;
+  // Words are what such a figure says: its cells are as wide as they need, but for very long ones
+  return Math.max(SB.NARROW_CELL, Math.min(110, Math.ceil(Math.max(0, ...words.map((word) => SB.textWidth(word, 11)))) + 8));
+};
 
 SB.textWidth = function (text, size = 12) {
   SB.ruler ??= document.createElement("canvas").getContext("2d");
@@ -14,7 +18,7 @@ SB.textWidth = function (text, size = 12) {
 
 // Puts a heat map's box into one that scrolls where its cells would be too narrow; returns the layout to draw it with
 SB.scrollAcross = function (box, spec, grid, layout) {
-  const least = SB.leastCell();
+  const least = SB.leastCell(grid.words);
   const room = box.parentElement.clientWidth;
   if (!least || !room) return layout;
   const names = grid.rows.map((name) => String(name));

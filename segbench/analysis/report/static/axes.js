@@ -40,7 +40,9 @@ SB.timeAxis = function (values, log, width) {
   if (!known.length) return {};
   const most = Math.max(...known), room = Math.max(2, Math.floor(width / 62));
   if (!log) {
-    const step = SB.STEPS.find((step) => most / step <= room) ?? SB.STEPS.at(-1);
+    // Halves of a unit can be read, thirds cannot
+    const unit = [SB.DAY, 3600, 60].find((size) => most >= size) ?? 0;
+    const step = SB.STEPS.find((step) => most / step <= room && step >= unit / 2) ?? SB.STEPS.at(-1);
     const ticks = Array.from({ length: Math.floor(most * 1.05 / step) + 1 }, (_, n) => n * step);
     return { tickmode: "array", tickvals: ticks, ticktext: ticks.map((tick) => (tick ? SB.span(tick) : "0")), rangemode: "tozero" };
   }

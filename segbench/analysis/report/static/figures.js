@@ -36,6 +36,7 @@ SB.MOST_COLOURED = 8;
 SB.HIGHLIGHTED = 6;
 // Panels are drawn down to about this height (pixels), the others when they are opened
 SB.MOST_HEIGHT = 1250;
+SB.KIND_COLOURS = { missed: "#E69F00", split: "#CC79A7", merged: "#009E73", spurious: "#D55E00", loose: "#56B4E9" };
 
 SB.methodPlace = (title) => { SB.methodPlaces ??= new Map(SB.choices.method.map(([, name], n) => [name, n])); return SB.methodPlaces.get(SB.unmarked(title)); };
 
@@ -43,7 +44,7 @@ SB.methodPlace = (title) => { SB.methodPlaces ??= new Map(SB.choices.method.map(
 SB.look = function (column, groups, kind) {
   return new Map(groups.map((group, place) => {
     const n = (["method_title", "title"].includes(column) ? SB.methodPlace(group) : undefined) ?? place;
-    const named = { status: SB.STATUS_COLOURS, phase: SB.PHASE_COLOURS }[column]?.[group];
+    const named = { status: SB.STATUS_COLOURS, phase: SB.PHASE_COLOURS, kind: SB.KIND_COLOURS }[column]?.[group];
     const colour = named || (SB.ORDERED[column] ? SB.COLOURS[n % SB.COLOURS.length] : SB.PLAIN_COLOURS[n % SB.PLAIN_COLOURS.length]);
     const m = n % SB.SYMBOLS.length;
     return [group, { colour, symbol: SB.SYMBOLS[m], glyph: kind === "bars" ? "■" : SB.GLYPHS[m], dash: SB.DASHES[m] }];
@@ -119,6 +120,7 @@ SB.drawPanel = function (spec, view, facet, shared, holder, legend) {
   const name = [spec.title, facet].filter(Boolean).join(" ").replace(/[^\w-]+/g, "-").toLowerCase();
   // Drawn anew for the file: on a phone the names of the rows stand beside the plot, not in it
   const save = () => Plotly.downloadImage({ data: drawn.traces, layout: SB.layout(drawn, spec) }, { format: "svg", filename: name, width: box.clientWidth, height: drawn.height });
+  SB.wrapTitle(drawn, holder.clientWidth);
   const box = SB.make("div", { class: "plot", role: "img", "aria-label": `${spec.title}${facet === null ? "" : ", " + facet}. ${spec.alt}` });
   box.style.height = `${drawn.height}px`;
   holder.append(box);
@@ -163,6 +165,20 @@ SB.layout = function (drawn, spec) {
     xaxis: SB.apart({ ...axis, ...drawn.layout.xaxis }),
     yaxis: SB.apart({ ...axis, ...drawn.layout.yaxis }),
   };
+};
+
+// A title that is wider than its axis stands on several lines, with the room that they take
+SB.wrapTitle = function (drawn, width) {
+  const title = drawn.layout.xaxis?.title;
+  if (!title?.text || SB.textWidth(title.text, 14) <= width - 16) return;
+  const lines = [""];
+  for (const word of title.text.split(" ")) {
+    const longer = `${lines.at(-1)} ${word}`.trim();
+    if (SB.textWidth(longer, 14) <= width - 16 || !lines.at(-1)) lines[lines.length - 1] = longer;
+    else lines.push(word);
+  }
+  title.text = lines.join("<br>");
+  drawn.height += 18 * (lines.length - 1);
 };
 
 // An axis's title with room to its numbers

@@ -26,7 +26,8 @@ SB.DRAW = {
     const scale = spec.diverging ? SB.DIVERGING : SB.SEQUENTIAL;
     const [low, high] = shared.range ?? [0, 1];
     // Numbers that would not fit are left to the pointer
-    const width = Math.max(SB.leastCell?.() ?? 0, (shared.width - SB.sides(ys) - 40) / xs.length) - 6;
+    const words = spec.text ? marks.map((mark) => String(mark.text ?? "")) : [];
+    const width = Math.max(SB.leastCell(words), (shared.width - SB.sides(ys) - 40) / xs.length) - 6;
     const written = ys.flatMap((y, j) => xs.map((x, i) => ({ x: i, y: j, value: z[j][i], mark: cell(y, x) })))
       .filter(({ value }) => value !== null)
       .map((one) => ({ ...one, text: SB.plain(SB.fitText(spec.text ? String(one.mark.text ?? "") : SB.shown(spec, one.value), width, 11, !spec.text)) }));
@@ -39,7 +40,7 @@ SB.DRAW = {
       empty: !marks.some((mark) => mark.value !== null),
       // Plotly leaves a plot 64 pixels and then cuts labels off
       height: Math.max(64, ys.length * 26) + 50 + (angled ? Math.round(longest * 0.68) : 16),
-      grid: { rows: ys, columns: xs.length },
+      grid: { rows: ys, columns: xs.length, words },
       traces: [{
         type: "heatmap", z, x: xs.map((_, n) => n), y: ys.map((_, n) => n), hovertext: told, xgap: 2, ygap: 2, zmin: shared.range?.[0], zmax: shared.range?.[1],
         colorscale: scale, showscale: false, hoverongaps: false,
