@@ -170,11 +170,13 @@ SB.layout = function (drawn, spec) {
 // A title that is wider than its axis stands on several lines, with the room that they take
 SB.wrapTitle = function (drawn, width) {
   const title = drawn.layout.xaxis?.title;
-  if (!title?.text || SB.textWidth(title.text, 14) <= width - 16) return;
+  // It stands in the middle of the axis, which begins beside the names of the rows
+  const room = width - SB.sides((drawn.layout.yaxis.ticktext ?? [""]).map(String)) - 30;
+  if (!title?.text || SB.textWidth(title.text, 14) <= room) return;
   const lines = [""];
   for (const word of title.text.split(" ")) {
     const longer = `${lines.at(-1)} ${word}`.trim();
-    if (SB.textWidth(longer, 14) <= width - 16 || !lines.at(-1)) lines[lines.length - 1] = longer;
+    if (SB.textWidth(longer, 14) <= room || !lines.at(-1)) lines[lines.length - 1] = longer;
     else lines.push(word);
   }
   title.text = lines.join("<br>");
