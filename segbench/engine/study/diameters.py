@@ -33,6 +33,12 @@ DIAMETERS: Mapping[str, Fit] = {
     "detectron2": Fit(
         2, 52, "ResNeSt's anchors of 4 to 127 pixels (anchor_sizes) in windows enlarged up to 2.42 times (train_scales)"
     ),
+    "instanseg": Fit(
+        4,
+        128,
+        "drops cells of fewer than 10 pixels (min_size): a disc of 3.6 pixels; looks for a cell's pixels in the 128 "
+        "around its seed (window)",
+    ),
     "mmdet": Fit(8, 128, "anchors of 8 to 128 pixels: anchor_scale 2 on strides 4 to 64"),
     "sam": Fit(
         8, None, "32 prompts along each side of a window of 256 pixels (points_per_side): one at every 8 pixels"
