@@ -7,6 +7,7 @@ import dataclasses
 import hashlib
 import json
 import os
+import shutil
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -273,6 +274,8 @@ def _one(
     except BrokenModelError:
         raise
     except (SegbenchError, MemoryError, OSError, ValueError) as error:
+        # on a full disk its room is what is left for the table of images
+        shutil.rmtree(_spare(to, image), ignore_errors=True)
         return Applied(image.path, image.name, error=_told(error), seconds=time.monotonic() - began)
     cells = int(result.scores.size)
     one = Applied(image.path, image.name, cells, None, notes, files, time.monotonic() - began)
