@@ -3,7 +3,9 @@
 Each method segments the image untiled (where memory allows it), in naive tiles, by its library's own tiling where it
 has one, and by ``segbench models apply``'s windows. Cells are near a seam where their middle lies within some pixels of
 a line on which a window ends. Chance, too, sets the cells there apart from the others: "beyond untiled" is the
-difference less that of the untiled image at the same places. ``--large SIDE`` measures time and memory (watershed).
+difference less that of the untiled image at the same places. Intervals are of 95 %, of squares of the image that are
+drawn again, the same squares for both of two ways that are compared. ``--large SIDE`` measures time and memory
+(watershed).
 
     python benchmarks/bench_stitching.py --side 4096 --methods watershed stardist cellpose
     python benchmarks/bench_stitching.py --large 20000
@@ -49,18 +51,91 @@ TASK = Task("drawn-nuclear-1ch", "drawn", ("nuclear",), "nuclear")
 SETTINGS = PreparationSettings()
 SPACING = 30
 """Pixels between the centres of neighbouring cells, before they are shifted."""
+OURS = "segbench models apply"
+PEERS = ("untiled", "predict_instances_big", "eval's own tiles")
+"""Ways whose cells at the seams ``models apply``'s are compared with."""
 EPOCHS, TRAINING_SIDE = 12, 2048
 """Of a small training, on a drawn image of that side: cells are found, not as well as can be."""
+
+
+BLOCK, RESAMPLES = 256, 2000
+"""Pixels of the squares that are drawn again, and how often they are."""
+
+
+@dataclass(frozen=True)
+class Map:
+    """A label map, and what is asked of it more than once."""
+
+    labels: npt.NDArray[Any]
+    sizes: npt.NDArray[np.int64]
+    middles: npt.NDArray[np.float64]
+    """(k + 1, 2), of every label; of one without pixels 0."""
+
+    @classmethod
+    def of(cls, labels: npt.NDArray[Any]) -> Map:
+        """Measure a label map."""
+        flat = labels.ravel()
+        sizes = np.bincount(flat)
+        places = [np.arange(side, dtype=np.float64) for side in labels.shape]
+        sums = [
+            np.bincount(flat, np.broadcast_to(at, labels.shape).ravel(), minlength=sizes.size)
+            for at in (places[0][:, None], places[1])
+        ]
+        return cls(labels, sizes, np.stack(sums, axis=1) / np.maximum(sizes, 1)[:, None])
+
+    def blocks(self) -> npt.NDArray[np.int64]:
+        """Return in which square of the image the middle of each label lies."""
+        y, x = (self.middles // BLOCK).astype(np.int64).T
+        across: npt.NDArray[np.int64] = y * (-(-self.labels.shape[1] // BLOCK)) + x
+        return across
 
 
 @dataclass(frozen=True)
 class Score:
     """How well some cells were found."""
 
-    pq: float
+    tallies: npt.NDArray[np.float64]
+    """(squares, 4): the sum of the IoU of cells that were found, how many were, how many not, how many too many."""
     cells: int
     split: int
     """True cells of which two predictions or more have a fifth each."""
+
+    @property
+    def pq(self) -> float:
+        """Panoptic quality."""
+        return float(pq_of(self.tallies.sum(axis=0)))
+
+
+@dataclass(frozen=True)
+class Scores:
+    """How well all cells were found, those near seams, and those away from them."""
+
+    everywhere: Score
+    seam: Score
+    away: Score
+
+    def difference(self, weights: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+        """Return the panoptic quality at seams less that away from them, for each row of weights of the squares."""
+        return pq_of(weights @ self.seam.tallies) - pq_of(weights @ self.away.tallies)
+
+
+def pq_of(tallies: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """Return the panoptic quality of tallies (..., 4)."""
+    found: npt.NDArray[np.float64] = tallies[..., 0] / (tallies[..., 1] + (tallies[..., 2] + tallies[..., 3]) / 2)
+    return found
+
+
+def drawn_again(squares: int) -> npt.NDArray[np.float64]:
+    """Return how often each square counts: once in the first row, in the others as it is drawn."""
+    rng = np.random.default_rng(0)
+    drawn = rng.multinomial(squares, np.full(squares, 1 / squares), RESAMPLES)
+    return np.concatenate([np.ones((1, squares)), drawn])
+
+
+def interval(values: npt.NDArray[np.float64]) -> str:
+    """Return a value, the first, with the interval of the others."""
+    low, high = np.percentile(values[1:], [2.5, 97.5])
+    return f"{values[0]:+.4f} ({low:+.4f} to {high:+.4f})"
 
 
 def draw(height: int, width: int, seed: int) -> tuple[npt.NDArray[np.uint16], npt.NDArray[np.int32]]:
@@ -107,40 +182,44 @@ def overlaps(truth: npt.NDArray[Any], found: npt.NDArray[Any]) -> tuple[npt.NDAr
     return np.stack([pairs // n, pairs % n], axis=1), counts
 
 
-def near(labels: npt.NDArray[Any], seams: list[npt.NDArray[np.int64]], margin: int) -> npt.NDArray[np.bool_]:
+def near(found: Map, seams: list[npt.NDArray[np.int64]], margin: int) -> npt.NDArray[np.bool_]:
     """Return for each label whether its middle lies within a margin of a seam of the rows or columns.
 
     By their middles, for of the cells that a line touches many are large, and large cells are found better.
     """
-    sizes = np.maximum(np.bincount(labels.ravel()), 1)
-    found = np.zeros(sizes.size, np.bool_)
+    at = np.zeros(found.sizes.size, np.bool_)
     for axis, lines in enumerate(seams):
-        places = np.arange(labels.shape[axis], dtype=np.float64)
-        places = np.broadcast_to(places[:, None] if axis == 0 else places, labels.shape)
-        middle = np.bincount(labels.ravel(), places.ravel()) / sizes
-        found |= np.abs(middle[:, None] - lines[None]).min(axis=1) <= margin
-    found[0] = False
-    return found
+        at |= np.abs(found.middles[:, axis, None] - lines[None]).min(axis=1) <= margin
+    return at & (found.sizes > 0) & (np.arange(at.size) > 0)
 
 
-def score(truth: npt.NDArray[Any], found: npt.NDArray[Any], chosen: list[npt.NDArray[np.bool_]]) -> Score:
-    """Return the panoptic quality over the chosen labels (of truth, and of what was found), and the splits."""
-    sizes = [np.bincount(labels.ravel()) for labels in (truth, found)]
-    pairs, shared = overlaps(truth, found)
+def scores(truth: Map, found: Map, seams: list[npt.NDArray[np.int64]], margin: int) -> Scores:
+    """Return how well all cells were found, those near seams, and those away from them."""
+    pairs, shared = overlaps(truth.labels, found.labels)
     both = (pairs > 0).all(axis=1)
     pairs, shared = pairs[both], shared[both]
-    iou = shared / (sizes[0][pairs[:, 0]] + sizes[1][pairs[:, 1]] - shared)
-    matched = iou > 0.5
-    hits = matched & chosen[0][pairs[:, 0]]
-    lost = chosen[0].copy()
-    lost[pairs[matched, 0]] = False
-    extra = chosen[1].copy()
+    ious = shared / (truth.sizes[pairs[:, 0]] + found.sizes[pairs[:, 1]] - shared)
+    matched = ious > 0.5
+    iou = np.zeros(truth.sizes.size)
+    iou[pairs[matched, 0]] = ious[matched]
+    extra = found.sizes > 0
     extra[pairs[matched, 1]] = False
-    extra &= sizes[1] > 0
-    lost &= sizes[0] > 0
-    n = hits.sum() + (lost.sum() + extra.sum()) / 2
-    parts = np.bincount(pairs[shared > 0.2 * sizes[0][pairs[:, 0]], 0], minlength=sizes[0].size)
-    return Score(float(iou[hits].sum() / n), int(chosen[0].sum()), int((parts[chosen[0]] > 1).sum()))
+    extra[0] = False
+    there = truth.sizes > 0
+    there[0] = False
+    parts = np.bincount(pairs[shared > 0.2 * truth.sizes[pairs[:, 0]], 0], minlength=iou.size)
+    squares = int(np.prod([-(-side // BLOCK) for side in truth.labels.shape]))
+    own, others = truth.blocks(), found.blocks()
+
+    def of(mine: npt.NDArray[np.bool_], theirs: npt.NDArray[np.bool_]) -> Score:
+        hit, lost, more = mine & (iou > 0), mine & (iou == 0), theirs & extra
+        counted = (own[hit], iou[hit]), (own[hit], None), (own[lost], None), (others[more], None)
+        tallies = np.stack([np.bincount(at, weights, minlength=squares) for at, weights in counted], axis=1)
+        return Score(tallies.astype(np.float64), int(mine.sum()), int((parts[mine] > 1).sum()))
+
+    at = near(truth, seams, margin), near(found, seams, margin)
+    every = np.ones(extra.size, np.bool_)
+    return Scores(of(there, every), of(there & at[0], at[1]), of(there & ~at[0], ~at[1]))
 
 
 def seams_of(size: int, side: int, step: int) -> npt.NDArray[np.int64]:
@@ -283,41 +362,36 @@ def compare(method: str, given: argparse.Namespace, kept: Path) -> Iterator[dict
     model = model_of(method, *draw(given.training_side, given.training_side, 1), kept, given.epochs)
     own = tiling(model)
     ours = [seams_of(side, own.window, own.step)] * 2
-    ways = {"untiled": untiled, "naive tiles": naive, "segbench models apply": stitched}
+    ways = {"untiled": untiled, "naive tiles": naive, OURS: stitched}
+    if method == "stardist":
+        ways = {"untiled": untiled, "predict_instances_big": stardist_big, **ways}
     if side > 4096:
         del ways["untiled"]
-    if method == "stardist":
-        ways["predict_instances_big"] = stardist_big
     if method == "cellpose" and "untiled" in ways:
-        ways["eval's own tiles"] = ways.pop("untiled")
-    whole = None
+        # its network never sees more than a tile: their flows are averaged, and the dynamics run on the whole image
+        ways = {"eval's own tiles": ways.pop("untiled"), **ways}
+    true, weights = Map.of(truth), drawn_again((-(-side // BLOCK)) ** 2)
+    found: dict[str, Map] = {}
     for name, way in ways.items():
         seams = [seams_of(side, 256, 256)] * 2 if name == "naive tiles" else ours
         began = time.monotonic()
-        found = way(model, image)
+        one = found[name] = Map.of(way(model, image))
         seconds = time.monotonic() - began
-        whole = found if whole is None and side <= 4096 else whole
-        all_, seam, rest = scores(truth, found, seams, margin)
+        here = scores(true, one, seams, margin)
         told = {
-            "method": method, "way": name, "PQ": all_.pq, "at seams": seam.pq, "away": rest.pq,
-            "difference": seam.pq - rest.pq, "cells at seams": seam.cells, "split there": seam.split,
-            "cells": int(len(np.unique(found)) - 1), "true": all_.cells, "seconds": seconds,
+            "method": method, "way": name, "PQ": here.everywhere.pq, "at seams": here.seam.pq, "away": here.away.pq,
+            "difference": interval(here.difference(weights)), "cells at seams": here.seam.cells,
+            "split there": here.seam.split, "cells": int((one.sizes[1:] > 0).sum()), "true": here.everywhere.cells,
+            "seconds": seconds,
         }  # fmt: skip
-        if whole is not None:
-            _, first, second = scores(truth, whole, seams, margin)
-            told["beyond untiled"] = told["difference"] - (first.pq - second.pq)
+        if (whole := found.get(next(iter(ways)))) is not one and whole is not None and side <= 4096:
+            there = scores(true, whole, seams, margin)
+            told["untiled there"] = there.seam.pq - there.away.pq
+            told["beyond untiled"] = interval(here.difference(weights) - there.difference(weights))
+        for peer in (other for other in PEERS if name == OURS and other in found):
+            its = pq_of(weights @ scores(true, found[peer], ours, margin).seam.tallies)
+            told[f"at seams more than {peer}"] = interval(pq_of(weights @ here.seam.tallies) - its)
         yield told
-
-
-def scores(
-    truth: npt.NDArray[Any], found: npt.NDArray[Any], seams: list[npt.NDArray[np.int64]], margin: int
-) -> tuple[Score, Score, Score]:
-    """Return how well all cells were found, those near seams, and those away from them."""
-    at = [near(labels, seams, margin) for labels in (truth, found)]
-    everyone = [np.arange(one.size) > 0 for one in at]
-    away = [there & ~one for there, one in zip(everyone, at, strict=True)]
-    all_, seam, rest = (score(truth, found, chosen) for chosen in (everyone, at, away))
-    return all_, seam, rest
 
 
 class Memory(threading.Thread):
