@@ -8,7 +8,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import ClassVar, TextIO
+from typing import Any, ClassVar, TextIO
 
 import numpy as np
 import numpy.typing as npt
@@ -176,6 +176,18 @@ class Progress:
 
 
 @dataclass(frozen=True)
+class Network:
+    """How the raw output of a network becomes instances by steps that bioimage.io itself knows."""
+
+    output: str
+    """In the folder of the weights, a .npy (1, H, W, 1): the label map that these steps make of the first window."""
+    preprocessing: tuple[Mapping[str, Any], ...] = ()
+    """bioimage.io's steps from a window to what the network takes, each with ``id`` and ``kwargs``."""
+    postprocessing: tuple[Mapping[str, Any], ...] = ()
+    """bioimage.io's steps from what the network gives to a label map."""
+
+
+@dataclass(frozen=True)
 class OtherWeights:
     """A model's weights in a format that other programs read."""
 
@@ -185,6 +197,8 @@ class OtherWeights:
     """What a reader of the package must know of it."""
     facts: Mapping[str, str] = field(default_factory=dict)
     """Further fields of the format's entry in bioimage.io's description, such as ``tensorflow_version``."""
+    network: Network | None = None
+    """Where the weights are those of a network alone; None where they come with all that makes a label map."""
 
 
 class Method(ABC):
@@ -298,7 +312,7 @@ class Method(ABC):
         -------
         mapping
             What was written, by bioimage.io's name of the format (``torchscript``, ``keras_hdf5``, ...). A package's
-            outputs and their post-processing are one for all of them.
+            outputs and their post-processing are one for all of them: with a ``network`` it names no other weights.
         """
         return {}
 

@@ -6,14 +6,14 @@ import json
 import os
 import shutil
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from segbench.methods.base import ImageStack, Method, Progress
+from segbench.methods.base import ImageStack, Method, OtherWeights, Progress
 from segbench.methods.card import Budget, Card, Resources
 from segbench.methods.checkpoints import Checkpoints
 from segbench.methods.job import Job
@@ -22,6 +22,7 @@ from segbench.methods.published import SCRIPTS
 from segbench.methods.scales import SETTINGS as SCALES
 from segbench.methods.setting import Setting
 from segbench.methods.stardist_batches import use_threads
+from segbench.methods.stardist_bundle import fits, write_bundle
 from segbench.methods.stardist_start import RANDOM, START, unpack
 from segbench.methods.stardist_windows import FilledLabels, NormalisedImages
 from segbench.methods.tensorflow_devices import WORKERS, data_threads, names_of, peak_bytes, prepare_tensorflow
@@ -242,6 +243,19 @@ class StarDist(Method):
             scores = np.asarray(details["prob"], dtype=np.float64)[present - 1]
             numbers = np.searchsorted(present, labels) + 1
             yield LabelInstances(np.where(labels > 0, numbers, 0).astype(np.int32), scores)
+
+    def other_formats(self, job: Job, folder: Path) -> Mapping[str, OtherWeights]:
+        """Write the network as a SavedModel, with bioimage.io's words for what StarDist does before and after it."""
+        stack = ImageStack(next(iter(job.predict.values())))
+        if not fits(self._model, stack.size):
+            return {}
+        window = stack[0]
+        return {
+            "tensorflow_saved_model_bundle": write_bundle(
+                self._model, self._tf, self._stardist, window, tuple(job.settings["percentiles"]),
+                self._image(window, job.settings), folder,
+            )
+        }  # fmt: skip
 
     def n_parameters(self) -> int:
         """Return the number of weights of the network."""

@@ -198,7 +198,8 @@ def test_a_model_is_applied_as_it_is_and_trained_further(name: str, tmp_path: Pa
     train, val, test = (
         arrays(tmp_path, split, n, seed) for split, n, seed in (("train", 8, 0), ("val", 2, 1), ("t", 2, 2))
     )
-    first = tmp_path / "first" / "model"
+    first, formats = tmp_path / "first" / "model", tmp_path / "formats"
+    formats.mkdir()
 
     def job(output: str, epochs: int, **settings: Any) -> Path:
         one = Job(
@@ -213,11 +214,14 @@ def test_a_model_is_applied_as_it_is_and_trained_further(name: str, tmp_path: Pa
             predict={"test": dataclasses.replace(test, labels=None)},
             settings={**card.defaults, **SMALL[name], **settings},
         )  # fmt: skip
+        if output == "packed":
+            one = dataclasses.replace(one, train=None, val=None, model=str(first), formats=str(formats))
         one.write(tmp_path / f"{output}.json")
         return tmp_path / f"{output}.json"
 
     start = str(first if name == "stardist" else first / "cellpose")
     jobs = [job("first", 6), job("applied", 0, start=start), job("further", 1, start=start)]
+    jobs += [job("packed", 6, optimize_thresholds=False, prob_thresh=0.01)] if name == "stardist" else []
     done = subprocess.run(
         [built.python, "-c", RUN_ALL, *jobs], env=environments.subprocess_env(built), capture_output=True, text=True,
         check=False,
@@ -232,5 +236,13 @@ def test_a_model_is_applied_as_it_is_and_trained_further(name: str, tmp_path: Pa
     found = [PredictionSet(JobFolder(tmp_path / output).predictions("test")) for output in ("first", "applied")]
     for n in range(2):
         np.testing.assert_array_equal(found[0].labels[n], found[1].labels[n])
+    if name == "stardist":  # what bioimage.io's steps make of its network is what the method finds
+        (written,) = json.loads((tmp_path / "packed" / "formats.json").read_text()).values()
+        made = np.load(formats / written["network"]["output"])[0, ..., 0]
+        mine = PredictionSet(JobFolder(tmp_path / "packed").predictions("test")).labels[0]
+        pairs = np.unique(np.stack([made.ravel(), mine.ravel()]), axis=1)
+        assert pairs.shape[1] == len(np.unique(made)) == len(np.unique(mine)) > 2
+        assert "fingerprint.pb" not in (names := zipfile.ZipFile(formats / written["file"]).namelist())
+        assert "saved_model.pb" in names
     losses = {output: [one["loss"] for one in results[output]["history"]] for output in results}
     assert losses["further"][0] < 0.9 * losses["first"][0]

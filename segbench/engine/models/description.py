@@ -39,6 +39,8 @@ class WeightsEntry:
     """Its name in the package."""
     comment: str
     facts: Mapping[str, Any]
+    network: Mapping[str, Any] | None = None
+    """Of a network alone, what bioimage.io does before and after it: ``preprocessing`` and ``postprocessing``."""
 
 
 def native_entry(model: TrainedModel, files: Sequence[str]) -> WeightsEntry | None:
@@ -115,8 +117,8 @@ def describe_package(
         "tags": ["segbench", "instance-segmentation", "cells", facts.method, facts.target, *facts.channels],
         "version": "1",
         "timestamp": facts.made_at,
-        "inputs": [_input(facts, sums)],
-        "outputs": [_output(facts, sums)],
+        "inputs": [_input(facts, sums, entries[0].network)],
+        "outputs": [_output(facts, sums, entries[0].network)],
         "weights": _weights(entries, sums),
         "attachments": [
             {"source": name, "sha256": digest}
@@ -158,7 +160,7 @@ def _space(facts: ModelFacts, name: str, size: Any) -> dict[str, Any]:
     return axis
 
 
-def _input(facts: ModelFacts, sums: Mapping[str, str]) -> dict[str, Any]:
+def _input(facts: ModelFacts, sums: Mapping[str, str], network: Mapping[str, Any] | None) -> dict[str, Any]:
     names = [name if name.isidentifier() else f"channel{n}" for n, name in enumerate(facts.channels)]
     return {
         "id": "image",
@@ -169,19 +171,22 @@ def _input(facts: ModelFacts, sums: Mapping[str, str]) -> dict[str, Any]:
             *(_space(facts, axis, size) for axis, size in zip("yx", facts.window, strict=True)),
         ],
         "data": {"type": "float32", "range": [0.0, 1.0]},
+        **({} if network is None else {"preprocessing": _plain(network["preprocessing"])}),
         **_tensors(TEST_INPUT, SAMPLE_INPUT, sums),
     }
 
 
-def _output(facts: ModelFacts, sums: Mapping[str, str]) -> dict[str, Any]:
+def _output(facts: ModelFacts, sums: Mapping[str, str], network: Mapping[str, Any] | None) -> dict[str, Any]:
     return {
         "id": "instances",
         "description": "label map: 0 is background; where masks overlap the one with the higher score is on top",
         "axes": [
             {"type": "batch"},
             *(_space(facts, axis, {"tensor_id": "image", "axis_id": axis}) for axis in "yx"),
+            *([] if network is None else [{"type": "channel", "channel_names": ["instances"]}]),
         ],
         "data": {"type": "int32"},
+        **({} if network is None else {"postprocessing": _plain(network["postprocessing"])}),
         **_tensors(TEST_OUTPUT, SAMPLE_OUTPUT, sums),
     }
 

@@ -311,10 +311,13 @@ def _files(
         model, scratch / TEST_INPUT, scratch / "job", gpu=gpu, formats=formats, progress=progress
     )
     labels = label_map(predicted[0], (predicted.height, predicted.width))
-    np.save(scratch / TEST_OUTPUT, labels[None])
     native = _model_files(model)
     packed, along = _packed(model)
     entries = _entries(model, list(native), scratch / "job")
+    if entries[0].network is None:
+        np.save(scratch / TEST_OUTPUT, labels[None])
+    else:  # what bioimage.io's own steps make of it
+        (formats / Path(entries[0].network["output"]).name).replace(scratch / TEST_OUTPUT)
     files: dict[str, Path | bytes] = {
         **{f"{MODEL}/{name}": path for name, path in native.items()},
         **{f"{EXPECTED}/{path.name}": path for path in sorted(predicted.folder.iterdir())},
@@ -366,12 +369,15 @@ def _packed(model: TrainedModel) -> tuple[TrainedModel, dict[str, Path]]:
 
 
 def _entries(model: TrainedModel, names: Sequence[str], job: Path) -> list[WeightsEntry]:
-    """Return the weights in bioimage.io's formats, the ones as they were trained first."""
+    """Return the weights in bioimage.io's formats, the ones as they were trained first; a network's stand alone."""
     native = native_entry(model, names)
     others = [
-        WeightsEntry(kind, f"{WEIGHTS}/{told['file']}", told["comment"], told["facts"])
+        WeightsEntry(kind, f"{WEIGHTS}/{told['file']}", told["comment"], told["facts"], told["network"])
         for kind, told in sorted(read_json(JobFolder(job).formats).items())
     ]
+    networks = [each for each in others if each.network is not None]
+    if networks:
+        return networks[:1]
     found = [
         *([] if native is None else [native]),
         *(each for each in others if each.format != getattr(native, "format", "")),
