@@ -52,7 +52,7 @@ def apply(
         typer.Option(
             "--write",
             metavar="FORM,...",
-            help="What is written: tiff, geojson, roi, zarr, seg-npy, coco, table, outlines; or all.",
+            help="What is written: tiff, geojson, roi, zarr, seg-npy, coco, table, outlines, anndata; or all.",
         ),
     ] = "tiff,table",
     pixel_size: Annotated[
@@ -150,14 +150,17 @@ def _options(
 ) -> ApplyOptions:  # fmt: skip
     from segbench.engine.files.picture import Take
     from segbench.engine.models.applying import ApplyOptions
-    from segbench.engine.models.outputs import FORMS, checked_forms
+    from segbench.engine.models.outputs import FORMS, checked_forms, missing_for, writable_forms
     from segbench.engine.scheduler.gpus import visible_gpus
     from segbench.errors import SegbenchError
 
     if pixel_size is not None and not 0 < pixel_size <= 1000:
         raise SegbenchError(f"--pixel-size is above 0 and up to 1000 um, found {pixel_size:g}")
+    forms = writable_forms() if write == "all" else _names(write)
+    for form in (form for form in FORMS if write == "all" and form not in forms):
+        typer.echo(f"note: all but {form}: {missing_for(form)}", err=True)
     return ApplyOptions(
-        write=tuple(FORMS) if write == "all" else checked_forms(_names(write)),
+        write=checked_forms(forms),
         pixel_size_um=pixel_size,
         channels=_names(channels or ""),
         rescale=not no_rescale,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ import numpy.typing as npt
 from segbench.engine.files import spool
 from segbench.engine.files.label_zarr import write_label_zarr
 from segbench.engine.files.writers import write_coco, write_geojson, write_label_tiff, write_rois, write_seg_npy
+from segbench.engine.models.annotated import write_anndata
 from segbench.engine.models.cells import cell_table
 from segbench.engine.models.picturing import write_outlines
 from segbench.errors import SegbenchError, unknown_name
@@ -64,13 +66,28 @@ Write = Callable[[Result, Path], None]
 
 
 def checked_forms(forms: Sequence[str]) -> tuple[str, ...]:
-    """Return the names of forms, each once; raises SegbenchError where one is unknown or there is none."""
+    """Return the names of forms, each once; raises SegbenchError where one is unknown, or cannot be written here."""
     for form in forms:
         if form not in FORMS:
             raise unknown_name("form to write", form, FORMS)
+        if (wanted := missing_for(form)) is not None:
+            raise SegbenchError(f"--write {form}: {wanted}")
     if not forms:
         raise SegbenchError(f"nothing is to be written; forms are {', '.join(FORMS)}")
     return tuple(dict.fromkeys(forms))
+
+
+def missing_for(form: str) -> str | None:
+    """Return what must be installed before a form can be written, in words; None where nothing is missing."""
+    package, extra = _NEEDS.get(form, (None, None))
+    if package is None or importlib.util.find_spec(package) is not None:
+        return None
+    return f"it is written by {package}, which is not installed: pip install 'segbench[{extra}]'"
+
+
+def writable_forms() -> tuple[str, ...]:
+    """Return all forms but those whose packages are not installed."""
+    return tuple(form for form in FORMS if missing_for(form) is None)
 
 
 def write_result(result: Result, forms: Sequence[str], name: str, folder: Path, spare: Path) -> dict[str, list[str]]:
@@ -141,6 +158,10 @@ def _coco(result: Result, path: Path) -> None:
     write_coco(path, [(result.image.name, result.labels)], scores=[result.scores])
 
 
+def _anndata(result: Result, path: Path) -> None:
+    write_anndata(path, result.table, f"{path.name.removesuffix('.cells.h5ad')}.labels")
+
+
 FORMS: Mapping[str, Mapping[str, Write]] = {
     "tiff": {".labels.tif": lambda result, path: write_label_tiff(path, result.labels, result.pixel_size_um)},
     "geojson": {".geojson": lambda result, path: write_geojson(path, result.labels, result.measured())},
@@ -150,8 +171,11 @@ FORMS: Mapping[str, Mapping[str, Write]] = {
     "coco": {".coco.json": _coco},
     "table": {".cells.parquet": _parquet, ".cells.csv": _csv},
     "outlines": {".outlines.png": _outlines},
+    "anndata": {".cells.h5ad": _anndata},
 }
 """What can be written: for each form the suffixes of its files and what writes them."""
+_NEEDS = {"zarr": ("zarr", "formats"), "anndata": ("anndata", "spatial")}
+"""The package that writes a form, and the extra that has it; the others need none."""
 
 
 def free_memory(result: Result) -> None:

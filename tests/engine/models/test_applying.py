@@ -21,12 +21,12 @@ from segbench.engine.data.spec import PreparationSettings
 from segbench.engine.files import spool
 from segbench.engine.models.applying import Applied, ApplyOptions, Progress, apply
 from segbench.engine.models.images import image_files
-from segbench.engine.models.outputs import FORMS
+from segbench.engine.models.outputs import writable_forms
 from segbench.engine.models.predictor import BrokenModelError
 from segbench.engine.models.trained import TrainedModel
 from segbench.errors import SegbenchError
 
-ALL = ApplyOptions(write=tuple(FORMS))
+ALL = ApplyOptions(write=writable_forms())
 
 
 def blobs(height: int, width: int, seed: int = 0) -> npt.NDArray[np.uint16]:
@@ -93,7 +93,7 @@ def test_all_forms_hold_the_same_cells_to_their_own_readers(tmp_path: Path) -> N
     from roifile import roiread
 
     image = blobs(120, 100)
-    options = ApplyOptions(write=tuple(FORMS), pixel_size_um=0.5)
+    options = ApplyOptions(write=writable_forms(), pixel_size_um=0.5)
     found = applied(threshold(tmp_path / "m", 0.6), write_images(tmp_path / "i", a=image), tmp_path / "o", options)["a"]
     out, k = tmp_path / "o", found.cells
     assert k is not None

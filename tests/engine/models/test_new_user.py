@@ -19,7 +19,7 @@ from typer.testing import CliRunner, Result
 from unannotated import write_unannotated
 
 from segbench.cli.app import app
-from segbench.engine.models.outputs import FORMS
+from segbench.engine.models.outputs import FORMS, writable_forms
 from segbench.engine.models.predictor import clear_the_dead
 from segbench.engine.results.folder import ResultsFolder
 from segbench.engine.results.store import query
@@ -65,7 +65,7 @@ def test_the_best_model_gives_the_same_label_maps_elsewhere(
     done = models("apply", best[:6], scans, "--to", here, "--write", "all", "--cpu", "--results", results)
     assert done.exit_code == 0, done.output
     for number in range(4):
-        for suffix in (suffix for form in FORMS.values() for suffix in form):
+        for suffix in (suffix for form in writable_forms() for suffix in FORMS[form]):
             assert (here / f"unseen{number}{suffix}").exists()
     assert models("export", best, "--to", tmp_path / "best.zip", *TOLD, "--results", results).exit_code == 0
     elsewhere = tmp_path / "elsewhere"
