@@ -14,6 +14,7 @@ import contextlib
 import json
 import subprocess
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +40,7 @@ from segbench.engine.run.attempt import run_attempt
 from segbench.engine.run.check import few_steps
 from segbench.engine.run.request import AttemptRequest
 from segbench.errors import SegbenchError
-from segbench.methods.card import Resources
+from segbench.methods.card import Budget, Resources
 
 SIDE = 128
 SAM = {"image_size": 128, "embed_dim": 32, "depth": 2, "num_heads": 2}
@@ -67,6 +68,12 @@ def settings_of(method: str, folder: Path) -> dict[str, Any]:
             "stability_score_thresh": 0.0,
         }  # fmt: skip
     return settings
+
+
+def budget_of(method: str) -> Budget:
+    """Return the few steps of a method's check; Cellpose gets more, for it finds no cell after those."""
+    few = few_steps(get_card(method).budget)
+    return replace(few, epochs=30) if method == "cellpose" else few
 
 
 def drawn(folder: Path) -> DatasetSpec:
@@ -100,7 +107,7 @@ def attempt(method: str, number: int, out: ResultsFolder, spec: DatasetSpec) -> 
     task = next(task for task in data.tasks if task.target == "wholecell")
     run = Run(
         id=f"{number:012x}", method=method, task=task, train_tissue="all", seed=0,
-        budget=few_steps(get_card(method).budget), settings=settings_of(method, out.path), fingerprint=data.fingerprint,
+        budget=budget_of(method), settings=settings_of(method, out.path), fingerprint=data.fingerprint,
         resources=Resources(num_gpus=0, num_cpus=1), final=True,
     )  # fmt: skip
     run_attempt(AttemptRequest(run, 1, spec, out, use_gpu=False, submitted_at=time.time(), timeout_s=1800))
