@@ -21,12 +21,16 @@ _ROWS = 512
 def channel_columns(channels: Sequence[str] | None, n: int) -> list[str]:
     """Return the columns of a cell's mean intensities: by the channels' names, or by their numbers from 1.
 
+    A name that several channels have gets their numbers, too.
+
     Examples
     --------
-    >>> channel_columns(("DAPI", "CD 3"), 2), channel_columns(None, 2)
-    (['mean_DAPI', 'mean_CD 3'], ['mean_1', 'mean_2'])
+    >>> channel_columns(("DAPI", "CD 3"), 2), channel_columns(None, 2), channel_columns(("C", "C"), 2)
+    (['mean_DAPI', 'mean_CD 3'], ['mean_1', 'mean_2'], ['mean_C_1', 'mean_C_2'])
     """
-    return [f"mean_{name}" for name in (channels if channels is not None else range(1, n + 1))]
+    names = [str(name) for name in (channels if channels is not None else range(1, n + 1))]
+    found = [f"mean_{name}" if names.count(name) == 1 else f"mean_{name}_{k}" for k, name in enumerate(names, start=1)]
+    return found if len(set(found)) == n else [f"mean_{k}" for k in range(1, n + 1)]
 
 
 def cell_table(
