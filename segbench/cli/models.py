@@ -74,6 +74,14 @@ def apply(
     gpu: Annotated[
         bool | None, typer.Option("--gpu/--cpu", help="With or without a GPU; else as there is one.")
     ] = None,
+    address: Annotated[
+        str | None,
+        typer.Option(
+            "--address",
+            metavar="RAY",
+            help="Of a running Ray cluster (auto: this machine's), whose nodes then share the work; or local.",
+        ),
+    ] = None,
     project: Annotated[str | None, typer.Option("--project", help="Join the planes of a stack: max or mean.")] = None,
     plane: Annotated[
         list[str] | None, typer.Option("--plane", metavar="AXIS=N", help="Take one plane of a stack, such as Z=3.")
@@ -117,6 +125,8 @@ def apply(
       segbench models apply swin-s-tissuenet-nuclear-1ch-all-0caf473b scans/ --to cells --from https://example.org/models
 
       segbench models apply 28832d 9fa0c1 scans/ --to compared --rank-images
+
+      segbench models apply 28832d 'slides/*.zarr' --to cells --address auto
     """
     from segbench.cli._applying import ApplyDisplay
     from segbench.engine.models.applying import apply as apply_one
@@ -126,6 +136,7 @@ def apply(
     from segbench.errors import SegbenchError
     from segbench.paths import require_writable_folder
 
+    gpu = True if gpu is None and address is not None else gpu  # a cluster's nodes may have what is not here
     options = _options(write, pixel_size, channels, no_rescale, overlap, gpu, project, plane)
     require_writable_folder(to, f"cannot write to {to}")
     models, images = models_and_images(arguments, results, gallery, partial(typer.echo, err=True))
@@ -133,7 +144,7 @@ def apply(
         raise SegbenchError("--rank-images compares models: name two or more")
     with ApplyDisplay() as display:
         files = image_files(images, to, display.note)
-        follow = display.progress, display.note
+        follow = display.progress, display.note, address
         if len(models) == 1:
             done = [display.told(one) for one in apply_one(models[0], files, to, options, *follow)]
         else:

@@ -22,7 +22,7 @@ from segbench.engine.grid.cards import get_card
 from segbench.engine.models.channels import planes_for
 from segbench.engine.models.images import APPLY, ImageFile
 from segbench.engine.models.outputs import USUAL, Result, checked_forms, free_memory, notes_on, write_result
-from segbench.engine.models.predictor import BrokenModelError, Predictor
+from segbench.engine.models.predictor import BrokenModelError, Predictor, Predicts
 from segbench.engine.models.scale import scale_of
 from segbench.engine.models.segmenting import segment
 from segbench.engine.models.trained import TrainedModel, describe
@@ -108,6 +108,7 @@ class Progress:
 def apply(
     model: TrainedModel, images: Sequence[ImageFile], to: Path, options: ApplyOptions | None = None,
     progress: Callable[[Progress], None] = lambda _: None, note: Callable[[str], None] = lambda _: None,
+    address: str | None = None,
 ) -> Iterator[Applied]:  # fmt: skip
     """Yield what becomes of each image, as it is done; its results are then written.
 
@@ -126,6 +127,9 @@ def apply(
         How.
     progress, note
         Are told how far it is, and what the user should know.
+    address
+        Of a Ray cluster whose nodes do it (``auto`` for the one of this machine, ``local`` for a new one on it), on
+        folders that they share; None for this process and one of the method. The results are the same.
 
     Raises
     ------
@@ -136,7 +140,7 @@ def apply(
     options = options or ApplyOptions()
     check_options(model, options)
     with opened_folder(to, {"model": describe(model), "options": options.to_dict()}):
-        yield from _each(model, images, to, options, progress, note)
+        yield from _each(model, images, to, options, progress, note, address)
 
 
 def check_options(model: TrainedModel, options: ApplyOptions) -> None:
@@ -224,46 +228,88 @@ def write_images_table(to: Path, done: Sequence[Applied]) -> pl.DataFrame:
 
 def _each(
     model: TrainedModel, images: Sequence[ImageFile], to: Path, options: ApplyOptions,
-    progress: Callable[[Progress], None], note: Callable[[str], None],
+    progress: Callable[[Progress], None], note: Callable[[str], None], address: str | None,
 ) -> Iterator[Applied]:  # fmt: skip
     _check_names(to, images)
     revision = get_card(model.method).revision
     if revision != model.method_revision:
         note(f"note: trained by revision {model.method_revision} of {model.method}, applied by {revision}")
-    earlier = {image.path: one for image in images if (one := _marked(to, image)) is not None}
-    sizes = [0 if image.path in earlier else max(1, image.size()) for image in images]
-    total, before, began = max(1, sum(sizes)), 0, time.monotonic()
-    done: list[Applied] = []
-    # the environment is not built, and no process started, where nothing is left
-    predictor = Predictor(model, use_gpu=options.use_gpu, note=note) if len(earlier) < len(images) else None
-
-    def tell(image: ImageFile, number: int, own: float) -> None:
-        share = (before + own * sizes[number - 1]) / total
-        spent = time.monotonic() - began
-        left = spent * (1 - share) / share if share > 0 else None
-        progress(Progress(image, number, len(images), share, left))
-
+    earlier = [one for image in images if (one := _marked(to, image)) is not None]
+    there = {one.image for one in earlier}
+    left = [image for image in images if image.path not in there]
+    work, done = _Work(images, left, progress), list[Applied]()
     try:
-        for number, (image, size) in enumerate(zip(images, sizes, strict=True), start=1):
-            if image.path in earlier:
-                one = earlier[image.path]
-            else:
-                assert predictor is not None
-                tell(image, number, 0.0)
-                one = _one(model, predictor, image, to, options, lambda own, i=image, n=number: tell(i, n, own))  # type: ignore[misc]
-            before += size
+        for one in earlier:
+            done.append(one)
+            yield one
+        for one in _doing(model, left, to, options, work, note, address):
+            work.ended(one)
             done.append(one)
             yield one
     finally:
-        if predictor is not None:
-            predictor.close()
         write_images_table(to, done)
 
 
-def _one(
-    model: TrainedModel, predictor: Predictor, image: ImageFile, to: Path, options: ApplyOptions,
+def _doing(
+    model: TrainedModel, images: Sequence[ImageFile], to: Path, options: ApplyOptions, work: _Work,
+    note: Callable[[str], None], address: str | None,
+) -> Iterator[Applied]:  # fmt: skip
+    if not images:  # the environment is not built, and no process started, where nothing is left
+        return
+    if address is not None:
+        from segbench.engine.models.on_ray import each_on_ray  # Ray takes a while
+
+        yield from each_on_ray(model, images, to, options, address, work.told, note)
+        return
+    with Predictor(model, use_gpu=options.use_gpu, note=note) as predictor:
+        for image in images:
+            work.told(image, 0.0)
+            yield one_image(model, predictor, image, to, options, lambda own, i=image: work.told(i, own))  # type: ignore[misc]
+
+
+class _Work:
+    """How much of it is done, in bytes of images, and when the rest will be."""
+
+    def __init__(
+        self, images: Sequence[ImageFile], left: Sequence[ImageFile], progress: Callable[[Progress], None]
+    ) -> None:
+        self._numbers = {image.path: number for number, image in enumerate(images, start=1)}
+        self._sizes = {image.path: max(1, image.size()) for image in left}
+        self._shares = dict.fromkeys(self._sizes, 0.0)
+        self._total, self._progress, self._began = max(1, sum(self._sizes.values())), progress, time.monotonic()
+
+    def told(self, image: ImageFile, own: float) -> None:
+        """Take in which share of an image is done."""
+        self._shares[image.path] = own
+        share = sum(self._sizes[path] * one for path, one in self._shares.items()) / self._total
+        left = (time.monotonic() - self._began) * (1 - share) / share if share > 0 else None
+        self._progress(Progress(image, self._numbers[image.path], len(self._numbers), share, left))
+
+    def ended(self, one: Applied) -> None:
+        """Take in that nothing is left to do for an image."""
+        self._shares[one.image] = 1.0
+
+
+def one_image(
+    model: TrainedModel, predictor: Predicts, image: ImageFile, to: Path, options: ApplyOptions,
     progress: Callable[[float], None],
 ) -> Applied:  # fmt: skip
+    """Segment one image, write its results and mark it as done; one that fails is told in what is returned.
+
+    Parameters
+    ----------
+    model, predictor
+        The model, and what predicts with it.
+    image, to, options
+        As ``apply`` takes them.
+    progress
+        Is told which share of the image is done.
+
+    Raises
+    ------
+    BrokenModelError
+        The model can predict nothing at all.
+    """
     began = time.monotonic()
     try:
         # before it is read: what changes meanwhile is done again
@@ -285,7 +331,7 @@ def _one(
 
 
 def _segmented(
-    model: TrainedModel, predictor: Predictor, image: ImageFile, options: ApplyOptions,
+    model: TrainedModel, predictor: Predicts, image: ImageFile, options: ApplyOptions,
     progress: Callable[[float], None],
 ) -> tuple[Result, tuple[str, ...]]:  # fmt: skip
     where = str(image.path)

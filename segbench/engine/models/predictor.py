@@ -13,7 +13,7 @@ from collections import deque
 from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, Protocol
 
 import filelock
 import numpy as np
@@ -50,6 +50,23 @@ def clear_the_dead(folder: Path) -> None:
                 shutil.rmtree(work, ignore_errors=True)
 
 
+class Predicts(Protocol):
+    """What windows are given to, and their instances come from, in order."""
+
+    @property
+    def ahead(self) -> int:
+        """Batches of windows that are asked for before the first is needed."""
+
+    def ask(self, windows: npt.NDArray[np.float32]) -> None:
+        """Ask for the instances of windows (N, C, H, W), the model's channels in its order."""
+
+    def answer(self) -> list[Instances]:
+        """Return the instances of the windows that were asked for first and not answered yet."""
+
+    def forget(self) -> None:
+        """Drop what is still unanswered."""
+
+
 class BrokenModelError(SegbenchError):
     """The process of a model dies before it has predicted anything: no image can be segmented with it."""
 
@@ -63,6 +80,8 @@ class Predictor:
         The model.
     use_gpu
         Whether it may use a GPU, where its method does.
+    num_cpus
+        Its cores; None for all of this machine.
     note
         Is told what becomes of the method's environment, where that is built.
 
@@ -73,10 +92,12 @@ class Predictor:
     """
 
     def __init__(
-        self, model: TrainedModel, *, use_gpu: bool = False, note: Callable[[str], None] | None = None
-    ) -> None:
+        self, model: TrainedModel, *, use_gpu: bool = False, num_cpus: int | None = None,
+        note: Callable[[str], None] | None = None,
+    ) -> None:  # fmt: skip
         card = get_card(model.method)
         self._model, self._gpu = model, use_gpu and card.resources.num_gpus > 0
+        self._cpus = num_cpus or default_workers()
         self._environment = environments.ensure(card.environment, gpu=self._gpu, progress=note)
         cache_folder().mkdir(parents=True, exist_ok=True)
         clear_the_dead(cache_folder())
@@ -89,6 +110,11 @@ class Predictor:
         self._open: deque[str] = deque()
         self._asked = 0
         self._works = False
+
+    @property
+    def ahead(self) -> int:
+        """Batches of windows that are asked for before the first is needed."""
+        return 2
 
     def ask(self, windows: npt.NDArray[np.float32]) -> None:
         """Ask for the instances of windows (N, C, H, W), the model's channels in its order."""
@@ -163,7 +189,7 @@ class Predictor:
             seed=model.seed,
             output=str(files.path),
             settings=model.settings,
-            devices=Devices(min(1.0, card.resources.num_gpus) if self._gpu else 0.0, num_cpus=default_workers()),
+            devices=Devices(min(1.0, card.resources.num_gpus) if self._gpu else 0.0, num_cpus=self._cpus),
             parent_pid=os.getpid(),
             model=None if model.folder is None else str(model.folder),
             asked=True,

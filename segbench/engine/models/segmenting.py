@@ -20,13 +20,11 @@ from segbench.engine.data.spec import PreparationSettings
 from segbench.engine.data.stitching import Stitcher
 from segbench.engine.data.windows import positions
 from segbench.engine.files import spool
-from segbench.engine.models.predictor import Predictor
+from segbench.engine.models.predictor import Predicts
 from segbench.engine.models.trained import TrainedModel
 
 AT_ONCE = 32
 """Windows that are handed to the model's process together, where a row of them has fewer."""
-_AHEAD = 2
-"""Batches that are prepared or predicted before the one that is stitched."""
 _ROWS = 1024
 _DIAMETERS = 2.0
 """By how many diameters of the training cells windows overlap at least."""
@@ -74,7 +72,7 @@ def tiling(model: TrainedModel, overlap: int | None = None) -> PreparationSettin
 
 
 def segment(
-    pixels: npt.NDArray[Any], model: TrainedModel, predictor: Predictor, *, factor: float | None = None,
+    pixels: npt.NDArray[Any], model: TrainedModel, predictor: Predicts, *, factor: float | None = None,
     overlap: int | None = None, progress: Progress = lambda _: None, image: str = "image",
 ) -> Segmented:  # fmt: skip
     """Return the cells of an image, whatever its size: memory holds some rows of windows.
@@ -105,20 +103,20 @@ def segment(
     seen = pixels.shape[1], pixels.shape[2]
     settings = tiling(model, overlap)
     stitcher = Stitcher(*seen, out=spool.array_of(seen, np.int32, image))
-    window, waiting = (settings.window, settings.window), deque[_Batch]()
+    window, waiting = (settings.window, settings.window), deque[tuple[tuple[int, int], ...]]()
 
     def take() -> None:
-        batch = waiting.popleft()
-        for (top, left), instances in zip(batch.corners, predictor.answer(), strict=True):
+        corners = waiting.popleft()
+        for (top, left), instances in zip(corners, predictor.answer(), strict=True):
             stitcher.add(top, left, instances, window)
-        progress(min(1.0, (batch.corners[-1][0] + window[0]) / seen[0]))
+        progress(min(1.0, (corners[-1][0] + window[0]) / seen[0]))
 
     try:
         with contextlib.closing(_one_ahead(_batches(pixels, settings, image))) as batches:
             for batch in batches:
                 predictor.ask(batch.windows)
-                waiting.append(batch)
-                if len(waiting) >= _AHEAD:
+                waiting.append(batch.corners)
+                if len(waiting) >= predictor.ahead:
                     take()
         while waiting:
             take()

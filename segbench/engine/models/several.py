@@ -62,6 +62,7 @@ def model_folders(models: Sequence[TrainedModel]) -> list[str]:
 def apply_several(
     models: Sequence[TrainedModel], images: Sequence[ImageFile], to: Path, options: ApplyOptions,
     progress: Callable[[Progress], None] = lambda _: None, note: Callable[[str], None] = lambda _: None,
+    address: str | None = None,
 ) -> Iterator[Applied]:  # fmt: skip
     """Yield what becomes of each image with each model, one model after the other, as ``apply`` does.
 
@@ -74,7 +75,7 @@ def apply_several(
     with opened_folder(to, {"models": [describe(model) for model in models], "options": options.to_dict()}):
         for model, folder in zip(models, folders, strict=True):
             note(f"{folder}: {model.method} on {', '.join(model.task.channels)}")
-            yield from apply(model, images, to / folder, options, progress=progress, note=note)
+            yield from apply(model, images, to / folder, options, progress, note, address)
 
 
 def agree(
