@@ -23,6 +23,7 @@ from segbench.engine.models.facts import ModelFacts
 from segbench.engine.models.packages import FACTS, read_member
 from segbench.engine.run import environments
 from segbench.engine.run.environments import ENGINE
+from segbench.errors import SegbenchError
 from segbench.paths import cache_folder
 
 # scikit-image for the watershed, whose own environment is segbench's, which has no PyTorch
@@ -85,7 +86,10 @@ def main() -> None:
     given = parser.parse_args()
     core, failed = core_in(given.core), False
     for package in given.packages:
-        row = check(package, core)
+        try:
+            row = check(package, core)
+        except SegbenchError as error:
+            row = {"package": package.name, "formats": {}, "error": str(error)}
         formats = row["formats"].values()
         failed |= not formats or any(one["status"] != "passed" for one in formats)
         print(json.dumps(row), flush=True)
