@@ -212,13 +212,14 @@ def holm(p: Sequence[float | None]) -> list[float | None]:
     >>> holm([0.01, None, 0.04])
     [0.02, None, 0.04]
     """
-    from statsmodels.stats.multitest import multipletests
-
+    # not by statsmodels' multipletests, which collects all garbage of the process at each call: 9 s of a large report
     known = [n for n, value in enumerate(p) if value is not None]
+    values = np.array([p[n] for n in known], np.float64)
+    order = np.argsort(values, kind="stable")
+    steps = np.maximum.accumulate(values[order] * np.arange(values.size, 0, -1))
     corrected: list[float | None] = [None] * len(p)
-    if known:
-        for n, value in zip(known, multipletests([p[n] for n in known], method="holm")[1], strict=True):
-            corrected[n] = float(value)
+    for at, step in zip(order, steps, strict=True):
+        corrected[known[at]] = float(min(step, 1.0))
     return corrected
 
 

@@ -86,6 +86,15 @@ def test_holms_correction_leaves_what_is_unknown_alone() -> None:
     assert holm([]) == []
 
 
+def test_holms_correction_is_that_of_statsmodels_with_ties_too() -> None:
+    from statsmodels.stats.multitest import multipletests
+
+    rng = np.random.default_rng(0)
+    for n in (1, 2, 7, 40):
+        p = np.round(rng.uniform(0, 0.2, n), 2)
+        assert holm(p.tolist()) == pytest.approx(multipletests(p, method="holm")[1].tolist(), abs=1e-15)
+
+
 @pytest.mark.parametrize("name", ["accuracy", "paired difference"])
 def test_intervals_cover_what_they_say_in_a_simulated_world(name: str) -> None:
     module = simulation()

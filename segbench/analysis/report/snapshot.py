@@ -40,6 +40,7 @@ class Snapshot:
 
         # A store may come from anyone: no query over it needs a file or the network
         self._connection = in_memory()
+        self._known: dict[tuple[str, str], pl.DataFrame] = {}
         engine = importlib.resources.files("segbench.engine.results.store")
         # Made by this version's migrations: the store of an older one fills what it knows
         for script in sorted((engine / "migrations").iterdir(), key=lambda item: item.name):
@@ -66,11 +67,16 @@ class Snapshot:
         import duckdb
         import polars as pl
 
+        # the copy never changes, and the sections ask the same for each of their metrics
+        key = sql, repr(list(parameters))
+        if key in self._known:
+            return self._known[key]
         try:
             frame = pl.from_arrow(self._connection.sql(sql, params=list(parameters)).to_arrow_table())
         except duckdb.Error as error:
             raise SegbenchError(one_line(error, 2)) from None
         assert isinstance(frame, pl.DataFrame)
+        self._known[key] = frame
         return frame
 
     def _names(self, sql: str) -> list[str]:

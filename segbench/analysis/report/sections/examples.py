@@ -27,6 +27,8 @@ _log = logging.getLogger(__name__)
 _Key = tuple[str, str, int]
 """Task, fingerprint of the data and window number: the same for every method."""
 
+_AT_ONCE = 4
+"""Predictions that are drawn before it is asked whether more of them fit."""
 MOST_BYTES = 17_000_000
 """Bytes of pictures (in base64), shared evenly by the runs; what goes beyond is left out, and the report says so."""
 
@@ -182,26 +184,43 @@ def _show(
     """Put a run's windows into the examples, so many bytes of them; return how many were left out."""
     telling = [k for k, row in enumerate(windows.rows) if row in windows.telling.values()]
     order = [*telling, *(k for k in by_turns(windows.tissues) if k not in telling)]
-    overlays = pool.map(tiles.prediction_overlay, windows.truth[order], windows.prediction[order])
     size = left_out = 0
-    for k, overlay in zip(order, overlays, strict=True):
+    for start in range(0, len(order), _AT_ONCE):
+        few = order[start : start + _AT_ONCE]
         if size > most:
-            left_out += 1
+            left_out += len(few)
             continue
-        row = int(windows.rows[k])
-        key = (run["task"], windows.fingerprint, row)
-        if key not in examples:
-            examples[key] = _example(run["task"], windows, k, sizes.get(windows.fingerprint))
-            size += len(examples[key].picture) + len(examples[key].truth_picture)
-        size += len(overlay.picture)
-        example = examples[key]
-        example.panels.append(_panel(run, overlay, float(windows.ap50[k])))
-        example.telling += [
-            {"method": run["method"], "kind": kind, "of": int(np.count_nonzero(~np.isnan(windows.every_ap50)))}
-            for kind, one in windows.telling.items()
-            if one == row
-        ]
+        drawn = pool.map(tiles.prediction_overlay, windows.truth[few], windows.prediction[few])
+        for k, overlay in zip(few, drawn, strict=True):
+            if size > most:
+                left_out += 1
+            else:
+                size += _put(run, windows, k, overlay, examples, sizes)
     return left_out
+
+
+def _put(
+    run: dict[str, Any],
+    windows: Windows,
+    k: int,
+    overlay: tiles.Overlay,
+    examples: dict[_Key, _Example],
+    sizes: Mapping[str, float],
+) -> int:
+    """Put one of a run's windows into the examples; return the bytes of its pictures."""
+    row, size = int(windows.rows[k]), len(overlay.picture)
+    key = (run["task"], windows.fingerprint, row)
+    if key not in examples:
+        examples[key] = _example(run["task"], windows, k, sizes.get(windows.fingerprint))
+        size += len(examples[key].picture) + len(examples[key].truth_picture)
+    example = examples[key]
+    example.panels.append(_panel(run, overlay, float(windows.ap50[k])))
+    example.telling += [
+        {"method": run["method"], "kind": kind, "of": int(np.count_nonzero(~np.isnan(windows.every_ap50)))}
+        for kind, one in windows.telling.items()
+        if one == row
+    ]
+    return size
 
 
 def _show_others(
