@@ -23,7 +23,11 @@ SB.scrollAcross = function (box, spec, grid, layout) {
   if (!least || !room) return layout;
   const names = grid.rows.map((name) => String(name));
   const side = Math.min(Math.ceil(Math.max(...names.map((name) => SB.textWidth(name)))) + 10, Math.round(room * 0.4));
-  const width = side + grid.columns * least + 12;
+  // Turned names of columns begin at their column and go to the right: to the left they would lie under the rows' names
+  const turned = Boolean(layout.xaxis.tickangle);
+  const beyond = (layout.xaxis.ticktext ?? []).map((text, n) => SB.textWidth(String(text)) * 0.77 - (grid.columns - n - 0.5) * least);
+  const right = turned ? Math.max(12, Math.ceil(Math.max(...beyond)) + 8) : 12;
+  const width = side + grid.columns * least + right;
   if (width <= room) return layout;
   const list = SB.make("div", { class: "row-names", "aria-hidden": "true" }, ...names.map((name) => SB.make("span", { title: name }, name)));
   const across = SB.make("div", { class: "across", tabindex: "0", role: "region", "aria-label": `${spec.title}: scrolls sideways` });
@@ -39,8 +43,8 @@ SB.scrollAcross = function (box, spec, grid, layout) {
   };
   return {
     ...layout,
-    margin: { ...layout.margin, l: side },
-    xaxis: { ...layout.xaxis, title: { text: "" } },
+    margin: { ...layout.margin, l: side, r: right },
+    xaxis: { ...layout.xaxis, title: { text: "" }, tickangle: turned ? 40 : 0 },
     yaxis: { ...layout.yaxis, showticklabels: false, automargin: false, title: { text: "" } },
   };
 };

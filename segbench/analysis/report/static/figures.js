@@ -171,7 +171,8 @@ SB.layout = function (drawn, spec) {
 SB.wrapTitle = function (drawn, width) {
   const title = drawn.layout.xaxis?.title;
   // It stands in the middle of the axis, which begins beside the names of the rows
-  const room = width - SB.sides((drawn.layout.yaxis.ticktext ?? [""]).map(String)) - 30;
+  // and is never as narrow as a word: a panel that is drawn before it is laid out has no width yet
+  const room = Math.max(200, width - SB.sides((drawn.layout.yaxis.ticktext ?? [""]).map(String)) - 30);
   if (!title?.text || SB.textWidth(title.text, 14) <= room) return;
   const lines = [""];
   for (const word of title.text.split(" ")) {

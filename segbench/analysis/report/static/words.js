@@ -43,8 +43,10 @@ SB.explainIn = function (place, known, said, explain) {
       const found = node.nodeType === Node.TEXT_NODE && node.data.match(mention);
       if (!found) continue;
       const rest = node.splitText(found.index);
-      rest.data = rest.data.slice(found[0].length);
-      rest.before(...explain(found[0], `${word}: ${text}`));
+      // a button may be followed by a new line: what ends a sentence stays with its word
+      const [, end] = rest.data.slice(found[0].length).match(/^([.,;:)]*)/);
+      rest.data = rest.data.slice(found[0].length + end.length);
+      rest.before(SB.make("span", { class: "unbroken" }, ...explain(found[0], `${word}: ${text}`), end));
       said.add(word);
       break;
     }
