@@ -194,6 +194,8 @@ def _samples(source: Source, metric: str) -> dict[tuple[str, str, int, bool], Fl
 def _nothing(source: Source) -> str:
     if source.published:
         return "the published scores hold none on degraded test images"
+    if not source.health().runs:
+        return source.health().warnings[0]
     return (
         f"{source.label} have no score on degraded test images: 'segbench runs robustness --all' applies the models of "
         "finished runs to them, or give a grid robustness: [all]"
