@@ -58,6 +58,7 @@ LONGEST_FIRST = (
     "test_plugins.py",
     "test_snippets.py",
     "test_packaging.py",
+    "test_faults.py",
 )
 """Files of minutes, which two workers start with so that neither is left alone with one at the end."""
 
