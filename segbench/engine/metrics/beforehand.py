@@ -24,10 +24,10 @@ def compile_scoring() -> None:
         truth[:, y : y + 14, x : x + 14] = cell + 1
     with tempfile.TemporaryDirectory() as folder:
         np.save(Path(folder) / "truth.npy", truth)
-        with PredictionWriter(Path(folder) / "predictions", "labels", *truth.shape) as writer:
+        with PredictionWriter(Path(folder) / "drawn", "labels", *truth.shape) as writer:
             for labels in truth:
                 writer.add(LabelInstances(np.roll(labels, 2, axis=1), np.linspace(0.1, 0.9, 9)))
-        true, found = np.load(Path(folder) / "truth.npy", mmap_mode="r"), PredictionSet(Path(folder) / "predictions")
+        true, found = np.load(Path(folder) / "truth.npy", mmap_mode="r"), PredictionSet(Path(folder) / "drawn")
         groups = ["one", "one", "other", "other"]
         own = evaluate_prediction_set(true, found, groups=groups)
         own.ap50_of_images()
