@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from learning_check import ap50
+from learning_check import PRESETS, ap50
 from rich.console import Console
 from rich.table import Table
 from skimage.io import imread
@@ -44,19 +44,7 @@ TRAININGS: Mapping[str, tuple[Budget, Budget, Mapping[str, Any]]] = {
     "rtmdet-ins": (
         Budget(batch_size=48, epochs=1),
         Budget(batch_size=4, epochs=25),
-        {
-            "learning_rate_batch": 4,
-            "learning_rate": 2e-3,
-            "options": {
-                "model.backbone.deepen_factor": 0.167,
-                "model.backbone.widen_factor": 0.375,
-                "model.neck.in_channels": [96, 192, 384],
-                "model.neck.out_channels": 96,
-                "model.neck.num_csp_blocks": 1,
-                "model.bbox_head.in_channels": 96,
-                "model.bbox_head.feat_channels": 96,
-            },
-        },
+        {"learning_rate_batch": 4, "learning_rate": 2e-3, "options": PRESETS["rtmdet-ins"].settings["options"]},
     ),
 }
 """One step, a training, and what differs from the card's settings, by method."""

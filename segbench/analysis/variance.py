@@ -212,7 +212,7 @@ def holm(p: Sequence[float | None]) -> list[float | None]:
     >>> holm([0.01, None, 0.04])
     [0.02, None, 0.04]
     """
-    # not by statsmodels' multipletests, which collects all garbage of the process at each call: 9 s of a large report
+    # not by statsmodels' multipletests, which collects all garbage of the process at each call
     known = [n for n, value in enumerate(p) if value is not None]
     values = np.array([p[n] for n in known], np.float64)
     order = np.argsort(values, kind="stable")

@@ -6,6 +6,9 @@ import numpy as np
 import pytest
 
 from segbench.analysis.learning_curve import Curve, fit, fit_learning_curves
+from segbench.analysis.report.model import Source as ReportSource
+from segbench.analysis.report.sections.learning_curve import SECTION
+from segbench.engine.results.folder import ResultsFolder
 from segbench.errors import SegbenchError
 
 TASK = "synthetic-nuclear-1ch"
@@ -87,3 +90,15 @@ def test_the_published_scores_have_no_curve(published) -> None:  # type: ignore[
     found = fit_learning_curves(published)
     assert not found.table.height
     assert found.table.columns[:3] == ["task", "method", "train_tissue"]
+
+
+def test_the_report_draws_the_scores_and_the_fitted_curves(results) -> None:  # type: ignore[no-untyped-def]
+    add_runs(results, "stardist", noise=0.01)
+    results.source()
+    content = SECTION.build(ReportSource(ResultsFolder(results.out)))
+    assert [figure.frame for figure in content.figures] == ["learning-curve", "learning-curve-lines"]
+    assert [figure.low for figure in content.figures] == ["low", None]
+    lines = {frame.name: frame.data for frame in content.frames}["learning-curve-lines"]
+    drawn = lines.filter(metric="ap50").sort("images")["score"].to_list()
+    assert drawn == sorted(drawn)
+    assert drawn[-1] == pytest.approx(float(LAW.at(200)), abs=0.03)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import polars as pl
 
@@ -30,24 +32,23 @@ def _build(source: Source) -> Content | Missing:
     sizes, fits = answers.table, answers.parts["fits"]
     if not sizes.height:
         return Missing(why_missing(answers.default))
-    figures = [
-        Figure(
-            kind="lines",
-            frame="learning-curve",
-            title="Score against training images",
-            alt="A line is one method: its score when it was trained on so many images.",
-            x="images",
-            y="score",
-            group="method",
-            facet="panel",
-            where=_SHOWN,
-            x_title="training images, logarithmic",
-            y_title=METRIC,
-            log_x=True,
-            low="low",
-            high="high",
-        )
-    ]
+    measured = Figure(
+        kind="lines",
+        frame="learning-curve",
+        title="Score against training images",
+        alt="A line is one method: its score when it was trained on so many images.",
+        x="images",
+        y="score",
+        group="method",
+        facet="panel",
+        where=_SHOWN,
+        x_title="training images, logarithmic",
+        y_title=METRIC,
+        log_x=True,
+        low="low",
+        high="high",
+    )
+    figures = [measured]
     frames = [answer_frame("learning-curve", sizes.with_columns(panel("task")), answers.default, _FILTERS)]
     tables = [Table("learning-curve", title="Score by training images")]
     if fits.height:
@@ -56,22 +57,15 @@ def _build(source: Source) -> Content | Missing:
             answer_frame("learning-curve-fits", fits, answers.default, _FILTERS),
             answer_frame("learning-curve-lines", drawn, answers.default, _FILTERS),
         ]
-        figures.append(
-            Figure(
-                kind="lines",
-                frame="learning-curve-lines",
-                title="Fitted curves, to twice the images that there were",
-                alt="A line is the curve that was fitted to one method's scores, drawn on to twice as many images.",
-                x="images",
-                y="score",
-                group="method",
-                facet="panel",
-                where=_SHOWN,
-                x_title="training images, logarithmic",
-                y_title=METRIC,
-                log_x=True,
-            )
+        fitted = replace(
+            measured,
+            frame="learning-curve-lines",
+            title="Fitted curves, to twice the images that there were",
+            alt="A line is the curve that was fitted to one method's scores, drawn on to twice as many images.",
+            low=None,
+            high=None,
         )
+        figures.append(fitted)
         tables.append(Table("learning-curve-fits", title="Ceilings, and where more annotation stops to pay"))
     return Content(warnings=unsure(answers.default), frames=tuple(frames), figures=tuple(figures), tables=tuple(tables))
 
