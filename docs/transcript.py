@@ -24,7 +24,7 @@ WIDTH = 80
 PROGRAM = [sys.executable, "-c", "import sys; sys.argv[0] = 'segbench'; from segbench.cli.app import main; main()"]
 _ONCE = ("init", "data prepare", "grid launch", "report")
 """What changes something is run once, on the terminal."""
-_MOST_LINES = 28
+_MOST_LINES = 24
 _CONTROL = re.compile(r"\x1b\[[0-9;?]*[a-zA-Z]|\r(?!\n)|\x1b\][^\x07]*\x07")
 HEAD = f"""# What commands print
 
